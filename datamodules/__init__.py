@@ -1,0 +1,1 @@
+"""LightningDataModules for robot-learning data."""

@@ -1,0 +1,1 @@
+"""Differentiable trajectory optimisation as a policy class, on PyTorch Lightning."""

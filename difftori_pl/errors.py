@@ -1,0 +1,21 @@
+"""The exceptions of the package. Each message says what was expected, what came and what to change."""
+
+
+class DiffTORIError(Exception):
+    """Root of all errors a user of the package can cause; the command line prints it without a traceback."""
+
+
+class ShapeError(DiffTORIError, ValueError):
+    """A tensor has the wrong shape."""
+
+
+class ConfigurationError(DiffTORIError, ValueError):
+    """Parts that do not fit together, found when they are put together."""
+
+
+class CheckpointError(DiffTORIError, ValueError):
+    """A checkpoint that cannot be read, or that was trained for something else."""
+
+
+class MissingPackageError(DiffTORIError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
