@@ -1,0 +1,133 @@
+"""Environments in worker processes that may crash or hang without taking the evaluation with them.
+
+gymnasium's `AsyncVectorEnv` closes all environments when one worker dies; here the one worker is replaced and the
+caller is told, so that an evaluation can count the episode and go on.
+"""
+
+import multiprocessing
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+
+EnvFactory: TypeAlias = Callable[[], gymnasium.Env[Any, Any]]
+"""Makes an environment. It must survive pickling, for it is called inside a worker process."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an environment answered to a reset or an action.
+
+    Attributes:
+        obs: observation, key -> array; None after a crash.
+        reward: reward of the step.
+        done: the episode is over, for whatever reason.
+        info: the environment's extra information, among it `success`.
+        frame: rendered picture (height, width, 3), uint8, if it was asked for.
+        crash: last line of the traceback, or what became of the worker process; None if all went well.
+    """
+
+    obs: Mapping[str, np.ndarray[Any, Any]] | None
+    reward: float = 0.0
+    done: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
+    frame: np.ndarray[Any, Any] | None = None
+    crash: str | None = None
+
+
+def _serve(connection: Connection, factory: EnvFactory) -> None:
+    env: gymnasium.Env[Any, Any] | None = None
+    while True:
+        try:
+            command, argument, render = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            if env is None:
+                env = factory()
+            if command == "reset":
+                obs, info = env.reset(seed=argument)
+                step = Step(obs, info=info, frame=_frame(env, render))
+            else:
+                obs, reward, terminated, truncated, info = env.step(argument)
+                step = Step(obs, float(reward), terminated or truncated, info, _frame(env, render))
+        except Exception as error:  # whatever a simulator throws ends this episode, not the evaluation
+            env = None
+            step = Step(None, done=True, crash=traceback.format_exception_only(error)[-1].strip())
+        connection.send(step)
+
+
+def _frame(env: gymnasium.Env[Any, Any], render: bool) -> np.ndarray[Any, Any] | None:
+    return np.asarray(env.render()) if render else None
+
+
+class EnvPool:
+    """Worker processes with one environment each.
+
+    Args:
+        factory: makes an environment inside a worker.
+        n_envs: number of workers.
+        timeout: seconds after which a worker that does not answer counts as hung and is replaced.
+    """
+
+    def __init__(self, factory: EnvFactory, n_envs: int, timeout: float = 120.0) -> None:
+        self._context = multiprocessing.get_context("spawn")  # fork is not safe beside threads and GPU contexts
+        self._factory = factory
+        self._timeout = timeout
+        self._workers = [self._start() for _ in range(n_envs)]
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:
+        """Start an episode in each worker named in `seeds`, at once; `render` names those that return a frame."""
+        return self._ask("reset", seeds, render)
+
+    def step(
+        self, actions: Mapping[int, np.ndarray[Any, Any]], render: frozenset[int] = frozenset()
+    ) -> dict[int, Step]:
+        """Act in each worker named in `actions`, at once; `render` names those that return a frame."""
+        return self._ask("step", actions, render)
+
+    def close(self) -> None:
+        """End all workers."""
+        for process, connection in self._workers:
+            connection.close()
+            process.kill()
+            process.join()
+        self._workers = []
+
+    def _start(self) -> tuple[Any, Connection]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._factory), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def _ask(self, command: str, arguments: Mapping[int, Any], render: frozenset[int]) -> dict[int, Step]:
+        for worker, argument in arguments.items():
+            try:
+                self._workers[worker][1].send((command, argument, worker in render))
+            except OSError:
+                pass  # the worker is gone; `_answer` finds the closed pipe and replaces it
+        return {worker: self._answer(worker) for worker in arguments}
+
+    def _answer(self, worker: int) -> Step:
+        process, connection = self._workers[worker]
+        try:
+            if connection.poll(self._timeout):
+                step: Step = connection.recv()
+                return step
+            crash = f"no answer for {self._timeout:g} s"
+        except (EOFError, OSError):
+            process.join(timeout=1.0)
+            crash = f"the worker process ended with exit code {process.exitcode}"
+        process.kill()
+        process.join()
+        connection.close()
+        self._workers[worker] = self._start()
+        return Step(None, done=True, crash=crash)

@@ -1,0 +1,116 @@
+"""Off-screen rendering of a MuJoCo model, and the choice of the library that does it."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from difftori_pl.errors import ConfigurationError, MissingPackageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SYSTEM_PACKAGES = {"egl": "libegl1 libgl1", "osmesa": "libosmesa6 libgl1", "glfw": "libglfw3"}
+
+
+class OffscreenRenderer:
+    """Renders what the cameras of a model see, as robosuite does: visual geometry only.
+
+    Args:
+        model: the `mujoco.MjModel`.
+        size: height and width of the pictures, in pixels.
+        shadows: cast shadows.
+        multisampling: smooth edges with the number of samples the model asks for (4).
+
+    Raises:
+        MissingPackageError: the OpenGL library that MUJOCO_GL names is not installed.
+        ConfigurationError: MUJOCO_GL names no library for off-screen rendering.
+    """
+
+    def __init__(self, model: Any, size: int, shadows: bool = True, multisampling: bool = True) -> None:
+        import mujoco
+
+        self._mujoco = mujoco
+        self._model = model
+        self._gl = _gl_context(size)
+        self._gl.make_current()
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
+        samples = model.vis.quality.offsamples
+        if not multisampling:
+            model.vis.quality.offsamples = 0
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
+        model.vis.quality.offsamples = samples
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._scene = mujoco.MjvScene(model, maxgeom=1000)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:2] = (0, 1)
+        self._perturbation = mujoco.MjvPerturb()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._viewport = mujoco.MjrRect(0, 0, size, size)
+        self._pixels = np.empty((size, size, 3), dtype=np.uint8)
+
+    def render(self, data: Any, camera: str) -> NDArray[np.uint8]:
+        """The picture of one camera, (H, W, 3) uint8, first row on top.
+
+        Args:
+            data: a `mujoco.MjData` of the model, with positions up to date.
+            camera: the camera's name.
+
+        Raises:
+            ConfigurationError: the model has no such camera.
+        """
+        mujoco = self._mujoco
+        number = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        if number < 0:
+            names = [self._model.camera(i).name for i in range(self._model.ncam)]
+            raise ConfigurationError(f"no camera {camera!r}; the model has {', '.join(names)}")
+        self._camera.fixedcamid = number
+        self._gl.make_current()
+        mujoco.mjv_updateScene(
+            self._model, data, self._option, self._perturbation, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+        # OpenGL counts rows from below.
+        return self._pixels[::-1].copy()
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._gl.make_current()
+        self._context.free()
+        self._gl.free()
+
+
+def choose_gl() -> str:
+    """Name the OpenGL library for off-screen rendering, and put it into MUJOCO_GL if nothing is there.
+
+    That is EGL where the machine shows a GPU, else OSMesa, which renders in software.
+
+    Raises:
+        ConfigurationError: MUJOCO_GL names no library for off-screen rendering.
+    """
+    has_gpu = bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dri/renderD*"))
+    name = os.environ.setdefault("MUJOCO_GL", "egl" if has_gpu else "osmesa").lower()
+    if name not in _SYSTEM_PACKAGES:
+        raise ConfigurationError(f"MUJOCO_GL is {name!r}, but images need one of {', '.join(_SYSTEM_PACKAGES)}")
+    return name
+
+
+def _gl_context(size: int) -> Any:
+    """An OpenGL context of the chosen library."""
+    name = choose_gl()
+    try:
+        # Not mujoco.GLContext, which is fixed when MuJoCo is imported, and that may have been long before.
+        return importlib.import_module(f"mujoco.{name}").GLContext(size, size)
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:
+        others = " or ".join(other for other in _SYSTEM_PACKAGES if other != name)
+        raise MissingPackageError(
+            f"images cannot be rendered with MUJOCO_GL={name} ({error}): install its libraries "
+            f"(Debian and Ubuntu: apt install {_SYSTEM_PACKAGES[name]}) or set MUJOCO_GL to {others}"
+        ) from error

@@ -1,0 +1,77 @@
+"""Robosuite tasks as robomimic sets them up: the recipe to name in a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from difftori_pl.envs.base import EnvFactory
+from difftori_pl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from difftori_pl.envs.robosuite_env import RobosuiteEnv
+
+LOW_DIM_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+"""What robomimic's low-dimensional policies see of a task with one arm."""
+
+IMAGE_KEYS = ("agentview_image", "robot0_eye_in_hand_image")
+"""What robomimic's image policies see of a task with one arm, beside the robot's own state."""
+
+
+class Robosuite(EnvFactory):
+    """A robosuite task with robomimic's controller, observation names and image orientation.
+
+    Args:
+        task: robosuite's name of the task (`NutAssemblySquare`, `Lift`, `ToolHang`, `TwoArmTransport`, ...).
+        obs_keys: low-dimensional observations by robomimic's names; `object` is robosuite's `object-state`.
+        image_keys: camera observations by robomimic's names, `<camera>_image`; none means that nothing is rendered.
+        image_size: height and width of the camera observations, in pixels.
+        max_episode_steps: the horizon at which an episode is truncated, in environment steps (20 a second).
+        robots: robosuite's names of the arms.
+        shadows: render shadows, as the published image data sets do. Without them software rendering is faster.
+        multisampling: smooth edges, as the published image data sets do. Without it software rendering is faster.
+        env_kwargs: more arguments of the robosuite task, as in the `env_args` of a robomimic file.
+    """
+
+    def __init__(
+        self,
+        task: str = "NutAssemblySquare",
+        obs_keys: Sequence[str] = LOW_DIM_KEYS,
+        image_keys: Sequence[str] = (),
+        image_size: int = 84,
+        max_episode_steps: int = 400,
+        robots: Sequence[str] = ("Panda",),
+        shadows: bool = True,
+        multisampling: bool = True,
+        env_kwargs: dict[str, object] | None = None,
+    ) -> None:
+        wrong = [key for key in image_keys if not key.endswith("_image")]
+        if wrong:
+            raise ConfigurationError(f"image_keys are named <camera>_image, but {wrong} came; put others in obs_keys")
+        if image_size < 1 or max_episode_steps < 1:
+            raise ConfigurationError(
+                f"image_size and max_episode_steps are at least 1, but {image_size} and {max_episode_steps} came"
+            )
+        self.task = task
+        self.obs_keys = tuple(obs_keys)
+        self.image_keys = tuple(image_keys)
+        self.image_size = image_size
+        self.max_episode_steps = max_episode_steps
+        self.robots = tuple(robots)
+        self.shadows = shadows
+        self.multisampling = multisampling
+        self.env_kwargs = dict(env_kwargs or {})
+
+    def __call__(self, seed: int = 0) -> RobosuiteEnv:
+        """Build the environment.
+
+        Args:
+            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+
+        Raises:
+            MissingPackageError: robosuite, or a system library for rendering, is not installed.
+            ConfigurationError: robosuite has no such task, observation or camera.
+        """
+        from difftori_pl.envs.robosuite_env import RobosuiteEnv
+
+        return RobosuiteEnv(self, seed)

@@ -1,0 +1,230 @@
+"""The `gymnasium` environment around a robosuite task."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from difftori_pl.envs.rendering import OffscreenRenderer
+from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
+from difftori_pl.errors import ConfigurationError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from difftori_pl.envs.robosuite import Robosuite
+
+Obs = dict[str, "NDArray[Any]"]
+
+VIDEO_SIZE = 256
+"""Height and width of the frames that `render` returns, in pixels."""
+
+_RANDOM_MODELS = frozenset({"Lift", "Stack", "Door", "Wipe", "TwoArmPegInHole", "TwoArmHandover", "TwoArmLift"})
+"""Tasks that draw sizes or shapes of their objects anew for each episode, so that the model must be built anew."""
+
+
+class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+    """A robosuite task that ends at success, observed after the last of the simulation steps of each action.
+
+    Robosuite 1.4's own `step` returns values it has read after the *first* of the 25 simulation steps of an action;
+    robomimic's files hold values read after the last. Here they are read as in the files.
+
+    Build it with `difftori_pl.envs.Robosuite`.
+
+    Args:
+        recipe: the task and what to observe of it.
+        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(self, recipe: Robosuite, seed: int = 0) -> None:
+        self.recipe = recipe
+        kwargs = robomimic_env_kwargs(recipe.robots) | recipe.env_kwargs
+        with _global_seed(seed):
+            self.robosuite = make_task(recipe.task, kwargs)
+        self._prepare_observables()
+        self._np_random = np.random.default_rng(seed)
+        self._renderers: dict[int, OffscreenRenderer] = {}
+        self._n_steps = 0
+        self._fresh = False
+        low, high = self.robosuite.action_spec
+        self.action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        self.observation_space = self._observation_space()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Start an episode; the same seed gives the same initial state in any process.
+
+        Args:
+            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
+            options: not used.
+        """
+        super().reset(seed=seed)
+        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        with _global_seed(episode_seed):
+            self._restart()
+        self._n_steps = 0
+        return self.observe(), {"success": False, "seed": episode_seed}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """Act for one control period (0.05 s).
+
+        Args:
+            action: (A,) in [-1, 1].
+
+        Returns:
+            the observation; the reward, 1 at success, else 0; whether it succeeded and ended; whether the horizon has
+            come; and `{"success": bool}`.
+
+        Raises:
+            ShapeError: the action has the wrong size.
+            ValueError: the action is not finite.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.action_space.shape:
+            raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
+        if not np.isfinite(action).all():
+            raise ValueError(f"an action must be finite, but {action} came")
+        _, reward, _, _ = self.robosuite.step(action)
+        self._n_steps += 1
+        success = self.is_success()
+        truncated = not success and self._n_steps >= self.recipe.max_episode_steps
+        return self.observe(), float(reward), success, truncated, {"success": success}
+
+    def observe(self) -> Obs:
+        """The observation of the present state: float32 vectors, and images (3, H, W) uint8."""
+        values = self.low_dim()
+        obs: Obs = {key: values[key].astype(np.float32) for key in self.recipe.obs_keys}
+        for key in self.recipe.image_keys:
+            frame = self.render_camera(key.removesuffix("_image"), self.recipe.image_size)
+            obs[key] = np.ascontiguousarray(frame.transpose(2, 0, 1))
+        return obs
+
+    def low_dim(self) -> dict[str, NDArray[np.float64]]:
+        """All low-dimensional observations that robomimic knows of the task, in float64."""
+        raw = self.robosuite._get_observations(force_update=True)
+        values = {key: np.atleast_1d(value) for key, value in raw.items() if not key.endswith("-state")}
+        return values | {"object": raw["object-state"]}
+
+    def is_success(self) -> bool:
+        """Whether the task is done in the present state."""
+        return bool(self.robosuite._check_success())
+
+    def state(self) -> NDArray[np.float64]:
+        """MuJoCo's state as robomimic stores it: time, positions, velocities, flattened."""
+        return np.asarray(self.robosuite.sim.get_state().flatten(), dtype=np.float64)
+
+    def set_state(self, state: NDArray[np.float64], model_file: str | None = None) -> Obs:
+        """Go to a stored state; to act from there is not to repeat the episode, as controllers have their own memory.
+
+        Args:
+            state: from `state` or from a robomimic file.
+            model_file: the model's XML if the file holds one; it stays until the next `reset`.
+
+        Raises:
+            ShapeError: the state is not one of this task.
+        """
+        if model_file is not None:
+            self._close_renderers()
+            self.robosuite.reset_from_xml_string(self.robosuite.edit_model_xml(model_file))
+            self._fresh = False
+        sim = self.robosuite.sim
+        expected = (1 + sim.model.nq + sim.model.nv,)
+        if state.shape != expected:
+            raise ShapeError(f"a state of {self.recipe.task} is {expected}, but {state.shape} came: another task?")
+        sim.set_state_from_flattened(state)
+        sim.forward()
+        return self.observe()
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """A frame for a video, (256, 256, 3) uint8, from the task's own camera."""
+        return self.render_camera("agentview", VIDEO_SIZE)
+
+    def render_camera(self, camera: str, size: int) -> NDArray[np.uint8]:
+        """What a camera sees, (H, W, 3) uint8, first row on top, as in robomimic's files.
+
+        Args:
+            camera: robosuite's name of the camera.
+            size: height and width in pixels.
+        """
+        sim = self.robosuite.sim
+        if size not in self._renderers:
+            shadows, multisampling = self.recipe.shadows, self.recipe.multisampling
+            self._renderers[size] = OffscreenRenderer(sim.model._model, size, shadows, multisampling)
+        return self._renderers[size].render(sim.data._data, camera)
+
+    def close(self) -> None:
+        """Free the simulation and the renderers."""
+        self._close_renderers()
+        self.robosuite.close()
+
+    def _restart(self) -> None:
+        """Robosuite's `reset`; where the model stays the same, without compiling it again."""
+        task = self.robosuite
+        rebuild = self.recipe.task in _RANDOM_MODELS or not self._fresh
+        if rebuild:
+            self._close_renderers()
+            task.hard_reset = True
+        else:
+            # The state after compiling, which `hard_reset=False` alone would not give: it reads positions that
+            # are not yet computed.
+            task.hard_reset = False
+            task.sim.reset()
+            task.sim.forward()
+        task.reset()
+        self._fresh = True
+
+    def _prepare_observables(self) -> None:
+        """Let robosuite read its sensors when asked, not after each of the 25 simulation steps of an action."""
+        task = self.robosuite
+        for name in task.observation_names:
+            if "joint_pos" in name or "eef_vel" in name:  # robomimic's additions
+                task.modify_observable(observable_name=name, attribute="active", modifier=True)
+        update = task._update_observables
+
+        def update_when_forced(force: bool = False) -> None:
+            if force:
+                update(force=True)
+
+        task._update_observables = update_when_forced
+
+    def _observation_space(self) -> gymnasium.spaces.Dict:
+        values = self.low_dim()
+        missing = [key for key in self.recipe.obs_keys if key not in values]
+        if missing:
+            raise ConfigurationError(
+                f"{self.recipe.task} does not observe {missing}; it has {', '.join(sorted(values))}"
+            )
+        size = self.recipe.image_size
+        spaces: dict[str, gymnasium.spaces.Space[Any]] = {
+            key: gymnasium.spaces.Box(-np.inf, np.inf, values[key].shape, np.float32) for key in self.recipe.obs_keys
+        }
+        for key in self.recipe.image_keys:
+            self.render_camera(key.removesuffix("_image"), size)
+            spaces[key] = gymnasium.spaces.Box(0, 255, (3, size, size), np.uint8)
+        return gymnasium.spaces.Dict(spaces)
+
+    def _close_renderers(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+
+@contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Seed the global generators, from which robosuite draws, and put them back afterwards."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

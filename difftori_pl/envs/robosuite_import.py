@@ -1,0 +1,121 @@
+"""Importing robosuite without its banner, without a need for OpenGL, and with robomimic's controller settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from difftori_pl.errors import ConfigurationError, MissingPackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONTROL_FREQ = 20
+"""Environment steps per second of simulated time in all robomimic data."""
+
+OSC_POSE: dict[str, Any] = {
+    "type": "OSC_POSE",
+    "input_max": 1,
+    "input_min": -1,
+    "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5],
+    "output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5],
+    "kp": 150,
+    "damping": 1,
+    "impedance_mode": "fixed",
+    "kp_limits": [0, 300],
+    "damping_limits": [0, 10],
+    "position_limits": None,
+    "orientation_limits": None,
+    "uncouple_pos_ori": True,
+    "control_delta": True,
+    "interpolation": None,
+    "ramp_ratio": 0.2,
+}
+"""The `controller_configs` in the `env_args` of robomimic's files (v0.1): an action of 1 is 0.05 m or 0.5 rad."""
+
+_PRIVATE_MACROS = "robosuite.macros_private"
+
+
+def robomimic_env_kwargs(robots: tuple[str, ...]) -> dict[str, Any]:
+    """The `env_kwargs` with which robomimic builds a robosuite task, but for its cameras.
+
+    Args:
+        robots: robosuite's names of the arms.
+    """
+    return {
+        "has_renderer": False,
+        "has_offscreen_renderer": False,
+        "ignore_done": True,
+        "use_object_obs": True,
+        "use_camera_obs": False,
+        "control_freq": CONTROL_FREQ,
+        "controller_configs": OSC_POSE if len(robots) == 1 else [OSC_POSE] * len(robots),
+        "robots": list(robots),
+        "camera_depths": False,
+        "camera_heights": 84,
+        "camera_widths": 84,
+        "reward_shaping": False,
+    }
+
+
+def import_robosuite() -> ModuleType:
+    """Import robosuite, quietly and on machines without OpenGL as well.
+
+    Raises:
+        MissingPackageError: robosuite is not installed.
+    """
+    if "robosuite" not in sys.modules:
+        spec = importlib.util.find_spec("robosuite")
+        if spec is None:
+            raise MissingPackageError("robosuite is not installed: pip install 'difftori-pl[robomimic]'")
+        with _own_macros(Path(spec.submodule_search_locations[0] if spec.submodule_search_locations else ".")):
+            import robosuite
+    return sys.modules["robosuite"]
+
+
+def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
+    """Build a robosuite task.
+
+    Args:
+        task: robosuite's name of it.
+        env_kwargs: arguments of its class.
+
+    Raises:
+        MissingPackageError: robosuite is not installed.
+        ConfigurationError: robosuite has no such task, or the task does not take these arguments.
+    """
+    robosuite = import_robosuite()
+    if task not in robosuite.ALL_ENVIRONMENTS:
+        raise ConfigurationError(
+            f"robosuite has no task {task!r}; it has {', '.join(sorted(robosuite.ALL_ENVIRONMENTS))}"
+        )
+    try:
+        return robosuite.make(task, **env_kwargs)
+    except (TypeError, AssertionError) as error:
+        raise ConfigurationError(f"robosuite does not build {task} with {sorted(env_kwargs)}: {error}") from error
+
+
+@contextmanager
+def _own_macros(package: Path) -> Iterator[None]:
+    """Stand in for robosuite's private macros while it is imported, unless the user has written some.
+
+    Without them robosuite warns on every start, and its default overrules MUJOCO_GL with EGL, which fails on import
+    where EGL is not installed, even if nothing is ever rendered. We render by ourselves, so robosuite needs no OpenGL.
+    """
+    if not (package / "macros_private.py").exists():
+        macros = ModuleType(_PRIVATE_MACROS)
+        macros.__dict__["MUJOCO_GPU_RENDERING"] = False
+        sys.modules[_PRIVATE_MACROS] = macros
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen is None:
+        os.environ["MUJOCO_GL"] = "disable"
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ["MUJOCO_GL"]
