@@ -1,0 +1,57 @@
+"""Mean, standard deviation and range of data too large to hold in one piece."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datamodules.errors import DataError
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of an array (N, ...) over its first axis, in the array's units.
+
+    Attributes:
+        mean: mean (...).
+        std: population standard deviation (...), 0 for a constant.
+        min: smallest value (...).
+        max: largest value (...).
+    """
+
+    mean: Tensor
+    std: Tensor
+    min: Tensor
+    max: Tensor
+
+
+def statistics_of(chunks: Iterable[npt.NDArray[Any]]) -> Statistics:
+    """Compute statistics chunk by chunk.
+
+    Sums are kept in float64, and squares around the running mean (Chan, Golub and LeVeque 1979), so that data far
+    from zero with a small spread keep their digits.
+
+    Args:
+        chunks: arrays (N_i, ...), seen once each.
+
+    Raises:
+        DataError: there are no values.
+    """
+    n, mean, squares, low, high = 0, np.zeros(()), np.zeros(()), np.array(np.inf), np.array(-np.inf)
+    for chunk in chunks:
+        if len(chunk) == 0:
+            continue
+        values = chunk.astype(np.float64)
+        n_new, mean_new = len(values), values.mean(axis=0)
+        shift = mean_new - mean
+        squares = squares + ((values - mean_new) ** 2).sum(axis=0) + shift**2 * (n * n_new / (n + n_new))
+        mean = mean + shift * (n_new / (n + n_new))
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+        n += n_new
+    if n == 0:
+        raise DataError("statistics need at least one step of data, got none. Give at least one training demo.")
+    return Statistics(*(torch.as_tensor(x, dtype=torch.float32) for x in (mean, np.sqrt(squares / n), low, high)))
