@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from difftori_pl.envs.robosuite import Robosuite
 
-Obs = dict[str, "NDArray[Any]"]
+Obs = dict[str, Any]
 
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
@@ -143,7 +143,7 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         sim.forward()
         return self.observe()
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         """A frame for a video, (256, 256, 3) uint8, from the task's own camera."""
         return self.render_camera("agentview", VIDEO_SIZE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -69,13 +70,13 @@ def import_robosuite() -> ModuleType:
     Raises:
         MissingPackageError: robosuite is not installed.
     """
-    if "robosuite" not in sys.modules:
-        spec = importlib.util.find_spec("robosuite")
-        if spec is None:
-            raise MissingPackageError("robosuite is not installed: pip install 'difftori-pl[robomimic]'")
-        with _own_macros(Path(spec.submodule_search_locations[0] if spec.submodule_search_locations else ".")):
-            import robosuite
-    return sys.modules["robosuite"]
+    if "robosuite" in sys.modules:
+        return sys.modules["robosuite"]
+    spec = importlib.util.find_spec("robosuite")
+    if spec is None or spec.origin is None:
+        raise MissingPackageError("robosuite is not installed: pip install 'difftori-pl[robomimic]'")
+    with _own_macros(Path(spec.origin).parent):
+        return importlib.import_module("robosuite")
 
 
 def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
