@@ -1,0 +1,22 @@
+"""Differentiable trajectory optimisation for learned objectives; tensors only, usable on its own.
+
+```python
+layer = TrajOptLayer(LevenbergMarquardt(max_steps=100), Truncated(n_steps=5), Projection(low=-1.0, high=1.0))
+solution = layer(lambda latent, actions: model(latent, actions), latent, actions)  # (B, Z), (B, H, A)
+loss = (solution.actions - target).square().mean()
+```
+"""
+
+from difftori_pl.trajopt.layer import TrajOptLayer
+from difftori_pl.trajopt.objective import ActionScore, Objective, OptimisedTerminalReturn, RolloutReturn
+from difftori_pl.trajopt.solution import Solution, Status
+
+__all__ = [
+    "ActionScore",
+    "Objective",
+    "OptimisedTerminalReturn",
+    "RolloutReturn",
+    "Solution",
+    "Status",
+    "TrajOptLayer",
+]

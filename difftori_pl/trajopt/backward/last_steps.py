@@ -1,0 +1,87 @@
+"""The family of modes that differentiate the last steps of the loop: all of them, some, or none."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from difftori_pl.trajopt.backward.base import BackwardMode, conclude
+from difftori_pl.trajopt.problem import Problem
+from difftori_pl.trajopt.quarantine import sever, stand_in
+from difftori_pl.trajopt.search import Search, advance, begin, resume
+from difftori_pl.trajopt.solution import Solution
+from difftori_pl.trajopt.solvers.base import LibrarySolver, Solver
+from difftori_pl.trajopt.tree import Record, detach, select
+
+
+class LastSteps(BackwardMode):
+    """Take the first steps without a graph and differentiate through the rest."""
+
+    @abstractmethod
+    def n_differentiated(self, max_steps: int) -> int:
+        """Give how many of a solver's `max_steps` steps, counted from the last, are differentiated."""
+
+    def apply(self, solver: Solver, problem: Problem, latent: Tensor, actions: Tensor) -> Solution:
+        """Solve and attach the gradient of the last steps."""
+        n_attached = self.n_differentiated(solver.max_steps) if torch.is_grad_enabled() else 0
+        iterate = problem.bounds.to_iterate(actions)
+        if isinstance(solver, LibrarySolver):
+            search = solver.solve(problem, latent, iterate, n_attached)
+        elif n_attached == solver.max_steps:
+            search = _all_steps(solver, problem, latent, iterate)
+        else:
+            with torch.no_grad():
+                search = begin(solver, problem, latent, iterate)
+                search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
+            if n_attached > 0:
+                search = _last_steps(solver, problem, latent, search, n_attached)
+        return conclude(solver, problem, search)
+
+
+def _all_steps(solver: Solver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
+    def attempt(latent: Tensor, iterate: Tensor) -> Search:
+        return advance(solver, problem, latent, begin(solver, problem, latent, iterate), solver.max_steps)
+
+    return _isolated(attempt, latent, iterate, torch.zeros_like(iterate[:, 0, 0], dtype=torch.bool))
+
+
+def _last_steps(solver: Solver, problem: Problem, latent: Tensor, search: Search, n_steps: int) -> Search:
+    def attempt(latent: Tensor, search: Search) -> Search:
+        # An element at rest would pass no gradient, so those that are done take these few steps as well.
+        return advance(solver, problem, latent, resume(problem, latent, search), n_steps, rest_when_done=False)
+
+    return _isolated(attempt, latent, search, search.failed)
+
+
+def _isolated(attempt: Callable[[Tensor, Record], Search], latent: Tensor, start: Record, failed: Tensor) -> Search:
+    """Make an attempt at differentiated steps whose graph holds healthy elements only.
+
+    The graph of an attempt during which an element fails is of use to none of them, so the attempt is repeated with a
+    stand-in for that element, which keeps what it had reached. Without failures this costs one read on the host.
+
+    Args:
+        attempt: takes the steps, given a latent (B, Z) and a start.
+        latent: what the objective is conditioned on (B, Z).
+        start: a search to continue, or the first iterate (B, H, A).
+        failed: elements (B,) that failed before the start.
+    """
+    outcome = attempt(stand_in(failed, latent), stand_in(failed, start))
+    reached = detach(start if isinstance(start, Search) else outcome)
+    while True:
+        newly_failed = outcome.failed & ~failed
+        reached = select(newly_failed, detach(outcome), reached)
+        failed = failed | newly_failed
+        any_new, none_left = torch.stack((newly_failed.any(), failed.all())).tolist()
+        if none_left:
+            return _without_gradient(reached, anchor=outcome.state.evaluation.value)
+        if not any_new:
+            return select(failed, reached, outcome)
+        outcome = attempt(stand_in(failed, latent), stand_in(failed, start))
+
+
+def _without_gradient(search: Search, anchor: Tensor) -> Search:
+    evaluation = replace(search.state.evaluation, value=sever(search.state.evaluation.value, anchor))
+    state = replace(search.state, iterate=sever(search.state.iterate, anchor), evaluation=evaluation)
+    return replace(search, state=state)

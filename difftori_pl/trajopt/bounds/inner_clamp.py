@@ -1,0 +1,34 @@
+"""Bounds kept by clamping inside the objective, as published."""
+
+from torch import Tensor
+
+from difftori_pl.trajopt.bounds.base import Bounds, check_box
+
+
+class InnerClamp(Bounds):
+    """Let the iterate roam; the objective sees, and the layer returns, its clamped copy.
+
+    The setting of the authors' code, for comparison. Outside the box the objective is flat: an action that got there
+    has zero gradient, stays for the rest of the solve, and passes no loss gradient on. Prefer `Projection`.
+
+    Args:
+        low: smallest action.
+        high: largest action.
+    """
+
+    def __init__(self, low: float = -1.0, high: float = 1.0) -> None:
+        check_box(low, high)
+        self.low = low
+        self.high = high
+
+    def to_iterate(self, actions: Tensor) -> Tensor:
+        """Return the initial `actions` (B, H, A) unchanged."""
+        return actions
+
+    def project(self, iterate: Tensor) -> Tensor:
+        """Return the `iterate` (B, H, A) unchanged."""
+        return iterate
+
+    def to_actions(self, iterate: Tensor) -> Tensor:
+        """Clamp the `iterate` (B, H, A)."""
+        return iterate.clamp(self.low, self.high)

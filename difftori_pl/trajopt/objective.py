@@ -1,0 +1,137 @@
+"""Objectives: returns to be maximised (Eq. 4, 5 and 7), and the residual that least-squares solvers make of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from difftori_pl.errors import ConfigurationError, ShapeError
+
+LatentActionFunction = Callable[[Tensor, Tensor], Tensor]
+"""Maps a latent (B, Z) and one action (B, A) to a score (B,) or (B, 1), or to the next latent (B, Z)."""
+
+
+class Objective(Protocol):
+    """Anything that scores action sequences; any callable with this signature will do.
+
+    Batch elements must not influence one another. Everything that varies with the element belongs in the latent.
+    """
+
+    def __call__(self, latent: Tensor, actions: Tensor, /) -> Tensor:
+        """Give the return (B,), larger is better, of `actions` (B, H, A) from `latent` (B, Z)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ActionScore:
+    """Eq. 7: G(z, a) = Σ_{l<H} γ^l f(z_l, a_l), z_{l+1} = d(z_l, a_l); imitation, no terminal value.
+
+    Attributes:
+        score: the learned f, (B, Z) and (B, A) to (B,) or (B, 1).
+        dynamics: the learned d, (B, Z) and (B, A) to (B, Z); only a horizon of one can do without.
+        discount: γ; the equation has none, which is 1.
+    """
+
+    score: LatentActionFunction
+    dynamics: LatentActionFunction | None = None
+    discount: float = 1.0
+
+    def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Score `actions` (B, H, A) from `latent` (B, Z), to (B,).
+
+        Raises:
+            ConfigurationError: more than one action, but no dynamics.
+            ShapeError: the score is not one number per batch element.
+        """
+        if self.dynamics is None and actions.shape[1] > 1:
+            raise ConfigurationError(
+                f"ActionScore needs dynamics to look {actions.shape[1]} actions ahead; "
+                "pass `dynamics`, or use a horizon of 1"
+            )
+        total, _ = _rollout(self.score, self.dynamics, self.discount, latent, actions)
+        return total
+
+
+@dataclass(frozen=True)
+class RolloutReturn:
+    """Eq. 4 and 5, the last action given by the policy: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, π(z_H)).
+
+    This is the authors' code. The equations as printed optimise the last action too: `OptimisedTerminalReturn`.
+
+    Attributes:
+        reward: the learned R, (B, Z) and (B, A) to (B,) or (B, 1).
+        dynamics: the learned d, (B, Z) and (B, A) to (B, Z).
+        terminal_value: the learned Q, for instance min(Q1, Q2), (B, Z) and (B, A) to (B,) or (B, 1).
+        policy: π, (B, Z) to (B, A).
+        discount: γ.
+    """
+
+    reward: LatentActionFunction
+    dynamics: LatentActionFunction
+    terminal_value: LatentActionFunction
+    policy: Callable[[Tensor], Tensor]
+    discount: float = 0.99
+
+    def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Give the return (B,) of all H `actions` (B, H, A) from `latent` (B, Z)."""
+        rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions)
+        terminal = _per_element(self.terminal_value(last, self.policy(last)), last)
+        return rewards + self.discount ** actions.shape[1] * terminal
+
+
+@dataclass(frozen=True)
+class OptimisedTerminalReturn:
+    """Eq. 4 and 5 as printed, the last action optimised: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, a_H).
+
+    Attributes:
+        reward: the learned R, (B, Z) and (B, A) to (B,) or (B, 1).
+        dynamics: the learned d, (B, Z) and (B, A) to (B, Z).
+        terminal_value: the learned Q, for instance min(Q1, Q2), (B, Z) and (B, A) to (B,) or (B, 1).
+        discount: γ.
+    """
+
+    reward: LatentActionFunction
+    dynamics: LatentActionFunction
+    terminal_value: LatentActionFunction
+    discount: float = 0.99
+
+    def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Give the return (B,) of `actions` (B, H + 1, A) from `latent` (B, Z); only the last one enters Q."""
+        rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions[:, :-1])
+        terminal = _per_element(self.terminal_value(last, actions[:, -1]), last)
+        return rewards + self.discount ** (actions.shape[1] - 1) * terminal
+
+
+def return_to_residual(value: Tensor, offset: float) -> Tensor:
+    """Turn a return G (B,) into the residual r = offset − G (B,) whose square least-squares solvers minimise.
+
+    Minimising r² maximises G only while G stays below `offset`.
+    """
+    return offset - value
+
+
+def _rollout(
+    score: LatentActionFunction,
+    dynamics: LatentActionFunction | None,
+    discount: float,
+    latent: Tensor,
+    actions: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Give the discounted sum of scores (B,) and the latent after the last action (B, Z); z itself without dynamics."""
+    total = latent.new_zeros(latent.shape[0])
+    for step, action in enumerate(actions.unbind(dim=1)):
+        total = total + discount**step * _per_element(score(latent, action), latent)
+        if dynamics is not None:
+            latent = dynamics(latent, action)
+    return total, latent
+
+
+def _per_element(score: Tensor, latent: Tensor) -> Tensor:
+    n_elements = latent.shape[0]
+    if score.shape not in ((n_elements,), (n_elements, 1)):
+        raise ShapeError(
+            f"a score must be one number per batch element, shape ({n_elements},) or ({n_elements}, 1), "
+            f"but came as {tuple(score.shape)}"
+        )
+    return score.reshape(n_elements)

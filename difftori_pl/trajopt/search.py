@@ -1,0 +1,83 @@
+"""The loop around a solver's steps: who still moves, who failed, and the best iterate so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from difftori_pl.trajopt.problem import Problem
+from difftori_pl.trajopt.solvers.base import Solver, SolverState
+from difftori_pl.trajopt.tree import per_element, select
+
+
+@dataclass(frozen=True)
+class Search:
+    """A solve under way, batch first.
+
+    Attributes:
+        state: the solver's state at the last good iterate of each element.
+        best_iterate: the iterate with the highest value, the earliest of equals (B, H, A), detached.
+        best_value: its value (B,), detached.
+        failed: elements that met NaN or infinity (B,), boolean; they do not move any more.
+        n_steps: steps each element has taken (B,), int64.
+    """
+
+    state: SolverState
+    best_iterate: Tensor
+    best_value: Tensor
+    failed: Tensor
+    n_steps: Tensor
+
+
+def begin(solver: Solver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
+    """Start a solve of `problem` at `iterate` (B, H, A)."""
+    state = solver.init(problem, latent, iterate)
+    return Search(
+        state=state,
+        best_iterate=state.iterate.detach(),
+        best_value=state.evaluation.value.detach(),
+        failed=~state.is_finite(),
+        n_steps=torch.zeros_like(state.evaluation.value, dtype=torch.int64),
+    )
+
+
+def resume(problem: Problem, latent: Tensor, search: Search) -> Search:
+    """Evaluate the current iterate anew, so that what follows is differentiated from there on."""
+    state = replace(search.state, evaluation=problem.evaluate(latent, search.state.iterate))
+    return replace(search, state=state, failed=search.failed | ~state.is_finite())
+
+
+def advance(
+    solver: Solver, problem: Problem, latent: Tensor, search: Search, n_steps: int, rest_when_done: bool = True
+) -> Search:
+    """Take `n_steps` steps with every element that has not failed.
+
+    The number of evaluations is fixed, and no value is read on the host: an element at rest is computed and discarded.
+
+    Args:
+        solver: gives the steps.
+        problem: what to maximise.
+        latent: what the objective is conditioned on (B, Z).
+        search: where to go on from.
+        n_steps: how many steps.
+        rest_when_done: whether elements that the solver calls done stay where they are.
+    """
+    for _ in range(n_steps):
+        candidate = solver.step(problem, latent, search.state)
+        stays = search.failed | solver.done(search.state) if rest_when_done else search.failed
+        failed = search.failed | ~(candidate.is_finite() | stays)
+        stays = stays | failed
+        value = candidate.evaluation.value.detach()
+        improved = (value > search.best_value) & ~stays
+        search = Search(
+            state=select(stays, search.state, candidate),
+            best_iterate=torch.where(
+                per_element(improved, candidate.iterate), candidate.iterate.detach(), search.best_iterate
+            ),
+            best_value=torch.where(improved, value, search.best_value),
+            failed=failed,
+            n_steps=search.n_steps + ~stays,
+        )
+    return search

@@ -1,0 +1,46 @@
+"""What a solve returns."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from torch import Tensor
+
+
+class Status(IntEnum):
+    """How the solve of one batch element ended."""
+
+    MAX_STEPS = 0
+    """All steps were taken."""
+
+    CONVERGED = 1
+    """The gradient norm fell below the solver's tolerance; the element stayed where it was."""
+
+    FAILED = 2
+    """NaN or infinity in the input, the objective or its gradient; the element stayed at its last good iterate."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The result of a solve, batch first.
+
+    A failed element has finite actions and no gradient. If the objective was never finite for it, its values and
+    gradient norm are NaN, and its actions are the initial ones with 0 in place of NaN and infinity.
+
+    Attributes:
+        actions: the last iterate (B, H, A); carries the backward mode's gradient.
+        value: the objective at `actions` (B,); carries a gradient as well.
+        best_actions: the iterate with the highest objective, the earliest of equals (B, H, A); no gradient.
+        best_value: the objective at `best_actions` (B,); no gradient.
+        status: a `Status` per element (B,), int64.
+        n_steps: steps taken by each element (B,), int64.
+        grad_norm: Euclidean norm of the objective's gradient at `actions`, components that push against an active
+            bound left out (B,); no gradient.
+    """
+
+    actions: Tensor
+    value: Tensor
+    best_actions: Tensor
+    best_value: Tensor
+    status: Tensor
+    n_steps: Tensor
+    grad_norm: Tensor

@@ -1,0 +1,88 @@
+"""What every solver offers: the maths of one step over explicit state. The backward mode runs the loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt.part import Part
+from difftori_pl.trajopt.problem import Evaluation, Problem
+from difftori_pl.trajopt.quarantine import is_finite
+
+if TYPE_CHECKING:
+    from difftori_pl.trajopt.search import Search
+
+
+@dataclass(frozen=True)
+class SolverState:
+    """Everything a solver knows, batch first; a solver with a memory adds tensors (B, ...) in a subclass.
+
+    Attributes:
+        iterate: where the solver is (B, H, A).
+        evaluation: the objective there.
+    """
+
+    iterate: Tensor
+    evaluation: Evaluation
+
+    def is_finite(self) -> Tensor:
+        """Mark the elements (B,) whose iterate, value and gradient hold neither NaN nor infinity."""
+        return is_finite(self.iterate) & is_finite(self.evaluation.value) & is_finite(self.evaluation.grad_norm)
+
+
+class Solver(Part, ABC):
+    """A method to maximise a problem, for each batch element on its own.
+
+    Attributes:
+        max_steps: number of steps of a full solve.
+        supported_modes: class names of the backward modes that can differentiate this solver (names, because solvers
+            do not know backward modes); None for every mode.
+    """
+
+    max_steps: int
+    supported_modes: ClassVar[frozenset[str] | None] = None
+
+    def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> SolverState:
+        """Give the state at the first `iterate` (B, H, A)."""
+        return SolverState(iterate, problem.evaluate(latent, iterate))
+
+    @abstractmethod
+    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> SolverState:
+        """Take one step with every element, and evaluate where it leads.
+
+        Neither failed nor finished elements need attention here: the loop discards their steps.
+        """
+
+    @abstractmethod
+    def done(self, state: SolverState) -> Tensor:
+        """Mark the elements (B,) that need no further step."""
+
+
+class LibrarySolver(Solver):
+    """A solver whose loop and backward pass belong to a library."""
+
+    @abstractmethod
+    def solve(self, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
+        """Run the library's loop.
+
+        Args:
+            problem: what to maximise.
+            latent: what the objective is conditioned on (B, Z).
+            iterate: where to start (B, H, A).
+            n_differentiated: how many of the last steps the result's gradient goes back through.
+        """
+
+
+def check_positive(**arguments: float) -> None:
+    """Refuse constructor arguments that are not above zero.
+
+    Raises:
+        ConfigurationError: names the argument and its value.
+    """
+    for name, value in arguments.items():
+        if not value > 0:
+            raise ConfigurationError(f"{name} must be above 0, got {value}")

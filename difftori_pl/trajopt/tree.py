@@ -1,0 +1,41 @@
+"""The same operation on every tensor of a record, a dataclass whose fields are batch-first tensors or records."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+Record = TypeVar("Record")
+
+
+def map_tensors(function: Callable[..., Tensor], record: Record, *others: Record) -> Record:
+    """Apply `function` to the corresponding tensors of records of one type.
+
+    Args:
+        function: takes one tensor of each record and returns one tensor.
+        record: a tensor, or a dataclass of tensors and further such dataclasses.
+        others: records built like the first.
+    """
+    parts: tuple[Any, ...] = (record, *others)
+    if isinstance(record, Tensor):
+        return cast(Record, function(*parts))
+    names = [field.name for field in fields(parts[0])]
+    mapped = {name: map_tensors(function, *(getattr(part, name) for part in parts)) for name in names}
+    return type(record)(**mapped)
+
+
+def select(mask: Tensor, if_true: Record, if_false: Record) -> Record:
+    """Take each batch element from `if_true` where `mask` (B,) holds, else from `if_false`."""
+    return map_tensors(lambda a, b: torch.where(per_element(mask, a), a, b), if_true, if_false)
+
+
+def detach(record: Record) -> Record:
+    """Cut every tensor of `record` from the autograd graph."""
+    return map_tensors(lambda tensor: tensor.detach(), record)
+
+
+def per_element(mask: Tensor, like: Tensor) -> Tensor:
+    """View `mask` (B,) so that it broadcasts over the trailing dimensions of `like` (B, ...)."""
+    return mask.view(-1, *(1,) * (like.ndim - 1))
