@@ -1,1 +1,35 @@
 """Differentiable trajectory optimisation as a policy class, on PyTorch Lightning."""
+
+from difftori_pl.baselines import BehaviorCloning
+from difftori_pl.il import DiffTORIIL
+from difftori_pl.models.base_policies import BC, BCRNNGMM, Noise, Zeros, from_checkpoint, from_robomimic
+from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
+from difftori_pl.models.encoders import RecurrentEncoder, StateEncoder
+from difftori_pl.trajopt import TrajOptLayer
+from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
+from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
+from difftori_pl.trajopt.solvers import LevenbergMarquardt
+
+__all__ = [
+    "BC",
+    "BCRNNGMM",
+    "BehaviorCloning",
+    "Detached",
+    "DiffTORIIL",
+    "InnerClamp",
+    "LatentDynamics",
+    "LevenbergMarquardt",
+    "Noise",
+    "Posterior",
+    "Projection",
+    "RecurrentEncoder",
+    "Score",
+    "StateEncoder",
+    "TrajOptLayer",
+    "Truncated",
+    "Unbounded",
+    "Unroll",
+    "Zeros",
+    "from_checkpoint",
+    "from_robomimic",
+]

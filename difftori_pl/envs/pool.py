@@ -6,17 +6,15 @@ caller is told, so that an evaluation can count the episode and go on.
 
 import multiprocessing
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, TypeAlias
+from typing import Any
 
 import gymnasium
 import numpy as np
 
-EnvFactory: TypeAlias = Callable[[], gymnasium.Env[Any, Any]]
-"""Makes an environment. It must survive pickling, for it is called inside a worker process."""
-
+from difftori_pl.envs.base import EnvFactory
 
 @dataclass(frozen=True)
 class Step:

@@ -1,0 +1,107 @@
+"""Episodes of a policy in many environments at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difftori_pl.envs.pool import EnvPool, Step
+from difftori_pl.models.policy import Policy, State
+
+
+@dataclass
+class Episode:
+    """One finished episode.
+
+    Attributes:
+        seed: seed of the initial state.
+        success: the task was solved at some step.
+        length: number of environment steps.
+        total_reward: undiscounted sum of rewards.
+        crash: what went wrong in the simulator, None if nothing did.
+        frames: pictures (height, width, 3), uint8, if they were asked for.
+    """
+
+    seed: int
+    success: bool = False
+    length: int = 0
+    total_reward: float = 0.0
+    crash: str | None = None
+    frames: list[np.ndarray[Any, Any]] = field(default_factory=list)
+
+    def add(self, step: Step) -> None:
+        """Account for what the environment answered."""
+        self.success = self.success or bool(step.info.get("success", False))
+        self.total_reward += step.reward
+        self.crash = step.crash
+        if step.frame is not None:
+            self.frames.append(step.frame)
+
+
+@torch.no_grad()
+def run_episodes(
+    policy: Policy,
+    pool: EnvPool,
+    seeds: Sequence[int],
+    device: torch.device,
+    n_videos: int = 0,
+    on_finish: Callable[[Episode], None] = lambda episode: None,
+) -> list[Episode]:
+    """Run one episode from each initial state, as many at a time as the pool has environments.
+
+    All running episodes act in one batch. A worker whose episode has ended takes the next seed, so none is idle.
+
+    Args:
+        policy: acts on batches.
+        pool: the environments.
+        seeds: one per episode; a seed fixes the initial state.
+        device: where the policy lives.
+        n_videos: keep the pictures of the first so many episodes.
+        on_finish: called with each episode as it ends.
+
+    Returns:
+        The episodes, in the order of `seeds`.
+    """
+    episodes = [Episode(seed) for seed in seeds]
+    filmed = {id(episode) for episode in episodes[:n_videos]}
+    waiting = list(reversed(episodes))
+    running: dict[int, tuple[Episode, dict[str, Any], State]] = {}
+
+    def rendered(pairs: Sequence[tuple[int, Episode]]) -> frozenset[int]:
+        return frozenset(worker for worker, episode in pairs if id(episode) in filmed)
+
+    def settle(worker: int, episode: Episode, step: Step, state: State) -> None:
+        episode.add(step)
+        if step.done or step.obs is None:
+            on_finish(episode)
+        else:
+            running[worker] = (episode, dict(step.obs), state)
+
+    while waiting or running:
+        idle = [worker for worker in range(len(pool)) if worker not in running][: len(waiting)]
+        starting = [(worker, waiting.pop()) for worker in idle]
+        first = pool.reset({worker: episode.seed for worker, episode in starting}, rendered(starting))
+        for worker, episode in starting:
+            settle(worker, episode, first[worker], policy.initial_state(1))
+        if not running:
+            continue
+        workers = sorted(running)
+        obs = {
+            key: torch.as_tensor(np.stack([running[worker][1][key] for worker in workers])).unsqueeze(1).to(device)
+            for key in running[workers[0]][1]
+        }
+        actions, states = policy.act(obs, _stack([running[worker][2] for worker in workers]))
+        acting = [(worker, running.pop(worker)[0]) for worker in workers]
+        numbers = actions.float().cpu().numpy()
+        steps = pool.step(dict(zip(workers, numbers, strict=True)), rendered(acting))
+        for row, (worker, episode) in enumerate(acting):
+            episode.length += 1
+            settle(worker, episode, steps[worker], {name: value[row : row + 1] for name, value in states.items()})
+    return episodes
+
+
+def _stack(states: Sequence[State]) -> dict[str, Tensor]:
+    return {name: torch.cat([state[name] for state in states]) for name in states[0]}

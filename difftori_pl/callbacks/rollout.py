@@ -1,0 +1,163 @@
+"""Evaluation in the simulator, during training and by `test`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from difftori_pl.callbacks.episodes import Episode, run_episodes
+from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.pool import EnvPool
+from difftori_pl.metrics import Proportion, SuccessRate
+from difftori_pl.models.policy import Policy
+
+
+class RolloutEvaluation(Callback):
+    """Run episodes from fixed initial states and log the success rate with its Wilson 95 % interval.
+
+    A module that names several policies (`DiffTORIIL` names itself and its base) has each evaluated on the same
+    initial states; one that does not change in training is evaluated once. Episodes are shared out over ranks.
+
+    Logged for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (shares),
+    `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted) and `crashed_episodes`.
+
+    Args:
+        env: recipe of the environment; None switches evaluation off.
+        n_episodes: number of episodes.
+        n_envs: number of environments that run at a time, each in a process of its own.
+        every_n_epochs: evaluate after every so many training epochs; 0 for never. `test` always evaluates.
+        first_seed: episode i starts from the initial state of seed `first_seed + i`.
+        n_videos: number of episodes to film, as mp4 below the log folder and in TensorBoard.
+        video_fps: frames per second of the films.
+        compare: evaluate the module's other policies too.
+        step_timeout: seconds after which an environment that does not answer counts as crashed.
+    """
+
+    def __init__(
+        self,
+        env: EnvFactory | None = None,
+        n_episodes: int = 50,
+        n_envs: int = 4,
+        every_n_epochs: int = 0,
+        first_seed: int = 100_000,
+        n_videos: int = 2,
+        video_fps: int = 20,
+        compare: bool = True,
+        step_timeout: float = 120.0,
+    ) -> None:
+        self.env = env
+        self.n_episodes = n_episodes
+        self.n_envs = n_envs
+        self.every_n_epochs = every_n_epochs
+        self.first_seed = first_seed
+        self.n_videos = n_videos
+        self.video_fps = video_fps
+        self.compare = compare
+        self.step_timeout = step_timeout
+        self._done_once: set[str] = set()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate every `every_n_epochs` epochs."""
+        due = self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._evaluate(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate all policies."""
+        self._done_once.clear()
+        self._evaluate(trainer, pl_module)
+
+    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.env is None:
+            return
+        seeds = [self.first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
+        was_training = pl_module.training
+        pl_module.eval()
+        pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
+        try:
+            for name, policy in self._policies(pl_module).items():
+                # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
+                with torch.random.fork_rng():
+                    torch.manual_seed(self.first_seed + trainer.global_rank)
+                    episodes = self._run(trainer, name, policy, pool, seeds, pl_module.device)
+                self._report(trainer, pl_module, name, episodes)
+        finally:
+            pool.close()
+            pl_module.train(was_training)
+
+    def _policies(self, pl_module: LightningModule) -> dict[str, Policy]:
+        """Name -> policy, the module's own first; frozen ones only the first time."""
+        policies: dict[str, Policy] = {"policy": pl_module}  # type: ignore[dict-item]
+        if self.compare:
+            others: dict[str, Policy] = getattr(pl_module, "reference_policies", dict)()
+            policies |= {name: policy for name, policy in others.items() if name not in self._done_once}
+            self._done_once |= set(others)
+        return policies
+
+    def _run(
+        self, trainer: Trainer, name: str, policy: Policy, pool: EnvPool, seeds: list[int], device: torch.device
+    ) -> list[Episode]:
+        hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+        with tqdm(total=len(seeds), desc=f"Rollouts of {name}", unit="episode", disable=hidden, leave=False) as bar:
+            metric = SuccessRate()
+
+            def on_finish(episode: Episode) -> None:
+                metric.update(torch.tensor([episode.success]))
+                bar.set_postfix_str(f"success {metric.compute()}")
+                bar.update()
+
+            n_videos = self.n_videos if trainer.is_global_zero else 0
+            return run_episodes(policy, pool, seeds, device, n_videos, on_finish)
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> None:
+        metric = SuccessRate().to(pl_module.device)
+        metric.update(torch.tensor([episode.success for episode in episodes], device=pl_module.device))
+        success: Proportion = metric.compute()
+        count = len(episodes)
+        means = {
+            "episode_length_steps": sum(episode.length for episode in episodes) / count,
+            "return": sum(episode.total_reward for episode in episodes) / count,
+        }
+        prefix = f"rollout/{name}"
+        pl_module.log_dict(
+            {f"{prefix}/{key}": value for key, value in means.items()}, sync_dist=True, batch_size=count
+        )
+        crashed = [episode for episode in episodes if episode.crash]
+        pl_module.log(f"{prefix}/crashed_episodes", float(len(crashed)), sync_dist=True, reduce_fx="sum")
+        pl_module.log_dict(
+            {
+                f"{prefix}/success_rate": success.rate,
+                f"{prefix}/success_low": success.low,
+                f"{prefix}/success_high": success.high,
+            },
+            sync_dist=True,  # all ranks hold the same number, which stays what it is
+        )
+        write = tqdm.write if trainer.progress_bar_callback is not None else (lambda line: None)
+        if trainer.is_global_zero:
+            write(f"{name}: success {success}, {means['episode_length_steps']:.0f} steps an episode")
+        for episode in crashed:
+            write(f"{name}: the episode of seed {episode.seed} crashed after {episode.length} steps: {episode.crash}")
+        self._save_videos(trainer, name, episodes)
+
+    def _save_videos(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
+        filmed = [episode for episode in episodes if episode.frames]
+        if not filmed or trainer.log_dir is None:
+            return
+        import imageio.v3
+        import numpy as np
+
+        folder = Path(trainer.log_dir) / "videos"
+        folder.mkdir(parents=True, exist_ok=True)
+        for episode in filmed:
+            outcome = "success" if episode.success else "failure"
+            path = folder / f"step{trainer.global_step}_{name}_seed{episode.seed}_{outcome}.mp4"
+            frames = np.stack(episode.frames)
+            imageio.v3.imwrite(path, frames, fps=self.video_fps)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    film: Any = torch.from_numpy(frames[::2].transpose(0, 3, 1, 2))[None]
+                    tag = f"rollout/{name}/seed{episode.seed}"
+                    logger.experiment.add_video(tag, film, trainer.global_step, fps=self.video_fps // 2)

@@ -1,0 +1,202 @@
+"""DiffTORI for imitation learning: a CVAE whose decoder is the trajectory optimiser (section 4.3, Appendix E)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from datamodules.batch import Batch
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.losses import elbo, gaussian_kl, masked_mean, reconstruction, reparameterize
+from difftori_pl.models.base_policies import BasePolicy
+from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
+from difftori_pl.models.encoders import Encoder
+from difftori_pl.models.policy import Observation, Policy, State
+from difftori_pl.module import ImitationModule
+from difftori_pl.trajopt import ActionScore, Solution, Status, TrajOptLayer
+
+
+class DiffTORIIL(ImitationModule):
+    """Refine the actions of a base policy by optimising a score that was learned through the optimiser.
+
+    Every step of a training window is a problem of its own: the encoder's latent at that step conditions the score,
+    the base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on
+    are the target. A window of W steps holds W - H + 1 problems of horizon H.
+
+    Args:
+        encoder: observation to the state part of the latent.
+        base_policy: proposes the initial actions; it is frozen.
+        trajopt: the differentiable optimiser.
+        posterior: makes the posterior from the sizes of the encoder's latent and of the H flattened actions.
+        score: makes the score f of Eq. 7 from the sizes of the latent and of an action.
+        dynamics: makes the dynamics d of Eq. 7 from the same sizes; None for a horizon of 1, which has no dynamics.
+        horizon: number H of optimised actions; 1 in Table 7.
+        discount: gamma of Eq. 7.
+        kl_weight: beta of Eq. 9; 1 in Table 7.
+        prior_temperature: standard deviation of the prior that is sampled when acting; 1 in the paper, 0 takes the
+            prior's mean.
+        proposal_noise: standard deviation of the noise added to proposals in training, in action units. A base
+            policy proposes better on the demonstrations it was trained on than it will later.
+        optimizer: Adam at 3e-4 by default (Table 7).
+        lr_scheduler: None for a constant rate.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        base_policy: BasePolicy,
+        trajopt: TrajOptLayer,
+        posterior: Callable[[int, int], Posterior] = Posterior,
+        score: Callable[[int, int], Score] = Score,
+        dynamics: Callable[[int, int], LatentDynamics] | None = None,
+        horizon: int = 1,
+        discount: float = 1.0,
+        kl_weight: float = 1.0,
+        prior_temperature: float = 1.0,
+        proposal_noise: float = 0.0,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=3e-4),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(base_policy.action_dim, optimizer, lr_scheduler)
+        self.save_hyperparameters()
+        if horizon < 1 or (horizon > 1) != (dynamics is not None):
+            raise ConfigurationError(
+                f"a horizon of {horizon} {'needs' if horizon > 1 else 'has no use for'} dynamics: set model.init_args"
+                ".dynamics to LatentDynamics for a horizon of 2 or more and to null for a horizon of 1"
+            )
+        action_dim = base_policy.action_dim
+        self.encoder = encoder
+        self.base_policy = base_policy.requires_grad_(False).eval()
+        self.trajopt = trajopt
+        self.posterior = posterior(encoder.latent_dim, horizon * action_dim)
+        latent_dim = self.posterior.sample_dim + encoder.latent_dim
+        self.score = score(latent_dim, action_dim)
+        self.dynamics = dynamics(latent_dim, action_dim) if dynamics else None
+        self.objective = ActionScore(self.score, self.dynamics, discount)
+        self.horizon = horizon
+        self.kl_weight = kl_weight
+        self.prior_temperature = prior_temperature
+        self.proposal_noise = proposal_noise
+
+    def train(self, mode: bool = True) -> "DiffTORIIL":
+        """Change the mode of all but the base policy, which stays as it will act."""
+        super().train(mode)
+        self.base_policy.eval()
+        return self
+
+    def reference_policies(self) -> dict[str, Policy]:
+        """Frozen policies to evaluate beside this one, on the same initial states."""
+        return {"base": self.base_policy}
+
+    def initial_state(self, batch_size: int) -> State:
+        """Memories of the encoder and the base policy; see `Policy.initial_state`."""
+        return _join(self.encoder.initial_state(batch_size), self.base_policy.initial_state(batch_size))
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Optimise from the base policy's proposal, with a sample of the prior; see `Policy.act`.
+
+        The last iterate is executed, the one that the loss was taken on.
+        """
+        latent, proposals, state = self.observe(obs, state)
+        solution = self.decode(latent, self.sample_prior(latent), proposals)
+        return solution.actions[:, 0], state
+
+    def observe(self, obs: Observation, state: State) -> tuple[Tensor, Tensor, State]:
+        """Latents (B * T, Zs) and proposals (B * T, H, A) of every step of a window, and the memory after it."""
+        encoder_state, base_state = _part(state)
+        latent, encoder_state = self.encoder(obs, encoder_state)
+        with torch.no_grad():
+            proposals, base_state = self.base_policy.propose(obs, self.horizon, base_state)
+        return latent.flatten(0, 1), proposals.flatten(0, 1), _join(encoder_state, base_state)
+
+    def sample_prior(self, latent: Tensor) -> Tensor:
+        """A sample of the prior (B, 64) for each latent (B, Zs), scaled by `prior_temperature`."""
+        return self.prior_temperature * torch.randn(len(latent), self.posterior.sample_dim, device=latent.device)
+
+    def decode(self, latent: Tensor, sample: Tensor, proposals: Tensor) -> Solution:
+        """Solve Eq. 7 from the proposals (B, H, A), conditioned on z = [sample, latent] (Appendix E)."""
+        return self.trajopt(self.objective, torch.cat([sample, latent], dim=-1), proposals)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of Eq. 9."""
+        del batch_idx
+        latent, proposals, targets, mask = self._problems(batch)
+        if self.proposal_noise:
+            proposals = (proposals + self.proposal_noise * torch.randn_like(proposals)).clamp(-1.0, 1.0)
+        mean, log_variance = self.posterior(latent, targets)
+        solution = self.decode(latent, reparameterize(mean, log_variance), proposals)
+        error = masked_mean(reconstruction(solution.actions, targets), mask)
+        divergence = masked_mean(gaussian_kl(mean, log_variance), mask)
+        loss = elbo(error, divergence, self.kl_weight)
+        self.log_step(
+            "train",
+            len(batch["actions"]),
+            loss=loss,
+            reconstruction=error,
+            kl_nats=divergence,
+            base_action_error=masked_mean(reconstruction(proposals, targets), mask),
+        )
+        failed = (solution.status == int(Status.FAILED)).float().mean()
+        self.log_dict({"solver/failed_fraction": failed, "solver/grad_norm": solution.grad_norm.mean()})
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Squared error of the actions on held-out demonstrations, of the base and of this policy."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As `validation_step`."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Optimised actions (B * T, H, A) for every step of the windows, from samples of the prior."""
+        latent, proposals, _, _ = self._problems(batch)
+        return self.decode(latent, self.sample_prior(latent), proposals).actions
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        latent, proposals, targets, mask = self._problems(batch)
+        sampled = self.decode(latent, self.sample_prior(latent), proposals).actions
+        mean, _ = self.posterior(latent, targets)
+        informed = self.decode(latent, mean, proposals).actions
+        self.log_step(
+            stage,
+            len(batch["actions"]),
+            action_error=masked_mean(reconstruction(sampled, targets), mask),
+            posterior_action_error=masked_mean(reconstruction(informed, targets), mask),
+            base_action_error=masked_mean(reconstruction(proposals, targets), mask),
+        )
+
+    def _problems(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents (P, Zs), proposals and targets (P, H, A), and which are real (P,), for the P problems of a batch."""
+        n_steps = batch["actions"].shape[1] - self.horizon + 1
+        if n_steps < 1:
+            raise ConfigurationError(
+                f"windows of {batch['actions'].shape[1]} steps are too short to plan {self.horizon} actions: "
+                "set data.init_args.horizon to at least model.init_args.horizon"
+            )
+        obs = {key: value[:, :n_steps] for key, value in batch["obs"].items()}
+        latent, proposals, _ = self.observe(obs, self.initial_state(len(batch["actions"])))
+        targets = batch["actions"].unfold(1, self.horizon, 1).transpose(-1, -2).flatten(0, 1)
+        mask = batch["mask"].unfold(1, self.horizon, 1).all(-1).flatten()
+        return latent, proposals, targets, mask
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe a base policy that came from a file by its parts, so that the file is not needed again."""
+        config = getattr(self.base_policy, "config", None)
+        if config is not None and "hyper_parameters" in checkpoint:
+            checkpoint["hyper_parameters"]["base_policy"] = config
+
+
+def _join(encoder_state: State, base_state: State) -> State:
+    return {f"encoder.{name}": value for name, value in encoder_state.items()} | {
+        f"base.{name}": value for name, value in base_state.items()
+    }
+
+
+def _part(state: State) -> tuple[State, State]:
+    def only(prefix: str) -> State:
+        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+    return only("encoder."), only("base.")

@@ -1,0 +1,65 @@
+"""Success rate with its uncertainty."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+Z_95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+
+class Proportion(NamedTuple):
+    """A share of successes with its Wilson 95 % interval, all in [0, 1]."""
+
+    rate: float
+    low: float
+    high: float
+    n_successes: int
+    n_trials: int
+
+    def __str__(self) -> str:
+        """For tables: `39/50 = 78 % (65 to 87)`."""
+        if self.n_trials == 0:
+            return "no episodes"
+        percent = [f"{100 * value:.0f}" for value in (self.rate, self.low, self.high)]
+        return f"{self.n_successes}/{self.n_trials} = {percent[0]} % ({percent[1]} to {percent[2]})"
+
+
+def wilson(n_successes: int, n_trials: int) -> Proportion:
+    """Wilson score interval (Wilson 1927), which stays inside [0, 1] and is sensible at 0 and at n successes."""
+    if n_trials == 0:
+        return Proportion(math.nan, 0.0, 1.0, 0, 0)
+    rate = n_successes / n_trials
+    scale = 1.0 + Z_95**2 / n_trials
+    centre = (rate + Z_95**2 / (2 * n_trials)) / scale
+    half = Z_95 * math.sqrt(rate * (1.0 - rate) / n_trials + Z_95**2 / (4 * n_trials**2)) / scale
+    return Proportion(rate, max(centre - half, 0.0), min(centre + half, 1.0), n_successes, n_trials)
+
+
+class SuccessRate(Metric):
+    """Share of successful episodes, summed over ranks.
+
+    `compute` returns a `Proportion`. An episode that crashed is a failure: leaving it out would reward a policy that
+    drives the simulator into the ground.
+    """
+
+    full_state_update = False
+    n_successes: Tensor
+    n_trials: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("n_successes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("n_trials", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, successes: Tensor) -> None:
+        """Add episodes: `successes` (N,), true where the task was solved."""
+        self.n_successes += successes.sum()
+        self.n_trials += successes.numel()
+
+    def compute(self) -> Proportion:
+        """The rate so far, with its interval."""
+        return wilson(int(self.n_successes), int(self.n_trials))

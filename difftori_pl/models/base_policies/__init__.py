@@ -1,0 +1,10 @@
+"""Base policies: what proposes the initial actions."""
+
+from difftori_pl.models.base_policies.base import BasePolicy, LearnedPolicy
+from difftori_pl.models.base_policies.bc import BC
+from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
+from difftori_pl.models.base_policies.fixed import Noise, Zeros
+from difftori_pl.models.base_policies.pretrained import from_checkpoint
+from difftori_pl.models.base_policies.robomimic_checkpoint import from_robomimic
+
+__all__ = ["BC", "BCRNNGMM", "BasePolicy", "LearnedPolicy", "Noise", "Zeros", "from_checkpoint", "from_robomimic"]

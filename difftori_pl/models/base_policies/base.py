@@ -1,0 +1,59 @@
+"""The base classes of base policies: they propose the actions that the trajectory optimiser starts from."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from difftori_pl.models.policy import Observation, State
+
+
+class BasePolicy(nn.Module, ABC):
+    """Proposes initial actions (the paper's "action refinement", section 4.3).
+
+    Attributes:
+        action_dim: size A of an action.
+        config: class path and arguments of a policy that was loaded from a file; None for others.
+    """
+
+    action_dim: int
+    config: dict[str, Any] | None = None
+
+    def initial_state(self, batch_size: int) -> State:
+        """Memory before the first step of `batch_size` episodes."""
+        del batch_size
+        return {}
+
+    @abstractmethod
+    def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        """Propose `horizon` actions from every step of a window, using only what was seen up to that step.
+
+        Args:
+            obs: key -> (B, T, ...).
+            horizon: number H of actions to propose from each step.
+            state: memory of the steps before the window.
+
+        Returns:
+            Actions (B, T, H, A) in [-1, 1], and the memory after the window.
+        """
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Execute the first proposed action; see `Policy.act`."""
+        actions, state = self.propose(obs, 1, state)
+        return actions[:, -1, 0], state
+
+
+class LearnedPolicy(BasePolicy):
+    """A base policy with parameters, trained on demonstrations by `BehaviorCloning`."""
+
+    @abstractmethod
+    def loss(self, obs: Observation, actions: Tensor) -> Tensor:
+        """Imitation loss of each step.
+
+        Args:
+            obs: key -> (B, T, ...).
+            actions: demonstrated actions (B, T, A) in [-1, 1].
+
+        Returns:
+            Loss (B, T), unreduced, so that padded steps can be left out.
+        """

@@ -1,0 +1,46 @@
+"""Plain behaviour cloning: the demonstrated action, by least squares."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from difftori_pl.models.base_policies.base import LearnedPolicy
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.mlp import mlp
+from difftori_pl.models.policy import Observation, State
+
+
+class BC(LearnedPolicy):
+    """An encoder and an MLP with a tanh at the end, fitted to the demonstrated actions by squared error.
+
+    Args:
+        encoder: observation to latent.
+        action_dim: size A of an action.
+        hidden_dims: hidden layers of the MLP; robomimic's 1024 and 1024.
+    """
+
+    def __init__(self, encoder: Encoder, action_dim: int, hidden_dims: Sequence[int] = (1024, 1024)) -> None:
+        super().__init__()
+        self.action_dim = action_dim
+        self.encoder = encoder
+        self.head = mlp(encoder.latent_dim, hidden_dims, action_dim)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The encoder's memory; see `BasePolicy.initial_state`."""
+        return self.encoder.initial_state(batch_size)
+
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Predict one action (B, T, A) for each step."""
+        latent, state = self.encoder(obs, state)
+        return torch.tanh(self.head(latent)), state
+
+    def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        """Predict one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
+        actions, state = self(obs, state)
+        return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
+
+    def loss(self, obs: Observation, actions: Tensor) -> Tensor:
+        """Squared error summed over the action (Eq. 8); see `LearnedPolicy.loss`."""
+        predicted, _ = self(obs, self.initial_state(len(actions)))
+        return (predicted - actions).square().sum(-1)

@@ -1,0 +1,83 @@
+"""A base policy out of a checkpoint of this package."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+
+from difftori_pl.errors import CheckpointError
+from difftori_pl.models.base_policies.base import BasePolicy
+
+PREFIX = "policy."
+"""Where `BehaviorCloning` keeps the parameters of the policy."""
+
+
+def from_checkpoint(checkpoint: str) -> BasePolicy:
+    """Load the policy that `BehaviorCloning` trained.
+
+    The result remembers what it is made of in its attribute `config`, so that a checkpoint of a module that uses it
+    stands on its own.
+
+    Args:
+        checkpoint: a `.ckpt` file written by training a base policy.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds something else.
+    """
+    content = read_checkpoint(checkpoint, "train one with `lightning fit --config bc_rnn_square_low_dim.yaml`")
+    config = content.get("hyper_parameters", {}).get("policy")
+    weights = {
+        name.removeprefix(PREFIX): value
+        for name, value in content.get("state_dict", {}).items()
+        if name.startswith(PREFIX)
+    }
+    if not config or not weights:
+        raise CheckpointError(
+            f"{checkpoint} does not hold a base policy; give a checkpoint of BehaviorCloning, trained from a YAML file"
+        )
+    policy = build(config, checkpoint)
+    load_weights(policy, weights, checkpoint)
+    policy.config = config
+    return policy
+
+
+def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
+    """Read a file of tensors and plain values; nothing in it is executed.
+
+    Args:
+        path: the file.
+        remedy: where to get one, for the message if there is none.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be read safely.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; {remedy}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged or a foreign file
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path} is not a readable checkpoint of tensors and plain values: {reason}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} where a checkpoint is a dictionary")
+    return content
+
+
+def build(config: dict[str, Any], origin: str) -> BasePolicy:
+    """Build a policy with fresh parameters from its class path and arguments; `origin` is named in errors."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--policy", type=BasePolicy)
+    try:
+        policy: BasePolicy = parser.instantiate_classes(parser.parse_object({"policy": config})).policy
+    except ArgumentError as error:
+        raise CheckpointError(f"{origin} describes a policy that cannot be built here: {error}") from error
+    return policy
+
+
+def load_weights(policy: BasePolicy, weights: dict[str, torch.Tensor], origin: str) -> None:
+    """Put `weights` into `policy`; all of them must fit."""
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {origin} do not fit the policy it describes: {error}") from error

@@ -1,0 +1,80 @@
+"""A base policy out of robomimic's own checkpoint format."""
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from difftori_pl.errors import CheckpointError
+from difftori_pl.models.base_policies.base import BasePolicy
+from difftori_pl.models.base_policies.pretrained import build, load_weights, read_checkpoint
+
+
+def from_robomimic(checkpoint: str) -> BasePolicy:
+    """Load a low-dimensional BC-RNN-GMM that robomimic 0.2 or later trained; robomimic itself is not needed.
+
+    Args:
+        checkpoint: a `.pth` file that robomimic wrote.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds another algorithm, or one that sees images.
+    """
+    content = read_checkpoint(checkpoint, "robomimic writes them to `<output_dir>/<experiment>/<time>/models/`")
+    try:
+        algorithm = json.loads(content["config"])["algo"]
+        shapes = content["shape_metadata"]
+        weights = content["model"]["policy"] if "policy" in content["model"] else content["model"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} is not a robomimic checkpoint: it has no {error}") from error
+    _require_bc_rnn_gmm(checkpoint, content, algorithm)
+    if content.get("obs_normalization_stats") is not None:
+        raise CheckpointError(f"{checkpoint} normalises observations, which is not supported; train without that")
+    config = {
+        "class_path": "difftori_pl.BCRNNGMM",
+        "init_args": {
+            "encoder": {
+                "class_path": "difftori_pl.StateEncoder",
+                "init_args": {
+                    # robomimic concatenates the keys in alphabetical order
+                    "obs_dims": {key: shape[0] for key, shape in sorted(shapes["all_shapes"].items())},
+                    "latent_dim": None,
+                    "normalize": False,
+                },
+            },
+            "action_dim": shapes["ac_dim"],
+            "hidden_dim": algorithm["rnn"]["hidden_dim"],
+            "n_layers": algorithm["rnn"]["num_layers"],
+            "n_modes": algorithm["gmm"]["num_modes"],
+            "min_std": algorithm["gmm"]["min_std"],
+            "restart_after": algorithm["rnn"]["horizon"],
+        },
+    }
+    policy = build(config, checkpoint)
+    load_weights(policy, _rename(weights), checkpoint)
+    policy.config = config
+    return policy
+
+
+def _require_bc_rnn_gmm(checkpoint: str, content: dict[str, Any], algorithm: dict[str, Any]) -> None:
+    rnn, gmm = algorithm.get("rnn", {}), algorithm.get("gmm", {})
+    images = content["shape_metadata"].get("use_images", False)
+    fits = rnn.get("enabled") and gmm.get("enabled") and rnn.get("rnn_type") == "LSTM" and not rnn.get("open_loop")
+    fits = fits and gmm.get("std_activation") == "softplus" and not algorithm.get("actor_layer_dims")
+    if content.get("algo_name") != "bc" or not fits or images:
+        raise CheckpointError(
+            f"{checkpoint} must be robomimic's BC with LSTM and GMM on low-dimensional observations, but it is "
+            f"{content.get('algo_name')!r} with rnn={rnn.get('enabled')}, gmm={gmm.get('enabled')}, images={images}"
+        )
+
+
+def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """robomimic's parameter names to ours; it stores the decoder twice."""
+    renamed = {}
+    for name, value in weights.items():
+        name = name.removeprefix("policy.").removeprefix("nets.")
+        if name.startswith("rnn.nets."):
+            renamed[f"encoder.rnn.{name.removeprefix('rnn.nets.')}"] = torch.as_tensor(value)
+        elif name.startswith("decoder.nets."):
+            renamed[name.removeprefix("decoder.nets.")] = torch.as_tensor(value)
+    return renamed

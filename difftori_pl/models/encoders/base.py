@@ -1,0 +1,37 @@
+"""The base class of encoders."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from difftori_pl.models.policy import Observation, State
+
+
+class Encoder(nn.Module, ABC):
+    """Observation windows to latents, causally: the latent of step t sees the steps up to t and no other.
+
+    One forward pass therefore serves training, where T is the window, and acting, where T is 1 and `state` carries
+    what was seen before. An encoder without memory keeps the defaults: no state in, none out.
+
+    Attributes:
+        latent_dim: size Z of the latent.
+    """
+
+    latent_dim: int
+
+    def initial_state(self, batch_size: int) -> State:
+        """Memory before the first step of `batch_size` episodes."""
+        del batch_size
+        return {}
+
+    @abstractmethod
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Encode a window.
+
+        Args:
+            obs: key -> (B, T, ...).
+            state: memory of the steps before the window.
+
+        Returns:
+            Latents (B, T, Z) and the memory after the window.
+        """

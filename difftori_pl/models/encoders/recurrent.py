@@ -1,0 +1,59 @@
+"""Recurrent encoder: an LSTM over the latents of another encoder (Table 7: "RNN")."""
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.policy import Observation, State
+
+
+class RecurrentEncoder(Encoder):
+    """Summarise the steps seen so far with an LSTM.
+
+    The memory is wiped every `restart_after` steps. Training windows start with an empty memory, so a memory older
+    than a window is one that the network has never met; robomimic's recurrent policies do the same.
+
+    Args:
+        encoder: encodes each step before the LSTM.
+        hidden_dim: size of the LSTM's hidden state; 1000 in Table 7.
+        n_layers: number of LSTM layers.
+        restart_after: steps after which the memory starts afresh; 16 in Table 7. Use the length of the training
+            windows.
+        latent_dim: size Z of the latent, by a linear map; the hidden state itself is the latent if None.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        hidden_dim: int = 1000,
+        n_layers: int = 2,
+        restart_after: int = 16,
+        latent_dim: int | None = 50,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.restart_after = restart_after
+        self.rnn = nn.LSTM(encoder.latent_dim, hidden_dim, n_layers, batch_first=True)
+        self.latent_dim = hidden_dim if latent_dim is None else latent_dim
+        self.project = nn.Identity() if latent_dim is None else nn.Linear(hidden_dim, latent_dim)
+
+    def initial_state(self, batch_size: int) -> State:
+        """An empty memory of age zero for each episode."""
+        weight = self.rnn.weight_hh_l0
+        zeros = weight.new_zeros(batch_size, self.rnn.num_layers, self.rnn.hidden_size)
+        age = torch.zeros(batch_size, dtype=torch.long, device=weight.device)
+        return {"hidden": zeros, "cell": zeros.clone(), "age": age} | self.encoder.initial_state(batch_size)
+
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Encode a window that begins where a memory span begins, or a single step; see `Encoder.forward`."""
+        features, state = self.encoder(obs, state)
+        outputs = []
+        for span in features.split(self.restart_after, dim=1):
+            remembered = (state["age"] % self.restart_after != 0)[:, None, None]
+            # The LSTM wants layers first, a state has the batch first.
+            memory = [(state[name] * remembered).transpose(0, 1).contiguous() for name in ("hidden", "cell")]
+            output, (hidden, cell) = self.rnn(span, tuple(memory))
+            outputs.append(output)
+            age = state["age"] + span.shape[1]
+            state = state | {"hidden": hidden.transpose(0, 1), "cell": cell.transpose(0, 1), "age": age}
+        return self.project(torch.cat(outputs, dim=1)), state

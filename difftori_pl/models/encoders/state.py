@@ -1,0 +1,41 @@
+"""Encoder of low-dimensional observations: the paper's h (Appendix C)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.mlp import mlp
+from difftori_pl.models.normalizer import Normalizer
+from difftori_pl.models.policy import Observation, State
+
+
+class StateEncoder(Encoder):
+    """Standardise the low-dimensional keys, concatenate them in the given order and pass them through an MLP.
+
+    Args:
+        obs_dims: size of each key, for instance `{robot0_eef_pos: 3, object: 14}`.
+        latent_dim: size Z of the latent; the concatenated vector itself is the latent if None.
+        hidden_dims: hidden layers of the MLP; 256 and 256 in Appendix C.
+        normalize: standardise with the statistics of the training demonstrations.
+    """
+
+    def __init__(
+        self,
+        obs_dims: dict[str, int],
+        latent_dim: int | None = 50,
+        hidden_dims: Sequence[int] = (256, 256),
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        in_dim = sum(obs_dims.values())
+        self.obs_keys = tuple(obs_dims)
+        self.latent_dim = in_dim if latent_dim is None else latent_dim
+        self.normalizer = Normalizer(obs_dims) if normalize else None
+        self.net = nn.Identity() if latent_dim is None else mlp(in_dim, hidden_dims, latent_dim)
+
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Encode each step on its own; see `Encoder.forward`."""
+        vectors = self.normalizer(obs) if self.normalizer else obs
+        return self.net(torch.cat([vectors[key] for key in self.obs_keys], dim=-1)), state

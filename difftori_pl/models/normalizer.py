@@ -1,0 +1,53 @@
+"""Standardisation of low-dimensional observations, kept inside the checkpoint."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Statistics(Protocol):
+    """What a datamodule reports of one key: float32 tensors of the key's shape."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the training steps, in the key's unit."""
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation over the training steps, in the key's unit."""
+
+
+class Normalizer(nn.Module):
+    """Subtract the training mean and divide by the training standard deviation, key by key.
+
+    It is the identity until `fit` is called. The statistics are buffers, so a checkpoint carries them.
+
+    Args:
+        dims: size of each low-dimensional observation key.
+        min_std: floor of the standard deviation, in the key's unit: a coordinate that never moves in the
+            demonstrations must not blow up when it moves by a hair in a rollout.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, dims: Mapping[str, int], min_std: float = 1e-3) -> None:
+        super().__init__()
+        self.keys = tuple(dims)
+        self.min_std = min_std
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        for key, dim in dims.items():
+            self.register_buffer(f"{key}_mean", torch.zeros(dim))
+            self.register_buffer(f"{key}_std", torch.ones(dim))
+
+    def fit(self, statistics: Mapping[str, Statistics]) -> None:
+        """Take over mean and standard deviation of every key, once."""
+        for key in self.keys:
+            self.get_buffer(f"{key}_mean").copy_(statistics[key].mean)
+            self.get_buffer(f"{key}_std").copy_(statistics[key].std.clamp(min=self.min_std))
+        self.fitted.fill_(True)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Standardise each known key of `obs`, tensors (..., dim) in the key's unit; other keys are left out."""
+        return {key: (obs[key] - self.get_buffer(f"{key}_mean")) / self.get_buffer(f"{key}_std") for key in self.keys}

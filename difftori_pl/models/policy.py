@@ -1,0 +1,30 @@
+"""What every policy here can do: act, one step at a time, on a batch of environments."""
+
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+Observation: TypeAlias = Mapping[str, Tensor]
+"""Key -> (B, T, ...): float32 vectors (B, T, dim) in the key's unit, uint8 images (B, T, 3, height, width)."""
+
+State: TypeAlias = dict[str, Tensor]
+"""Memory of a policy between two steps, each tensor batch first; empty if the policy has none."""
+
+
+class Policy(Protocol):
+    """Maps observations to actions and carries its memory in an explicit state, so that episodes may be batched."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """Memory at the start of an episode, for `batch_size` episodes."""
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Choose the next action.
+
+        Args:
+            obs: the newest observation of each episode, T = 1.
+            state: memory returned by the previous call, or by `initial_state`.
+
+        Returns:
+            Actions (B, A) in [-1, 1], and the memory for the next call.
+        """

@@ -1,0 +1,64 @@
+"""What the LightningModules share."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.normalizer import Normalizer
+
+
+class ImitationModule(LightningModule):
+    """A module trained on windows of demonstrations: optimiser, scheduler, and statistics of the data.
+
+    Args:
+        action_dim: size A of an action; the datamodule must have the same.
+        optimizer: makes the optimiser from the trainable parameters.
+        lr_scheduler: makes the scheduler from the optimiser; stepped every training step. None for a constant rate.
+    """
+
+    def __init__(
+        self, action_dim: int, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None = None
+    ) -> None:
+        super().__init__()
+        self.action_dim = action_dim
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of another action size, and give new normalisers the statistics of the data."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if datamodule is None:
+            return
+        if datamodule.action_dim != self.action_dim:
+            raise ConfigurationError(
+                f"the model acts with {self.action_dim} numbers, the data hold {datamodule.action_dim} per action: "
+                "set model.init_args.action_dim and data.init_args.action_dim to the size of the data"
+            )
+        if stage == "fit":
+            new = [part for part in self.modules() if isinstance(part, Normalizer) and not part.fitted]
+            if new:
+                statistics = datamodule.statistics()
+                for part in new:
+                    part.fit(statistics)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser over the parameters that require a gradient."""
+        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        if self.lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+
+    def log_step(self, stage: str, batch_size: int, **values: torch.Tensor) -> None:
+        """Log scalars under `stage/`: per step in training, averaged over the epoch and over ranks otherwise."""
+        training = stage == "train"
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in values.items()},
+            batch_size=batch_size,
+            on_step=training,
+            on_epoch=not training,
+            sync_dist=not training,
+        )
