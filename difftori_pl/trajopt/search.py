@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.solvers.base import Solver, SolverState
+from difftori_pl.trajopt.quarantine import sever
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver
 from difftori_pl.trajopt.tree import per_element, select
 
 
@@ -30,8 +31,15 @@ class Search:
     failed: Tensor
     n_steps: Tensor
 
+    def without_gradient(self, anchor: Tensor) -> Search:
+        """Attach iterate and value to the graph of `anchor` such that `backward()` runs and changes nothing."""
+        evaluation = replace(self.state.evaluation, value=sever(self.state.evaluation.value, anchor))
+        return replace(
+            self, state=replace(self.state, iterate=sever(self.state.iterate, anchor), evaluation=evaluation)
+        )
 
-def begin(solver: Solver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
+
+def begin(solver: StepSolver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
     """Start a solve of `problem` at `iterate` (B, H, A)."""
     state = solver.init(problem, latent, iterate)
     return Search(
@@ -50,7 +58,7 @@ def resume(problem: Problem, latent: Tensor, search: Search) -> Search:
 
 
 def advance(
-    solver: Solver, problem: Problem, latent: Tensor, search: Search, n_steps: int, rest_when_done: bool = True
+    solver: StepSolver, problem: Problem, latent: Tensor, search: Search, n_steps: int, rest_when_done: bool = True
 ) -> Search:
     """Take `n_steps` steps with every element that has not failed.
 

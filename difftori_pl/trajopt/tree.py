@@ -36,6 +36,11 @@ def detach(record: Record) -> Record:
     return map_tensors(lambda tensor: tensor.detach(), record)
 
 
+def concatenate(records: list[Record]) -> Record:
+    """Join records along the batch dimension."""
+    return map_tensors(lambda *tensors: torch.cat(tensors), *records)
+
+
 def per_element(mask: Tensor, like: Tensor) -> Tensor:
     """View `mask` (B,) so that it broadcasts over the trailing dimensions of `like` (B, ...)."""
     return mask.view(-1, *(1,) * (like.ndim - 1))

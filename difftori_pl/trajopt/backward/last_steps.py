@@ -2,17 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.backward.base import BackwardMode, conclude
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.quarantine import sever, stand_in
+from difftori_pl.trajopt.quarantine import stand_in
 from difftori_pl.trajopt.search import Search, advance, begin, resume
 from difftori_pl.trajopt.solution import Solution
-from difftori_pl.trajopt.solvers.base import LibrarySolver, Solver
+from difftori_pl.trajopt.solvers.base import LibrarySolver, Solver, StepSolver
 from difftori_pl.trajopt.tree import Record, detach, select
 
 
@@ -25,29 +25,32 @@ class LastSteps(BackwardMode):
 
     def apply(self, solver: Solver, problem: Problem, latent: Tensor, actions: Tensor) -> Solution:
         """Solve and attach the gradient of the last steps."""
-        n_attached = self.n_differentiated(solver.max_steps) if torch.is_grad_enabled() else 0
         iterate = problem.bounds.to_iterate(actions)
-        if isinstance(solver, LibrarySolver):
-            search = solver.solve(problem, latent, iterate, n_attached)
-        elif n_attached == solver.max_steps:
-            search = _all_steps(solver, problem, latent, iterate)
-        else:
-            with torch.no_grad():
-                search = begin(solver, problem, latent, iterate)
-                search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
-            if n_attached > 0:
-                search = _last_steps(solver, problem, latent, search, n_attached)
-        return conclude(solver, problem, search)
+        n_attached = self.n_differentiated(solver.max_steps) if torch.is_grad_enabled() else 0
+        return conclude(solver, problem, _run(solver, problem, latent, iterate, n_attached))
 
 
-def _all_steps(solver: Solver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
+def _run(solver: Solver, problem: Problem, latent: Tensor, iterate: Tensor, n_attached: int) -> Search:
+    if isinstance(solver, LibrarySolver):
+        return solver.solve(problem, latent, iterate, n_attached)
+    if not isinstance(solver, StepSolver):
+        raise ConfigurationError(f"{type(solver).__name__} must derive from StepSolver or LibrarySolver")
+    if n_attached == solver.max_steps:
+        return _all_steps(solver, problem, latent, iterate)
+    with torch.no_grad():
+        search = begin(solver, problem, latent, iterate)
+        search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
+    return _last_steps(solver, problem, latent, search, n_attached) if n_attached > 0 else search
+
+
+def _all_steps(solver: StepSolver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
     def attempt(latent: Tensor, iterate: Tensor) -> Search:
         return advance(solver, problem, latent, begin(solver, problem, latent, iterate), solver.max_steps)
 
     return _isolated(attempt, latent, iterate, torch.zeros_like(iterate[:, 0, 0], dtype=torch.bool))
 
 
-def _last_steps(solver: Solver, problem: Problem, latent: Tensor, search: Search, n_steps: int) -> Search:
+def _last_steps(solver: StepSolver, problem: Problem, latent: Tensor, search: Search, n_steps: int) -> Search:
     def attempt(latent: Tensor, search: Search) -> Search:
         # An element at rest would pass no gradient, so those that are done take these few steps as well.
         return advance(solver, problem, latent, resume(problem, latent, search), n_steps, rest_when_done=False)
@@ -75,13 +78,7 @@ def _isolated(attempt: Callable[[Tensor, Record], Search], latent: Tensor, start
         failed = failed | newly_failed
         any_new, none_left = torch.stack((newly_failed.any(), failed.all())).tolist()
         if none_left:
-            return _without_gradient(reached, anchor=outcome.state.evaluation.value)
+            return reached.without_gradient(anchor=outcome.state.evaluation.value)
         if not any_new:
             return select(failed, reached, outcome)
         outcome = attempt(stand_in(failed, latent), stand_in(failed, start))
-
-
-def _without_gradient(search: Search, anchor: Tensor) -> Search:
-    evaluation = replace(search.state.evaluation, value=sever(search.state.evaluation.value, anchor))
-    state = replace(search.state, iterate=sever(search.state.iterate, anchor), evaluation=evaluation)
-    return replace(search, state=state)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError
@@ -37,6 +38,8 @@ class SolverState:
 class Solver(Part, ABC):
     """A method to maximise a problem, for each batch element on its own.
 
+    The type that configurations name; implementations derive from `StepSolver` or `LibrarySolver`.
+
     Attributes:
         max_steps: number of steps of a full solve.
         supported_modes: class names of the backward modes that can differentiate this solver (names, because solvers
@@ -45,6 +48,14 @@ class Solver(Part, ABC):
 
     max_steps: int
     supported_modes: ClassVar[frozenset[str] | None] = None
+
+    @abstractmethod
+    def done(self, state: SolverState) -> Tensor:
+        """Mark the elements (B,) that need no further step."""
+
+
+class StepSolver(Solver):
+    """A solver that gives its steps, and leaves the loop to the backward mode."""
 
     def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> SolverState:
         """Give the state at the first `iterate` (B, H, A)."""
@@ -57,13 +68,9 @@ class Solver(Part, ABC):
         Neither failed nor finished elements need attention here: the loop discards their steps.
         """
 
-    @abstractmethod
-    def done(self, state: SolverState) -> Tensor:
-        """Mark the elements (B,) that need no further step."""
-
 
 class LibrarySolver(Solver):
-    """A solver whose loop and backward pass belong to a library."""
+    """A solver whose loop and backward pass belong to a library; it lists the modes it supports."""
 
     @abstractmethod
     def solve(self, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
@@ -75,6 +82,10 @@ class LibrarySolver(Solver):
             iterate: where to start (B, H, A).
             n_differentiated: how many of the last steps the result's gradient goes back through.
         """
+
+    def done(self, state: SolverState) -> Tensor:
+        """Mark no element: the library takes all steps."""
+        return torch.zeros_like(state.evaluation.value, dtype=torch.bool)
 
 
 def check_positive(**arguments: float) -> None:

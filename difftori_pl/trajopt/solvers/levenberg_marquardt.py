@@ -5,11 +5,11 @@ from torch import Tensor
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.objective import return_to_residual
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.solvers.base import Solver, SolverState, check_positive
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_positive
 from difftori_pl.trajopt.tree import per_element
 
 
-class LevenbergMarquardt(Solver):
+class LevenbergMarquardt(StepSolver):
     """Δa = α · r · g / (λ + ‖g‖²), with g = ∂G/∂a and the single residual r = offset − G.
 
     The authors minimise r² by Levenberg–Marquardt with constant damping. The Jacobian of one residual is the row −gᵀ,

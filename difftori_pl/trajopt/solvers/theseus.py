@@ -1,0 +1,75 @@
+"""Levenberg–Marquardt by the Theseus library, the published solver: the reference for the closed form."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from difftori_pl.errors import MissingPackageError
+from difftori_pl.trajopt.problem import Problem
+from difftori_pl.trajopt.solvers.base import LibrarySolver, check_positive
+from difftori_pl.trajopt.tree import concatenate
+
+if TYPE_CHECKING:
+    from difftori_pl.trajopt.search import Search
+
+
+class Theseus(LibrarySolver):
+    """The authors' solver and settings: one residual offset − G, dense Cholesky, constant damping.
+
+    Differs from the authors' set-up in two points: each batch element is a problem of its own, and the tests on r²,
+    which in float32 end the solve after a few steps because r² ≈ offset², are switched off: all steps are taken.
+
+    Where the library's factorisation fails, it fails for the whole batch; the elements are then solved one by one.
+    An element that fails alone is left at its best iterate, with 0 steps counted.
+
+    Args:
+        max_steps: number of steps; the authors take 50 to 200.
+        step_size: fraction of each step that is taken; the authors take 3e-5 to 1e-3.
+        damping: added to the diagonal of the normal equations; the authors take 1e-3 to 0.5.
+        offset: what the return is subtracted from, above every return that can be reached.
+
+    Raises:
+        MissingPackageError: theseus, or a package that it imports, is not installed.
+    """
+
+    supported_modes = frozenset({"Unroll", "Truncated", "Detached"})
+
+    def __init__(
+        self, max_steps: int = 100, step_size: float = 1e-4, damping: float = 1e-2, offset: float = 1000.0
+    ) -> None:
+        _loop()
+        check_positive(max_steps=max_steps, step_size=step_size, damping=damping)
+        self.max_steps = max_steps
+        self.step_size = step_size
+        self.damping = damping
+        self.offset = offset
+
+    def solve(self, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
+        """Run Theseus' loop on the batch, or on each element if one of them breaks the batch."""
+        run = _loop().run
+        with torch.no_grad():
+            problem.evaluate(latent, iterate)  # An error in the objective surfaces here, not as a failed solve.
+        search = run(self, problem, latent, iterate, n_differentiated)
+        if not search.failed.any():
+            return search
+        if len(iterate) > 1:
+            elements = [slice(b, b + 1) for b in range(len(iterate))]
+            return concatenate([self.solve(problem, latent[b], iterate[b], n_differentiated) for b in elements])
+        with torch.no_grad():
+            search = run(self, problem, latent, iterate, n_differentiated=0)
+        return search.without_gradient(anchor=problem.value(latent, iterate)) if torch.is_grad_enabled() else search
+
+
+def _loop() -> Any:
+    # Imported late, so that the package works without theseus and does not wait for its import.
+    try:
+        return import_module("difftori_pl.trajopt.solvers.theseus_loop")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"the solver Theseus needs the package theseus-ai, but {error.name} is not installed: "
+            "pip install 'difftori_pl[theseus]'; LevenbergMarquardt takes the same steps without it"
+        ) from error
