@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from difftori_pl.errors import MissingPackageError
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.solvers.base import LibrarySolver, check_positive
+from difftori_pl.trajopt.solvers.base import LibrarySolver, SolverState, check_positive
 from difftori_pl.trajopt.tree import concatenate
 
 if TYPE_CHECKING:
@@ -50,18 +51,22 @@ class Theseus(LibrarySolver):
 
     def solve(self, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
         """Run Theseus' loop on the batch, or on each element if one of them breaks the batch."""
-        run = _loop().run
         with torch.no_grad():
             problem.evaluate(latent, iterate)  # An error in the objective surfaces here, not as a failed solve.
-        search = run(self, problem, latent, iterate, n_differentiated)
+        search: Search = _loop().run(self, problem, latent, iterate, n_differentiated)
         if not search.failed.any():
             return search
         if len(iterate) > 1:
             elements = [slice(b, b + 1) for b in range(len(iterate))]
             return concatenate([self.solve(problem, latent[b], iterate[b], n_differentiated) for b in elements])
+        return self._give_up(problem, latent, iterate, attached=n_differentiated > 0)
+
+    def _give_up(self, problem: Problem, latent: Tensor, iterate: Tensor, attached: bool) -> Search:
         with torch.no_grad():
-            search = run(self, problem, latent, iterate, n_differentiated=0)
-        return search.without_gradient(anchor=problem.value(latent, iterate)) if torch.is_grad_enabled() else search
+            search: Search = _loop().run(self, problem, latent, iterate, 0)
+            best = SolverState(search.best_iterate, problem.evaluate(latent, search.best_iterate))
+        search = replace(search, state=best, failed=search.failed | True, n_steps=torch.zeros_like(search.n_steps))
+        return search.without_gradient(anchor=problem.value(latent, iterate)) if attached else search
 
 
 def _loop() -> Any:

@@ -1,0 +1,210 @@
+"""Every solver under every backward mode keeps the same promises."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from difftori_pl.trajopt import Solution, Status, TrajOptLayer
+from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
+from difftori_pl.trajopt.bounds import Bounds, Projection, Unbounded
+from difftori_pl.trajopt.solvers import Solver
+from tests import cases
+
+every_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS))
+every_mode = pytest.mark.parametrize("mode", cases.params(cases.MODES))
+every_case = pytest.mark.parametrize("case", cases.CASES)
+
+
+@pytest.mark.parametrize(
+    ("base", "listed"), [(Solver, cases.SOLVERS), (BackwardMode, cases.MODES), (Bounds, cases.BOUNDS)]
+)
+def test_every_concrete_class_is_listed(base, listed):
+    assert cases.concrete_subclasses(base) == set(listed)
+
+
+@every_solver
+@every_mode
+@every_case
+def test_solution_has_the_promised_shapes(solver, mode, case):
+    case = case()
+    solution = TrajOptLayer(solver(), mode())(case.objective, case.latent, case.actions)
+    batch = case.actions.shape[0]
+    assert solution.actions.shape == solution.best_actions.shape == case.actions.shape
+    for field in ("value", "best_value", "grad_norm"):
+        assert getattr(solution, field).shape == (batch,)
+        assert getattr(solution, field).dtype == torch.float64
+    assert solution.status.tolist() == [Status.MAX_STEPS] * batch
+    assert solution.n_steps.tolist() == [cases.N_STEPS] * batch
+    assert solution.actions.requires_grad is solution.value.requires_grad is not isinstance(mode(), Detached)
+    assert not solution.best_actions.requires_grad
+    assert not solution.best_value.requires_grad
+    assert_close(solution.value, case.objective(case.latent, solution.actions))
+    assert_close(solution.best_value, case.objective(case.latent, solution.best_actions).detach())
+    # Theseus compares squared residuals, which near the offset cannot tell smaller differences apart.
+    assert (solution.best_value >= solution.value - 1e-12).all()
+    assert (solution.value > case.objective(case.latent, case.actions)).all()
+
+
+@every_solver
+@pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
+def test_reaches_the_closed_form_optimum(solver, case):
+    case = case()
+    optimum = case.optimum(case.latent)
+    assert optimum.abs().max() < 0.95, "a fair case has its optimum away from the bounds"
+    solution = TrajOptLayer(solver(), Detached())(case.objective, case.latent, case.actions)
+    assert_close(solution.actions, optimum.detach(), rtol=1e-6, atol=1e-8)
+    assert solution.grad_norm.max() < 1e-8
+
+
+@every_solver
+@pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
+def test_unrolled_gradient_is_that_of_the_closed_form(solver, case):
+    case = case()
+    solution = TrajOptLayer(solver(), Unroll())(case.objective, case.latent, case.actions)
+    assert_close(solution.actions, case.optimum(case.latent), rtol=1e-6, atol=1e-8)
+    weight = torch.randn(case.actions.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    actual = torch.autograd.grad((weight * solution.actions).sum(), case.parameters)
+    expected = torch.autograd.grad((weight * case.optimum(case.latent)).sum(), case.parameters)
+    assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+@every_solver
+@every_case
+def test_unrolled_gradient_passes_gradcheck(solver, case):
+    case, solver = case(batch=2), solver()
+    solver.max_steps = 3  # A few steps: the gradient must be that of the steps taken, converged or not.
+    layer = TrajOptLayer(solver, Unroll())
+
+    def solve(latent: Tensor, actions: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        solution = layer(case.objective, latent, actions)
+        return solution.actions, solution.value
+
+    inputs = (case.latent.requires_grad_(), case.actions.requires_grad_(), *case.parameters)
+    assert torch.autograd.gradcheck(solve, inputs, atol=1e-6, rtol=1e-4)
+
+
+@every_solver
+@every_case
+def test_truncated_gradient_approaches_the_unrolled_one(solver, case):
+    case = case()
+    exact = _gradients(TrajOptLayer(solver(), Unroll()), case)
+    errors = [_distance(_gradients(TrajOptLayer(solver(), Truncated(n)), case), exact) for n in (1, 4, 12)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-2
+    assert _distance(_gradients(TrajOptLayer(solver(), Truncated(cases.N_STEPS)), case), exact) < 1e-12
+
+
+@every_solver
+@every_case
+def test_modes_agree_on_the_solution(solver, case):
+    case = case()
+    solutions = [
+        TrajOptLayer(solver(), mode())(case.objective, case.latent, case.actions) for mode in cases.MODES.values()
+    ]
+    for solution in solutions[1:]:
+        _assert_same(solution, solutions[0])
+
+
+@every_solver
+@every_mode
+@every_case
+def test_element_alone_equals_itself_in_the_batch(solver, mode, case):
+    case, layer = case(), TrajOptLayer(solver(), mode())
+    together = layer(case.objective, case.latent, case.actions)
+    alone = layer(case.objective, case.latent[1:2], case.actions[1:2])
+    _assert_same(alone, together, elements=slice(1, 2))
+
+
+@every_solver
+@every_mode
+def test_works_without_gradients(solver, mode):
+    case, layer = cases.network(), TrajOptLayer(solver(), mode())
+    expected = layer(case.objective, case.latent, case.actions)
+    with torch.no_grad():
+        without = layer(case.objective, case.latent, case.actions)
+    with torch.inference_mode():
+        # Made in here, so that they are inference tensors, as in an evaluation loop.
+        inference = layer(case.objective, case.latent * 1, case.actions * 1)
+    for solution in (without, inference):
+        assert not solution.actions.requires_grad
+        assert not solution.value.requires_grad
+        _assert_same(solution, expected)
+
+
+@every_solver
+@every_mode
+def test_inference_tensors_may_come_from_outside(solver, mode):
+    case, layer = cases.network(), TrajOptLayer(solver(), mode())
+    with torch.inference_mode():
+        latent, actions = case.latent * 1, case.actions * 1
+    _assert_same(layer(case.objective, latent, actions), layer(case.objective, case.latent, case.actions))
+
+
+@every_solver
+@every_mode
+def test_solving_leaves_parameter_gradients_alone(solver, mode):
+    case = cases.network()
+    case.parameters[0].grad = torch.full_like(case.parameters[0], 7.0)
+    TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
+    assert (case.parameters[0].grad == 7.0).all()
+    assert all(tensor.grad is None for tensor in (*case.parameters[1:], case.latent))
+
+
+@every_solver
+@every_mode
+def test_float32_stays_float32_and_close_to_float64(solver, mode):
+    case, layer = cases.quadratic(), TrajOptLayer(solver(), mode())
+    matrix = case.parameters[0].detach().float()
+
+    def objective(latent: Tensor, actions: Tensor) -> Tensor:
+        return -0.5 * (actions - (latent @ matrix.T).unsqueeze(1)).square().sum(dim=(1, 2))
+
+    solution = layer(objective, case.latent.float(), case.actions.float())
+    assert solution.actions.dtype == solution.value.dtype == solution.best_actions.dtype == torch.float32
+    assert solution.n_steps.tolist() == [cases.N_STEPS] * 4
+    expected = layer(case.objective, case.latent, case.actions)
+    assert_close(solution.actions.double(), expected.actions, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("bounds", cases.params(cases.BOUNDS))
+@every_solver
+def test_bounded_actions_stay_within_their_limits(solver, bounds):
+    case, bounds = cases.quadratic(), bounds()
+    latent = 20 * case.latent
+    assert (case.optimum(latent).abs() > 1.5).any()
+    solution = TrajOptLayer(solver(), Unroll(), bounds)(case.objective, latent, case.actions)
+    outside = max(solution.actions.abs().max(), solution.best_actions.abs().max()) > 1
+    assert outside == isinstance(bounds, Unbounded)
+
+
+@every_solver
+def test_projected_optimum_of_a_separable_problem_is_the_clamped_one(solver):
+    case = cases.quadratic()
+    latent = 4 * case.latent
+    solution = TrajOptLayer(solver(), Unroll(), Projection(-0.8, 0.8))(case.objective, latent, case.actions)
+    optimum = case.optimum(latent).clamp(-0.8, 0.8)
+    assert (optimum.abs() == 0.8).any()
+    assert (optimum.abs() < 0.7).any()
+    assert_close(solution.actions, optimum, rtol=1e-6, atol=1e-8)
+    assert solution.grad_norm.max() < 1e-6
+    actual = torch.autograd.grad(solution.actions.sum(), case.parameters)
+    assert_close(actual, torch.autograd.grad(optimum.sum(), case.parameters), rtol=1e-4, atol=1e-6)
+
+
+def _gradients(layer: TrajOptLayer, case: cases.Case) -> Tensor:
+    actions = layer(case.objective, case.latent, case.actions).actions
+    weight = torch.randn(actions.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gradients = torch.autograd.grad((weight * actions).sum(), case.parameters)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def _distance(actual: Tensor, expected: Tensor) -> float:
+    return ((actual - expected).norm() / expected.norm()).item()
+
+
+def _assert_same(actual: Solution, expected: Solution, elements: slice = slice(None)) -> None:
+    for name in vars(expected):
+        # Near an optimum the objective is flat to rounding, so which iterate is called best may differ.
+        tolerance = {"rtol": 1e-6, "atol": 1e-6} if name == "best_actions" else {"rtol": 1e-10, "atol": 1e-12}
+        assert_close(getattr(actual, name).detach(), getattr(expected, name)[elements].detach(), **tolerance)

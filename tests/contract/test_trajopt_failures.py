@@ -1,0 +1,174 @@
+"""NaN or infinity in one batch element fails that element, and changes nothing for the others."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from difftori_pl.trajopt import Objective, Solution, Status, TrajOptLayer
+from difftori_pl.trajopt.backward import Detached, Unroll
+from difftori_pl.trajopt.bounds import Unbounded
+from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from tests import cases
+
+every_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS))
+every_mode = pytest.mark.parametrize("mode", cases.params(cases.MODES))
+every_poison = pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
+BAD, HEALTHY = 1, [0, 2, 3]
+
+
+@every_solver
+@every_mode
+@every_poison
+def test_poisoned_initial_actions(solver, mode, poison):
+    case = cases.network()
+    case.actions[BAD, 1, 2] = poison
+    solution = _check_isolation(TrajOptLayer(solver(), mode()), case, case.objective)
+    expected = case.actions[BAD].detach().clone()
+    expected[1, 2] = 0
+    assert_close(solution.actions[BAD].detach(), expected)
+    assert solution.n_steps[BAD] == 0
+
+
+@every_solver
+@every_mode
+@every_poison
+def test_poisoned_latent(solver, mode, poison):
+    case = cases.network()
+    case.latent[BAD, 0] = poison
+    solution = _check_isolation(TrajOptLayer(solver(), mode()), case, case.objective)
+    assert_close(solution.actions[BAD].detach(), case.actions[BAD].detach())
+    assert solution.n_steps[BAD] == 0
+
+
+@every_solver
+@every_mode
+@pytest.mark.parametrize("n_good", [0, 1, cases.N_STEPS - 5, cases.N_STEPS - 3, cases.N_STEPS - 1])
+def test_objective_that_becomes_nan_after_some_steps(solver, mode, n_good):
+    case, wall = _case_with_wall(n_good)
+    solution = _check_isolation(TrajOptLayer(solver(), mode(), Unbounded()), case, wall)
+    if isinstance(solver(), LevenbergMarquardt):
+        assert solution.n_steps[BAD] == n_good
+        assert_close(solution.actions[BAD].detach(), _iterate(case, n_good)[BAD].detach(), rtol=1e-10, atol=1e-12)
+
+
+@every_solver
+@every_mode
+def test_several_elements_fail_at_different_steps(solver, mode):
+    case, wall = _case_with_wall(3, cases.N_STEPS - 2)
+    case.actions[3] = torch.nan
+    _check_isolation(TrajOptLayer(solver(), mode(), Unbounded()), case, wall, healthy=[0])
+
+
+@every_solver
+@every_mode
+@pytest.mark.parametrize("where", ["latent", "actions", "objective"])
+def test_batch_of_which_nothing_is_left(solver, mode, where):
+    case, wall = _case_with_wall(2, 2, 2, 2)
+    if where != "objective":
+        getattr(case, where).fill_(torch.nan)
+    latent = case.latent.requires_grad_()
+    solution = TrajOptLayer(solver(), mode(), Unbounded())(wall, latent, case.actions)
+    assert solution.status.tolist() == [Status.FAILED] * 4
+    assert torch.isfinite(solution.actions).all()
+    if not isinstance(mode(), Detached):
+        solution.actions.square().sum().backward()
+    for tensor in (latent, *case.parameters):
+        assert tensor.grad is None or (tensor.grad == 0).all()
+
+
+@every_mode
+def test_gradient_that_is_infinite_fails_the_element(mode):
+    def objective(latent: Tensor, actions: Tensor) -> Tensor:
+        # The square root has an infinite slope at zero, where the value itself is finite.
+        return (latent * actions[:, :, 0].abs().sqrt()).sum(dim=1)
+
+    actions = torch.tensor([0.3, 0.0, 0.5], dtype=torch.float64).view(3, 1, 1)
+    latent = torch.ones(3, 1, dtype=torch.float64, requires_grad=True)
+    solution = TrajOptLayer(LevenbergMarquardt(max_steps=10), mode(), Unbounded())(objective, latent, actions)
+    assert solution.status.tolist() == [Status.MAX_STEPS, Status.FAILED, Status.MAX_STEPS]
+    if solution.actions.requires_grad:
+        (gradient,) = torch.autograd.grad(solution.actions.sum(), latent)
+        assert torch.isfinite(gradient).all()
+        assert gradient.squeeze(1).ne(0).tolist() == [True, False, True]
+
+
+def _check_isolation(
+    layer: TrajOptLayer, case: cases.Case, objective: Objective, healthy: list[int] = HEALTHY
+) -> Solution:
+    solution, gradients = _solve(layer, case, objective, case.latent, case.actions)
+    expected, expected_gradients = _solve(layer, case, objective, case.latent[healthy], case.actions[healthy])
+
+    failed = [element not in healthy for element in range(len(case.actions))]
+    assert (solution.status == Status.FAILED).tolist() == failed
+    assert (expected.status != Status.FAILED).all()
+    assert torch.isfinite(solution.actions).all()
+    assert torch.isfinite(solution.best_actions).all()
+    for name in vars(solution):
+        # Near an optimum the objective is flat to rounding, so which iterate is called best may differ.
+        tolerance = {"rtol": 1e-6, "atol": 1e-6} if name == "best_actions" else {"rtol": 1e-10, "atol": 1e-12}
+        assert_close(getattr(solution, name)[healthy].detach(), getattr(expected, name).detach(), **tolerance)
+
+    assert len(gradients) == len(expected_gradients)
+    if gradients:
+        latent, actions, *parameters = gradients
+        expected_latent, expected_actions, *expected_parameters = expected_gradients
+        assert_close(parameters, expected_parameters, rtol=1e-10, atol=1e-12)
+        assert any(parameter.abs().max() > 1e-6 for parameter in parameters)
+        for gradient, expected_gradient in ((latent, expected_latent), (actions, expected_actions)):
+            assert_close(gradient[healthy], expected_gradient, rtol=1e-10, atol=1e-12)
+            assert (gradient[failed] == 0).all()
+    return solution
+
+
+def _solve(
+    layer: TrajOptLayer, case: cases.Case, objective: Objective, latent: Tensor, actions: Tensor
+) -> tuple[Solution, list[Tensor]]:
+    latent, actions = latent.detach().requires_grad_(), actions.detach().requires_grad_()
+    solution = layer(objective, latent, actions)
+    if not solution.actions.requires_grad:
+        return solution, []
+    # Squared, so that a NaN among the actions would reach the gradients.
+    loss = solution.actions.square().sum()
+    return solution, list(
+        torch.autograd.grad(loss, [latent, actions, *case.parameters], allow_unused=True, materialize_grads=True)
+    )
+
+
+def _iterate(case: cases.Case, n_steps: int) -> Tensor:
+    if n_steps == 0:
+        return case.actions
+    solver = LevenbergMarquardt(**{**cases.SETTINGS, "max_steps": n_steps})
+    return TrajOptLayer(solver, Unroll(), Unbounded())(case.objective, case.latent, case.actions).actions
+
+
+def _case_with_wall(*n_good: int) -> tuple[cases.Case, Objective]:
+    """Give a case whose objective is NaN for the elements after `BAD` − 1 once they have taken `n_good` steps.
+
+    The first action component rises from step to step; the wall stands between two of its values. NaN goes in at the
+    actions, so that it passes the whole network and would poison the parameters' gradients.
+    """
+    plain = cases.quadratic()
+    first = 0 if len(n_good) == len(plain.actions) else BAD
+    walls = torch.full((len(plain.actions), 1), 1e6, dtype=torch.float64)
+    # The last latent feature becomes the wall; the first action starts below its optimum for a monotone path.
+    latent = torch.cat((plain.latent, walls), dim=1)
+    actions = plain.actions.clone()
+    actions[:, 0, 0] = plain.optimum(plain.latent)[:, 0, 0].detach() - 0.5
+    matrix = plain.parameters[0]
+
+    def without_wall(latent: Tensor, actions: Tensor) -> Tensor:
+        return plain.objective(latent[:, :-1], actions)
+
+    def with_wall(latent: Tensor, actions: Tensor) -> Tensor:
+        room = latent[:, -1] - actions[:, 0, 0]
+        return without_wall(latent, actions + 0.0 * room.sqrt().view(-1, 1, 1))
+
+    case = cases.Case(without_wall, [matrix], latent, actions)
+    for element, count in enumerate(n_good, start=first):
+        before = _iterate(case, count - 1)[element, 0, 0].detach() if count else actions[element, 0, 0] - 1
+        here = _iterate(case, count)[element, 0, 0].detach()
+        after = _iterate(case, count + 1)[element, 0, 0].detach()
+        assert before < here < after
+        latent[element, -1] = (before + here) / 2 if count == 0 else (here + after) / 2
+    return case, with_wall
