@@ -4,7 +4,7 @@ from difftori_pl.baselines import BehaviorCloning
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.models.base_policies import BC, BCRNNGMM, Noise, Zeros, from_checkpoint, from_robomimic
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
-from difftori_pl.models.encoders import RecurrentEncoder, StateEncoder
+from difftori_pl.models.encoders import RecurrentEncoder, ResNet18Encoder, SmallConvEncoder, StateEncoder
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
@@ -23,7 +23,9 @@ __all__ = [
     "Posterior",
     "Projection",
     "RecurrentEncoder",
+    "ResNet18Encoder",
     "Score",
+    "SmallConvEncoder",
     "StateEncoder",
     "TrajOptLayer",
     "Truncated",

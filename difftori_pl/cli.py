@@ -18,16 +18,13 @@ files); each has its own --help. A configuration named without a folder is looke
 ship with the package."""
 
 
-def shipped_configs() -> Path:
-    """The folder of the shipped configurations: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
+SHIPPED_CONFIGS = Path(__file__).parent / "configs"
+"""The configurations that come with the package; in a checkout, a link to the folder `configs`."""
 
 
 def find_config(name: str) -> str:
     """The path of a configuration: as given if it exists, else the shipped one of that name, else as given."""
-    shipped = shipped_configs() / name
+    shipped = SHIPPED_CONFIGS / name
     return str(shipped) if name.endswith((".yaml", ".yml")) and not Path(name).exists() and shipped.exists() else name
 
 

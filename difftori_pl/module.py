@@ -1,5 +1,6 @@
 """What the LightningModules share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import Normalizer
 
 
@@ -33,6 +35,7 @@ class ImitationModule(LightningModule):
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if datamodule is None:
             return
+        self._check_observations(datamodule.obs_shapes)
         if datamodule.action_dim != self.action_dim:
             raise ConfigurationError(
                 f"the model acts with {self.action_dim} numbers, the data hold {datamodule.action_dim} per action: "
@@ -44,6 +47,21 @@ class ImitationModule(LightningModule):
                 statistics = datamodule.statistics()
                 for part in new:
                     part.fit(statistics)
+
+    def _check_observations(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse data that lack what an encoder reads, or hold it in another shape."""
+        for name, part in self.named_modules():
+            for key, shape in part.obs_shapes.items() if isinstance(part, Encoder) else ():
+                if key not in shapes:
+                    raise ConfigurationError(
+                        f"{name} reads the observation {key!r}, but the data deliver {', '.join(shapes)}: add it to "
+                        "data.init_args.obs_keys or image_keys, or use an encoder (or a base policy) without it"
+                    )
+                if tuple(shapes[key]) != shape:
+                    raise ConfigurationError(
+                        f"{name} reads the observation {key!r} with the shape {shape}, but the data hold "
+                        f"{tuple(shapes[key])}: set the encoder's sizes to those of the data"
+                    )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over the parameters that require a gradient."""

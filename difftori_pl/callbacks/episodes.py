@@ -1,5 +1,6 @@
 """Episodes of a policy in many environments at once."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,10 @@ class Episode:
         self.crash = step.crash
         if step.frame is not None:
             self.frames.append(step.frame)
+
+    def to_json(self) -> str:
+        """All but the pictures, as one line of JSON."""
+        return json.dumps({name: value for name, value in vars(self).items() if name != "frames"})
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Evaluation in the simulator, during training and by `test`."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -9,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from difftori_pl.callbacks.episodes import Episode, run_episodes
+from difftori_pl.callbacks.video import log_gif, save_mp4
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.metrics import Proportion, SuccessRate
@@ -138,26 +138,31 @@ class RolloutEvaluation(Callback):
         write = tqdm.write if trainer.progress_bar_callback is not None else (lambda line: None)
         if trainer.is_global_zero:
             write(f"{name}: success {success}, {means['episode_length_steps']:.0f} steps an episode")
+        self._save_episodes(trainer, name, episodes)
         for episode in crashed:
             write(f"{name}: the episode of seed {episode.seed} crashed after {episode.length} steps: {episode.crash}")
         self._save_videos(trainer, name, episodes)
+
+    def _save_episodes(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
+        """One line of JSON for each episode, so that policies can be compared state by state."""
+        if trainer.log_dir is None:
+            return
+        rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = Path(trainer.log_dir) / f"rollouts_step{trainer.global_step}_{name}{rank}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(episode.to_json() + "\n" for episode in episodes))
 
     def _save_videos(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
         filmed = [episode for episode in episodes if episode.frames]
         if not filmed or trainer.log_dir is None:
             return
-        import imageio.v3
-        import numpy as np
-
         folder = Path(trainer.log_dir) / "videos"
         folder.mkdir(parents=True, exist_ok=True)
         for episode in filmed:
             outcome = "success" if episode.success else "failure"
             path = folder / f"step{trainer.global_step}_{name}_seed{episode.seed}_{outcome}.mp4"
-            frames = np.stack(episode.frames)
-            imageio.v3.imwrite(path, frames, fps=self.video_fps)
+            save_mp4(path, episode.frames, self.video_fps)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    film: Any = torch.from_numpy(frames[::2].transpose(0, 3, 1, 2))[None]
                     tag = f"rollout/{name}/seed{episode.seed}"
-                    logger.experiment.add_video(tag, film, trainer.global_step, fps=self.video_fps // 2)
+                    log_gif(logger.experiment, tag, episode.frames, self.video_fps, trainer.global_step)

@@ -15,9 +15,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         latent_dim: size Z of the latent.
+        obs_shapes: shape of one step of each observation key it reads, (dim,) or (3, height, width); empty if it
+            leaves reading to another encoder.
     """
 
     latent_dim: int
+    obs_shapes: dict[str, tuple[int, ...]]
 
     def initial_state(self, batch_size: int) -> State:
         """Memory before the first step of `batch_size` episodes."""

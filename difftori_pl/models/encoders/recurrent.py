@@ -32,6 +32,7 @@ class RecurrentEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.obs_shapes = {}
         self.restart_after = restart_after
         self.rnn = nn.LSTM(encoder.latent_dim, hidden_dim, n_layers, batch_first=True)
         self.latent_dim = hidden_dim if latent_dim is None else latent_dim

@@ -30,7 +30,7 @@ class StateEncoder(Encoder):
     ) -> None:
         super().__init__()
         in_dim = sum(obs_dims.values())
-        self.obs_keys = tuple(obs_dims)
+        self.obs_shapes = {key: (dim,) for key, dim in obs_dims.items()}
         self.latent_dim = in_dim if latent_dim is None else latent_dim
         self.normalizer = Normalizer(obs_dims) if normalize else None
         self.net = nn.Identity() if latent_dim is None else mlp(in_dim, hidden_dims, latent_dim)
@@ -38,4 +38,4 @@ class StateEncoder(Encoder):
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Encode each step on its own; see `Encoder.forward`."""
         vectors = self.normalizer(obs) if self.normalizer else obs
-        return self.net(torch.cat([vectors[key] for key in self.obs_keys], dim=-1)), state
+        return self.net(torch.cat([vectors[key] for key in self.obs_shapes], dim=-1)), state

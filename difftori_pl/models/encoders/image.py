@@ -1,0 +1,77 @@
+"""What encoders of camera images share: cropping, one backbone for each camera, the robot's own state beside."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.normalizer import Normalizer
+from difftori_pl.models.policy import Observation, State
+
+
+class ImageEncoder(Encoder):
+    """Encode each camera image with a network of its own and append the standardised low-dimensional keys.
+
+    In training, windows are cropped at random places (one place per window and camera, as a camera does not jump
+    between frames), otherwise in the middle: robomimic's `CropRandomizer`, without which its image policies fail.
+
+    Args:
+        cameras: keys of uint8 images (B, T, 3, height, width).
+        image_size: height and width of the images, in pixels.
+        crop_size: height and width after cropping; robomimic crops 84 to 76.
+        obs_dims: size of each low-dimensional key.
+        latent_dim: size Z of the latent, by a linear map; the concatenated features are the latent if None.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        image_size: int = 84,
+        crop_size: int = 76,
+        obs_dims: Mapping[str, int] | None = None,
+        latent_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.cameras = tuple(cameras)
+        self.obs_dims = dict(obs_dims or {})
+        self.obs_shapes = {key: (3, image_size, image_size) for key in cameras}
+        self.obs_shapes |= {key: (dim,) for key, dim in self.obs_dims.items()}
+        self.crop_size = crop_size
+        self.normalizer = Normalizer(self.obs_dims)
+        self.backbones = nn.ModuleList([self.backbone() for _ in self.cameras])
+        with torch.no_grad():
+            probe = self.backbones[0](torch.zeros(1, 3, crop_size, crop_size))
+        features = len(self.cameras) * probe.shape[-1] + sum(self.obs_dims.values())
+        self.latent_dim = features if latent_dim is None else latent_dim
+        self.project = nn.Identity() if latent_dim is None else nn.Linear(features, latent_dim)
+
+    @abstractmethod
+    def backbone(self) -> nn.Module:
+        """Make the network of one camera: images (B, 3, height, width) in [-0.5, 0.5] to features (B, F)."""
+
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Encode each step on its own; see `Encoder.forward`."""
+        vectors = self.normalizer(obs)
+        features = [vectors[key] for key in self.obs_dims]
+        for camera, backbone in zip(self.cameras, self.backbones, strict=True):
+            images = self._crop(obs[camera])
+            flat = images.flatten(0, 1).to(next(backbone.parameters()).dtype) / 255.0 - 0.5
+            features.append(backbone(flat).unflatten(0, images.shape[:2]))
+        return self.project(torch.cat(features, dim=-1)), state
+
+    def _crop(self, images: Tensor) -> Tensor:
+        """Cut (B, T, 3, height, width) to the crop size."""
+        n_windows, (height, width) = len(images), images.shape[-2:]
+        size = torch.arange(self.crop_size, device=images.device)
+        if self.training:
+            top = torch.randint(height - self.crop_size + 1, (n_windows, 1), device=images.device)
+            left = torch.randint(width - self.crop_size + 1, (n_windows, 1), device=images.device)
+        else:
+            top = torch.full((n_windows, 1), (height - self.crop_size) // 2, device=images.device)
+            left = torch.full((n_windows, 1), (width - self.crop_size) // 2, device=images.device)
+        window = torch.arange(n_windows, device=images.device)[:, None, None]
+        rows, columns = (top + size)[:, :, None], (left + size)[:, None, :]
+        # Indices on the first and the last two dimensions leave (B, rows, columns, T, 3).
+        return images[window, :, :, rows, columns].permute(0, 3, 4, 1, 2)

@@ -1,0 +1,68 @@
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difftori_pl.callbacks.episodes import run_episodes
+from difftori_pl.envs.pool import Step
+from difftori_pl.models.policy import Observation, State
+
+
+class FakePool:
+    """Episodes that last `seed` steps; those of an odd seed succeed, that of seed 4 crashes."""
+
+    def __init__(self, n_envs: int) -> None:
+        self.n_envs = n_envs
+        self.left: dict[int, int] = {}
+        self.seeds: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self.n_envs
+
+    def reset(self, seeds: Mapping[int, int], render: frozenset[int]) -> dict[int, Step]:
+        self.seeds |= seeds
+        self.left |= seeds
+        return {worker: self._step(worker, worker in render) for worker in seeds}
+
+    def step(self, actions: Mapping[int, Any], render: frozenset[int]) -> dict[int, Step]:
+        steps = {}
+        for worker, action in actions.items():
+            assert action[0] == self.seeds[worker] - self.left[worker], "the policy was given another episode's memory"
+            self.left[worker] -= 1
+            steps[worker] = self._step(worker, worker in render)
+        return steps
+
+    def _step(self, worker: int, render: bool) -> Step:
+        seed, left = self.seeds[worker], self.left[worker]
+        if seed == 4 and left == 2:
+            return Step(None, done=True, crash="gone")
+        frame = np.zeros((16, 16, 3), dtype=np.uint8) if render else None
+        info = {"success": left == 0 and seed % 2 == 1}
+        return Step({"left": np.array([left], dtype=np.float32)}, 1.0, left == 0, info, frame)
+
+
+class AgePolicy:
+    """Acts with the number of steps it remembers."""
+
+    def initial_state(self, batch_size: int) -> State:
+        return {"age": torch.zeros(batch_size, 1)}
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        assert obs["left"].shape == (len(state["age"]), 1, 1)
+        return state["age"], {"age": state["age"] + 1}
+
+
+def test_each_episode_keeps_its_memory_and_its_outcome() -> None:
+    seeds = [3, 5, 4, 2, 1, 6, 7]
+    finished = []
+    episodes = run_episodes(AgePolicy(), FakePool(3), seeds, torch.device("cpu"), 1, finished.append)  # type: ignore[arg-type]
+    assert [episode.seed for episode in episodes] == seeds
+    assert {episode.seed for episode in finished} == set(seeds)
+    assert [episode.success for episode in episodes] == [True, True, False, False, True, False, True]
+    assert [episode.length for episode in episodes] == [3, 5, 2, 2, 1, 6, 7]
+    assert [episode.crash for episode in episodes] == [None, None, "gone", None, None, None, None]
+    assert [len(episode.frames) for episode in episodes] == [4, 0, 0, 0, 0, 0, 0]
+    assert json.loads(episodes[2].to_json())["crash"] == "gone"

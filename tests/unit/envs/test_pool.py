@@ -1,0 +1,82 @@
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.pool import EnvPool
+
+
+class Counter(gymnasium.Env[Any, Any]):
+    """Counts steps; some actions make it misbehave."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.seed, self.count = seed, 0
+        return {"count": np.array([0.0], dtype=np.float32), "seed": np.array([seed], dtype=np.float32)}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if action[0] == 7:
+            raise ValueError("the arm fell off")
+        if action[0] == 8:
+            os._exit(3)
+        if action[0] == 9:
+            time.sleep(60)
+        self.count += 1
+        obs = {
+            "count": np.array([self.count], dtype=np.float32),
+            "seed": np.array([self.seed], dtype=np.float32),
+        }
+        return obs, 1.0, self.count >= 3, False, {"success": bool(action[0] == 1)}
+
+    def render(self) -> Any:
+        return np.full((16, 16, 3), self.count, dtype=np.uint8)
+
+
+class CounterFactory(EnvFactory):
+    def __call__(self, seed: int = 0) -> Counter:
+        return Counter()
+
+
+@pytest.fixture
+def pool() -> Iterator[EnvPool]:
+    pool = EnvPool(CounterFactory(), n_envs=2, timeout=20.0)
+    yield pool
+    pool.close()
+
+
+def test_environments_act_side_by_side(pool: EnvPool) -> None:
+    first = pool.reset({0: 10, 1: 20}, render=frozenset({1}))
+    assert [step.obs["seed"][0] for step in first.values()] == [10, 20]
+    assert first[0].frame is None
+    assert first[1].frame is not None
+    second = pool.step({0: np.array([1.0]), 1: np.array([0.0])})
+    assert second[0].info["success"]
+    assert not second[1].info["success"]
+    pool.step({0: np.array([0.0])})
+    assert pool.step({0: np.array([0.0])})[0].done
+
+
+@pytest.mark.parametrize(("action", "said"), [(7.0, "ValueError: the arm fell off"), (8.0, "exit code 3")])
+def test_a_crash_is_reported_and_the_others_go_on(pool: EnvPool, action: float, said: str) -> None:
+    pool.reset({0: 1, 1: 2})
+    steps = pool.step({0: np.array([action]), 1: np.array([0.0])})
+    assert steps[0].done
+    assert said in str(steps[0].crash)
+    assert steps[1].crash is None
+    assert pool.reset({0: 5})[0].obs["seed"][0] == 5
+
+
+def test_a_hung_environment_is_replaced() -> None:
+    pool = EnvPool(CounterFactory(), n_envs=1, timeout=15.0)
+    try:
+        pool.reset({0: 1})
+        pool._timeout = 0.5
+        assert "no answer" in str(pool.step({0: np.array([9.0])})[0].crash)
+        pool._timeout = 15.0
+        assert pool.reset({0: 5})[0].crash is None
+    finally:
+        pool.close()

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.models.base_policies import BC, BCRNNGMM, BasePolicy, LearnedPolicy, Noise, Zeros
+from difftori_pl.models.encoders import StateEncoder
+
+POLICIES = {
+    "bc": lambda: BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,)),
+    "bc_rnn_gmm": lambda: BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, restart_after=4),
+    "zeros": lambda: Zeros(2),
+    "noise": lambda: Noise(2),
+}
+
+
+@pytest.fixture(params=POLICIES)
+def policy(request: pytest.FixtureRequest) -> BasePolicy:
+    torch.manual_seed(0)
+    made: BasePolicy = POLICIES[request.param]()
+    return made.eval()
+
+
+def test_proposals_have_the_shape_and_range(policy: BasePolicy) -> None:
+    obs = {"x": torch.randn(5, 6, 3)}
+    actions, _ = policy.propose(obs, 3, policy.initial_state(5))
+    assert actions.shape == (5, 6, 3, 2)
+    assert actions.abs().max() <= 1.0
+
+
+def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
+    obs = {"x": torch.randn(5, 1, 3)}
+    torch.manual_seed(1)
+    acted, _ = policy.act(obs, policy.initial_state(5))
+    torch.manual_seed(1)
+    proposed, _ = policy.propose(obs, 1, policy.initial_state(5))
+    assert torch.equal(acted, proposed[:, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["bc", "bc_rnn_gmm"])
+def test_a_learned_policy_fits_a_simple_law(name: str) -> None:
+    torch.manual_seed(0)
+    policy: LearnedPolicy = POLICIES[name]()
+    x = torch.rand(64, 4, 3) * 2 - 1
+    actions = 0.8 * x[..., :2]
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = policy.loss({"x": x}, actions)
+        assert loss.shape == (64, 4)
+        loss.mean().backward()
+        optimizer.step()
+    proposed, _ = policy.eval().propose({"x": x}, 1, policy.initial_state(64))
+    assert (proposed[:, :, 0] - actions).square().sum(-1).mean() < 0.03
+
+
+def test_the_likelihood_of_one_mode_is_that_of_a_gaussian() -> None:
+    torch.manual_seed(0)
+    policy = BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, n_modes=1, min_std=0.5)
+    obs, actions = {"x": torch.randn(2, 3, 3)}, torch.rand(2, 3, 2)
+    mixture, _ = policy(obs, policy.initial_state(2))
+    mean, std = mixture.component_distribution.mean[:, :, 0], mixture.component_distribution.stddev[:, :, 0]
+    expected = -torch.distributions.Normal(mean, std).log_prob(actions).sum(-1)
+    assert_close(policy.loss(obs, actions), expected)
+    assert std.min() > 0.5
+
+
+def test_proposals_of_a_mixture_are_its_means() -> None:
+    torch.manual_seed(0)
+    policy = BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8)
+    obs = {"x": torch.randn(20, 4, 3)}
+    proposed, _ = policy.propose(obs, 1, policy.initial_state(20))
+    mixture, _ = policy(obs, policy.initial_state(20))
+    distance = (mixture.component_distribution.mean - proposed).norm(dim=-1).min(dim=-1).values
+    assert distance.max() < 1e-3

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.models.encoders import Encoder, RecurrentEncoder, ResNet18Encoder, SmallConvEncoder, StateEncoder
+from difftori_pl.models.encoders.resnet18 import SpatialSoftmax
+from difftori_pl.models.policy import Observation
+
+CAMERAS = ("left_image", "right_image")
+
+
+def recurrent() -> RecurrentEncoder:
+    return RecurrentEncoder(StateEncoder({"position": 3}, latent_dim=None), hidden_dim=8, restart_after=4, latent_dim=5)
+
+
+ENCODERS = {
+    "state": lambda: StateEncoder({"position": 3}, latent_dim=6),
+    "concatenation": lambda: StateEncoder({"position": 3, "speed": 2}, latent_dim=None, normalize=False),
+    "recurrent": recurrent,
+    "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims={"position": 3}),
+    "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims={"position": 3}, latent_dim=9),
+}
+
+
+def observation(batch: int, steps: int) -> Observation:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (2, batch, steps, 3, 84, 84), generator=generator, dtype=torch.uint8)
+    return {
+        "position": torch.randn(batch, steps, 3, generator=generator),
+        "speed": torch.randn(batch, steps, 2, generator=generator),
+        "left_image": images[0],
+        "right_image": images[1],
+    }
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    torch.manual_seed(0)
+    made: Encoder = ENCODERS[request.param]()
+    return made.eval()
+
+
+def test_the_latent_has_the_declared_size(encoder: Encoder) -> None:
+    latent, _ = encoder(observation(2, 3), encoder.initial_state(2))
+    assert latent.shape == (2, 3, encoder.latent_dim)
+
+
+def test_the_latent_of_a_step_does_not_see_later_steps(encoder: Encoder) -> None:
+    whole = observation(2, 6)
+    start = {key: value[:, :3] for key, value in whole.items()}
+    state = encoder.initial_state(2)
+    assert_close(encoder(whole, state)[0][:, :3], encoder(start, state)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_step_by_step_equals_the_window(encoder: Encoder) -> None:
+    obs, state = observation(2, 6), encoder.initial_state(2)
+    window, _ = encoder(obs, state)
+    for step in range(6):
+        latent, state = encoder({key: value[:, step : step + 1] for key, value in obs.items()}, state)
+        assert_close(latent[:, 0], window[:, step], rtol=1e-4, atol=1e-5)
+
+
+def test_every_parameter_gets_a_gradient(encoder: Encoder) -> None:
+    latent, _ = encoder.train()(observation(2, 3), encoder.initial_state(2))
+    if latent.requires_grad:  # the concatenation has no parameters
+        latent.square().sum().backward()
+    without = [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
+    assert not without
+
+
+def test_a_memory_restarts_after_its_span() -> None:
+    torch.manual_seed(0)
+    encoder = recurrent()
+    obs = observation(1, 6)
+    latent, _ = encoder(obs, encoder.initial_state(1))
+    fresh, _ = encoder({key: value[:, 4:] for key, value in obs.items()}, encoder.initial_state(1))
+    assert_close(latent[:, 4:], fresh)
+
+
+def test_rows_of_different_age_restart_on_their_own() -> None:
+    torch.manual_seed(0)
+    encoder = recurrent()
+    obs = observation(1, 1)
+    young, old = encoder.initial_state(1), encoder.initial_state(1)
+    for _ in range(4):
+        _, old = encoder(obs, old)
+    for _ in range(2):
+        _, young = encoder(obs, young)
+    both = {name: torch.cat([young[name], old[name]]) for name in young}
+    latent, _ = encoder({key: value.expand(2, *value.shape[1:]) for key, value in obs.items()}, both)
+    assert_close(latent[:1], encoder(obs, young)[0])
+    assert_close(latent[1:], encoder(obs, encoder.initial_state(1))[0])
+
+
+def test_crops_are_central_when_acting_and_somewhere_within_in_training() -> None:
+    torch.manual_seed(0)
+    encoder = SmallConvEncoder(CAMERAS)
+    images = torch.arange(84 * 84).view(1, 1, 1, 84, 84).expand(64, 2, 3, 84, 84)
+    assert torch.equal(encoder.eval()._crop(images), images[..., 4:80, 4:80])
+    cropped = encoder.train()._crop(images)
+    corners = cropped[:, 0, 0, 0, 0]
+    tops, lefts = corners // 84, corners % 84
+    assert int(tops.min()) == 0
+    assert int(tops.max()) == 8
+    for window, top, left in zip(cropped, tops, lefts, strict=True):
+        assert torch.equal(window, images[0, ..., top : top + 76, left : left + 76])
+
+
+def test_spatial_softmax_finds_a_bright_spot() -> None:
+    layer = SpatialSoftmax(in_channels=1, n_points=1)
+    torch.nn.init.constant_(layer.attention.weight, 1.0)
+    features = torch.zeros(1, 1, 5, 9)
+    features[0, 0, 4, 2] = 1000.0
+    assert_close(layer(features), torch.tensor([[-0.5, 1.0]]))
