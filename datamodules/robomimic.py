@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.batch import Batch
 from datamodules.columns import Column, FileColumn, MemoryColumn
 from datamodules.errors import DataError
+from datamodules.faults import Fault, Request, demo_faults, file_faults
 from datamodules.robomimic_file import RobomimicFile
 from datamodules.shuffle import EpochShuffle
 from datamodules.split import split_demos
@@ -99,10 +100,13 @@ class RobomimicDataModule(LightningDataModule):
         if self._train is not None:
             return
         try:
+            self._refuse(list(file_faults(self.file)))
             self._demos = self.file.demos()
             self._env_meta = self.file.env_meta()
             train, validation = split_demos(self.file, *self._filters, self._validation_fraction, self._split_seed)
-            self._train = self._dataset(self._few(train))
+            train = self._few(train)
+            self._refuse(demo_faults(self.file, [*train, *validation], self._request()))
+            self._train = self._dataset(train)
             self._validation = self._dataset(validation) if validation else None
         finally:
             # No open handle may be inherited by the loaders' workers.
@@ -159,6 +163,20 @@ class RobomimicDataModule(LightningDataModule):
         self.setup()
         assert self._train is not None
         return self._train
+
+    def _request(self) -> Request:
+        return Request(
+            obs_keys=self._obs_keys,
+            image_keys=self._image_keys,
+            action_dim=self.action_dim,
+            next_obs=self._load_next_obs,
+            rewards=self._load_rewards,
+        )
+
+    def _refuse(self, faults: list[Fault]) -> None:
+        if faults:
+            others = f" This is 1 of {len(faults)} faults: `difftori data check` lists all." if len(faults) > 1 else ""
+            raise DataError(f"{self.file.path}: {faults[0]}{others}")
 
     def _few(self, demos: list[str]) -> list[str]:
         if self._n_demos is None:

@@ -1,0 +1,90 @@
+"""Every fault of a file at once, and a summary of a sound one: what `difftori data check` prints."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.errors import DataError
+from datamodules.faults import Fault, Request, demo_faults, file_faults
+from datamodules.robomimic_file import RobomimicFile
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Facts of a file.
+
+    Attributes:
+        n_demos: number of demos.
+        n_steps: number of steps of all demos.
+        shortest: steps of the shortest demo.
+        longest: steps of the longest demo.
+        shapes: shape of one step of each array of the first demo, e.g. {"obs/object": (14,)}.
+        filters: number of demos of each filter key.
+        action_min: smallest value of each action coordinate, (A,).
+        action_max: largest value of each action coordinate, (A,).
+        env_name: the simulator's task; empty if the file does not say.
+    """
+
+    n_demos: int
+    n_steps: int
+    shortest: int
+    longest: int
+    shapes: dict[str, tuple[int, ...]]
+    filters: dict[str, int]
+    action_min: tuple[float, ...]
+    action_max: tuple[float, ...]
+    env_name: str
+
+
+def check(path: str | os.PathLike[str], request: Request | None = None) -> list[Fault]:
+    """Find all faults of a file.
+
+    Args:
+        path: the file.
+        request: what it is wanted for; None asks for everything that robomimic's format has.
+
+    Returns:
+        The faults, those of the whole file first; none if the file is sound.
+    """
+    file = RobomimicFile(path)
+    try:
+        faults = list(file_faults(file))
+        if "data" in file.handle:
+            faults += demo_faults(file, file.demos(), request or Request())
+    except DataError as error:
+        problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
+        faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]
+    finally:
+        file.close()
+    return faults
+
+
+def summary(path: str | os.PathLike[str]) -> Summary:
+    """Gather facts of a sound file; run `check` first.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    file = RobomimicFile(path)
+    try:
+        demos = file.demos()
+        lengths = [file.length(demo) for demo in demos]
+        ranges = [(values.min(axis=0), values.max(axis=0)) for values in (file.read(demo, "actions") for demo in demos)]
+        shapes: dict[str, tuple[int, ...]] = {}
+        file.handle["data"][demos[0]].visititems(
+            lambda name, item: shapes.update({name: item.shape[1:]}) if hasattr(item, "shape") else None
+        )
+        return Summary(
+            n_demos=len(demos),
+            n_steps=sum(lengths),
+            shortest=min(lengths),
+            longest=max(lengths),
+            shapes=shapes,
+            filters={name: len(file.filtered(name)) for name in file.filters()},
+            action_min=tuple(np.min([low for low, _ in ranges], axis=0).tolist()),
+            action_max=tuple(np.max([high for _, high in ranges], axis=0).tolist()),
+            env_name=str(file.env_meta().get("env_name", "")),
+        )
+    finally:
+        file.close()
