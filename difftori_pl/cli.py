@@ -62,7 +62,7 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
 
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     return DiffTORICLI(
-        args=arguments,
+        args=None if arguments is None else list(arguments),
         seed_everything_default=0,
         auto_configure_optimizers=False,
         parser_kwargs={"parser_mode": "omegaconf+", "epilog": EPILOG},

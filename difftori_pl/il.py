@@ -117,7 +117,7 @@ class DiffTORIIL(ImitationModule):
 
     def decode(self, latent: Tensor, sample: Tensor, proposals: Tensor) -> Solution:
         """Solve Eq. 7 from the proposals (B, H, A), conditioned on z = [sample, latent] (Appendix E)."""
-        return self.trajopt(self.objective, torch.cat([sample, latent], dim=-1), proposals)  # type: ignore[no-any-return]
+        return self.trajopt(self.objective, torch.cat([sample, latent], dim=-1), proposals)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of Eq. 9."""

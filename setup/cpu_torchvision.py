@@ -34,7 +34,9 @@ sys.meta_path.insert(0, _DeclareOperators())
 
 def imports() -> bool:
     """Whether a fresh Python can import torchvision."""
-    return subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode == 0
+    )
 
 
 if __name__ == "__main__":

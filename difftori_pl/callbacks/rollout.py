@@ -122,9 +122,7 @@ class RolloutEvaluation(Callback):
             "return": sum(episode.total_reward for episode in episodes) / count,
         }
         prefix = f"rollout/{name}"
-        pl_module.log_dict(
-            {f"{prefix}/{key}": value for key, value in means.items()}, sync_dist=True, batch_size=count
-        )
+        pl_module.log_dict({f"{prefix}/{key}": value for key, value in means.items()}, sync_dist=True, batch_size=count)
         crashed = [episode for episode in episodes if episode.crash]
         pl_module.log(f"{prefix}/crashed_episodes", float(len(crashed)), sync_dist=True, reduce_fx="sum")
         pl_module.log_dict(

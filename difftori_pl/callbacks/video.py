@@ -30,5 +30,5 @@ def log_gif(writer: SummaryWriter, tag: str, frames: Frames, fps: int, step: int
     encoded = imageio.imwrite("<bytes>", film, extension=".gif", duration=1000 * GIF_EVERY / fps, loop=0)
     height, width = film.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-    file_writer = writer._get_file_writer()
+    file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
     file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

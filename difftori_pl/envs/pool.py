@@ -7,6 +7,7 @@ caller is told, so that an evaluation can count the episode and go on.
 import multiprocessing
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,6 +16,7 @@ import gymnasium
 import numpy as np
 
 from difftori_pl.envs.base import EnvFactory
+
 
 @dataclass(frozen=True)
 class Step:
@@ -108,10 +110,9 @@ class EnvPool:
 
     def _ask(self, command: str, arguments: Mapping[int, Any], render: frozenset[int]) -> dict[int, Step]:
         for worker, argument in arguments.items():
-            try:
+            # Where the worker is gone, `_answer` finds the closed pipe and replaces it.
+            with suppress(OSError):
                 self._workers[worker][1].send((command, argument, worker in render))
-            except OSError:
-                pass  # the worker is gone; `_answer` finds the closed pipe and replaces it
         return {worker: self._answer(worker) for worker in arguments}
 
     def _answer(self, worker: int) -> Step:

@@ -1,6 +1,7 @@
 """The multilayer perceptron that every small network of the paper is made of (Appendix C)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -24,6 +25,6 @@ def mlp(
     """
     dims = [in_dim, *hidden_dims]
     layers: list[nn.Module] = []
-    for before, after in zip(dims[:-1], dims[1:], strict=True):
+    for before, after in pairwise(dims):
         layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers, nn.Linear(dims[-1], out_dim, bias=last_bias))

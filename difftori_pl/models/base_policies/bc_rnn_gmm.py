@@ -62,7 +62,8 @@ class BCRNNGMM(LearnedPolicy):
         """Draw one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
         latent, state = self.encoder(obs, state)
         std = latent.new_full((*latent.shape[:2], self.n_modes * self.action_dim), LOW_NOISE_STD)
-        actions = self._mixture(latent, std).sample().clamp(-1.0, 1.0)
+        drawn: Tensor = self._mixture(latent, std).sample()  # type: ignore[no-untyped-call]
+        actions = drawn.clamp(-1.0, 1.0)
         return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def _require_bc_rnn_gmm(checkpoint: str, content: dict[str, Any], algorithm: dic
 
 
 def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """robomimic's parameter names to ours; it stores the decoder twice."""
+    """Robomimic's parameter names to ours; it stores the decoder twice."""
     renamed = {}
     for name, value in weights.items():
         name = name.removeprefix("policy.").removeprefix("nets.")

@@ -36,7 +36,7 @@ class ImageEncoder(Encoder):
         super().__init__()
         self.cameras = tuple(cameras)
         self.obs_dims = dict(obs_dims or {})
-        self.obs_shapes = {key: (3, image_size, image_size) for key in cameras}
+        self.obs_shapes = dict.fromkeys(cameras, (3, image_size, image_size))
         self.obs_shapes |= {key: (dim,) for key, dim in self.obs_dims.items()}
         self.crop_size = crop_size
         self.normalizer = Normalizer(self.obs_dims)

@@ -40,7 +40,7 @@ class RecurrentEncoder(Encoder):
 
     def initial_state(self, batch_size: int) -> State:
         """An empty memory of age zero for each episode."""
-        weight = self.rnn.weight_hh_l0
+        weight: Tensor = self.rnn.get_parameter("weight_hh_l0")
         zeros = weight.new_zeros(batch_size, self.rnn.num_layers, self.rnn.hidden_size)
         age = torch.zeros(batch_size, dtype=torch.long, device=weight.device)
         return {"hidden": zeros, "cell": zeros.clone(), "age": age} | self.encoder.initial_state(batch_size)

@@ -1,9 +1,9 @@
 import torch
 from torch.testing import assert_close
 
+from datamodules.statistics import Statistics
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.normalizer import Normalizer
-from datamodules.statistics import Statistics
 
 
 def test_sizes_are_those_of_the_paper() -> None:

@@ -1,0 +1,52 @@
+# `make demo` and `make test` set up what they need, each on a fresh machine. `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+export OMP_NUM_THREADS ?= $(shell nproc)
+
+.PHONY: help system check-system demo test test-quick lint types format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
+
+system: ## install the system packages (Debian, Ubuntu)
+	@bash setup/system_packages.sh
+
+check-system: ## name the system packages that are missing
+	@$(PYTHON) setup/check_system.py
+
+# torch first: theseus-ai's set-up imports it. Without its dependencies, for scikit-sparse, which the dense solvers
+# do not use, would have to be compiled. PyPI's torch has CUDA; where a CPU-only one is installed, torchvision needs
+# a shim.
+.venv/ready: setup.cfg setup/constraints.txt setup/cpu_torchvision.py | check-system
+	$(PYTHON) -m venv .venv
+	$(PIP) install 'pip<25.3'
+	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
+	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
+	$(PIP) install --no-build-isolation -c setup/constraints.txt -e '.[robomimic,dev]'
+	$(BIN)/python setup/cpu_torchvision.py
+	@touch $@
+
+demo: .venv/ready ## demonstrations, base policy, DiffTORI, and both in the simulator: under 20 minutes on 2 cores
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
+
+test: .venv/ready lint types ## all tests, the simulators' too
+	$(BIN)/pytest -m 'not gpu' --durations=15
+
+test-quick: .venv/ready ## the tests that need no simulator and little time
+	$(BIN)/pytest
+
+lint: .venv/ready ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready ## mypy
+	$(BIN)/mypy
+
+format: .venv/ready ## rewrite the sources as ruff wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches (runs and demonstrations stay)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
