@@ -32,7 +32,7 @@ class SolverState:
 
     def is_finite(self) -> Tensor:
         """Mark the elements (B,) whose iterate, value and gradient hold neither NaN nor infinity."""
-        return is_finite(self.iterate) & is_finite(self.evaluation.value) & is_finite(self.evaluation.grad_norm)
+        return is_finite(self.iterate) & is_finite(self.evaluation.value) & is_finite(self.evaluation.gradient)
 
 
 class Solver(Part, ABC):

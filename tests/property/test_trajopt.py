@@ -1,0 +1,128 @@
+"""Promises that hold for any problem, checked on random ones."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from difftori_pl.trajopt import Status, TrajOptLayer
+from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
+from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
+from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from tests import cases
+
+quick = settings(max_examples=25, deadline=None, derandomize=True)
+modes = st.sampled_from([Unroll(), Truncated(n_steps=3), Detached()])
+bounds = st.sampled_from([Projection(-0.5, 0.5), InnerClamp(-0.5, 0.5), Unbounded()])
+settings_of_solver = st.fixed_dictionaries(
+    {
+        "max_steps": st.integers(1, 12),
+        "step_size": st.floats(1e-4, 0.1),
+        "damping": st.floats(1e-3, 1e2),
+        "offset": st.floats(5.0, 1000.0),
+    }
+)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple:
+    """A random bilinear-sine objective with a parameter, and where to start."""
+    batch, horizon, action_dim, latent_dim = (draw(st.integers(1, limit)) for limit in (5, 3, 3, 4))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    weight = cases.uniform(latent_dim, horizon * action_dim, generator=generator).requires_grad_()
+
+    def objective(latent: Tensor, actions: Tensor) -> Tensor:
+        flat = actions.flatten(1)
+        return ((latent @ weight).sin() * flat).sum(dim=1) - 0.5 * flat.square().sum(dim=1) + flat.cos().prod(dim=1)
+
+    latent = cases.uniform(batch, latent_dim, generator=generator)
+    return objective, weight, latent, cases.uniform(batch, horizon, action_dim, generator=generator)
+
+
+@quick
+@given(problems(), settings_of_solver, modes, bounds, st.randoms(use_true_random=False))
+def test_permuting_the_batch_permutes_the_answer(problem, arguments, mode, bound, random):
+    objective, weight, latent, actions = problem
+    layer = TrajOptLayer(LevenbergMarquardt(**arguments), mode, bound)
+    order = random.sample(range(len(latent)), len(latent))
+    straight, permuted = layer(objective, latent, actions), layer(objective, latent[order], actions[order])
+    assert_close(permuted.actions, straight.actions[order], rtol=1e-10, atol=1e-12)
+    assert_close(permuted.value, straight.value[order], rtol=1e-10, atol=1e-12)
+    if straight.actions.requires_grad:
+        gradients = [torch.autograd.grad(each.actions.sum(), weight)[0] for each in (straight, permuted)]
+        assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-10)
+
+
+@quick
+@given(problems(), settings_of_solver, modes, bounds)
+def test_batch_is_its_elements(problem, arguments, mode, bound):
+    objective, _, latent, actions = problem
+    layer = TrajOptLayer(LevenbergMarquardt(**arguments), mode, bound)
+    together = layer(objective, latent, actions)
+    alone = [layer(objective, latent[b : b + 1], actions[b : b + 1]).actions for b in range(len(latent))]
+    assert_close(together.actions, torch.cat(alone), rtol=1e-10, atol=1e-12)
+
+
+@quick
+@given(problems(), settings_of_solver, bounds)
+def test_best_is_no_worse_than_start_and_end(problem, arguments, bound):
+    objective, _, latent, actions = problem
+    solution = TrajOptLayer(LevenbergMarquardt(**arguments), Detached(), bound)(objective, latent, actions)
+    start = objective(latent, bound.to_actions(bound.to_iterate(actions))).detach()
+    assert (solution.best_value >= start - 1e-12).all()
+    assert (solution.best_value >= solution.value).all()
+
+
+@quick
+@given(problems(), st.integers(1, 20))
+def test_small_steps_never_lower_the_objective(problem, max_steps):
+    objective, _, latent, actions = problem
+    # α · offset / λ = 0.05 bounds the step by 0.05 ‖g‖, well below the inverse curvature of these objectives.
+    solver = LevenbergMarquardt(max_steps=max_steps, step_size=0.005, damping=1.0, offset=10.0)
+    solution = TrajOptLayer(solver, Detached(), Projection())(objective, latent, actions)
+    assert_close(solution.value, solution.best_value)
+    assert (solution.value >= objective(latent, actions) - 1e-12).all()
+
+
+@quick
+@given(problems(), modes, st.data())
+def test_poison_anywhere_harms_one_element_only(problem, mode, data):
+    objective, weight, latent, actions = problem
+    layer = TrajOptLayer(LevenbergMarquardt(max_steps=6, damping=1.0), mode)
+    bad = data.draw(st.integers(0, len(latent) - 1))
+    healthy = [b for b in range(len(latent)) if b != bad]
+    target = data.draw(st.sampled_from([latent, actions]))
+    target[bad].view(-1)[data.draw(st.integers(0, target[bad].numel() - 1))] = data.draw(
+        st.sampled_from([torch.nan, torch.inf, -torch.inf])
+    )
+    solution = layer(objective, latent, actions)
+    assert (solution.status == Status.FAILED).tolist() == [b == bad for b in range(len(latent))]
+    assert torch.isfinite(solution.actions).all()
+    if healthy:
+        expected = layer(objective, latent[healthy], actions[healthy])
+        assert_close(solution.actions[healthy], expected.actions, rtol=1e-10, atol=1e-12)
+        if expected.actions.requires_grad:
+            gradients = [torch.autograd.grad(each.actions.sum(), weight)[0] for each in (solution, expected)]
+            assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-12)
+
+
+@quick
+@given(
+    st.floats(-8, 3).map(lambda exponent: 10.0**exponent),
+    st.floats(-12, 8).map(lambda exponent: 10.0**exponent),
+    modes,
+)
+def test_float32_stays_finite(damping, norm, mode):
+    direction = torch.tensor([0.6, -0.8], requires_grad=True)
+    solver = LevenbergMarquardt(max_steps=8, damping=damping)
+    solution = TrajOptLayer(solver, mode)(
+        lambda latent, actions: norm * (actions * direction).sum(dim=(1, 2)) * latent.squeeze(1),
+        torch.ones(2, 1),
+        torch.zeros(2, 1, 2),
+    )
+    assert solution.status.tolist() == [Status.MAX_STEPS] * 2
+    assert torch.isfinite(solution.actions).all()
+    if solution.actions.requires_grad:
+        (gradient,) = torch.autograd.grad(solution.actions.sum(), direction)
+        assert torch.isfinite(gradient).all()

@@ -1,0 +1,54 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt import TrajOptLayer
+from difftori_pl.trajopt.backward import Unroll
+from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
+from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from tests import cases
+
+
+@pytest.mark.parametrize("bounds", [Projection, InnerClamp])
+@pytest.mark.parametrize(("low", "high"), [(1.0, -1.0), (0.5, 0.5), (float("nan"), 1.0)])
+def test_an_empty_box_is_refused(bounds, low, high):
+    with pytest.raises(ConfigurationError, match="bounds need low < high"):
+        bounds(low, high)
+
+
+def test_active_components_push_outwards():
+    iterate = torch.tensor([[[-1.0, -1.0, 0.0, 1.0, 1.0]]])
+    gradient = torch.tensor([[[-1.0, 1.0, 1.0, -1.0, 1.0]]])
+    assert Projection().active(iterate, gradient).flatten().tolist() == [True, False, False, False, True]
+    assert not Unbounded().active(iterate, gradient).any()
+
+
+def solve(bounds, actions):
+    case = cases.quadratic(batch=1)
+    layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(), bounds)
+    solution = layer(case.objective, case.latent, actions)
+    (gradient,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
+    return solution, case.optimum(case.latent), gradient
+
+
+def test_an_action_outside_comes_back_by_projection_but_not_by_the_inner_clamp():
+    outside = torch.full((1, 2, 3), 1.5, dtype=torch.float64)
+    projected, optimum, gradient = solve(Projection(), outside)
+    assert_close(projected.actions, optimum, rtol=1e-5, atol=1e-7)
+    assert gradient.abs().max() > 0.1
+
+    clamped, _, gradient = solve(InnerClamp(), outside)
+    assert (clamped.actions == 1).all()
+    assert (gradient == 0).all()
+
+
+def test_gradient_of_an_action_at_rest_on_its_bound_is_zero():
+    case = cases.quadratic(batch=1)
+    assert (case.optimum(case.latent).abs() > 0.006).all()
+    layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(), Projection(-0.005, 0.005))
+    solution = layer(case.objective, case.latent, case.actions)
+    assert (solution.actions.abs() == 0.005).all()
+    assert (solution.grad_norm == 0).all()
+    (gradient,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
+    assert (gradient == 0).all()

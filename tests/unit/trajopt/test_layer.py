@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from difftori_pl.errors import ConfigurationError, ShapeError
+from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
+from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
+from difftori_pl.trajopt.bounds import Unbounded
+from difftori_pl.trajopt.solvers import LevenbergMarquardt, SolverState, StepSolver
+from tests import cases
+
+
+@pytest.fixture
+def layer():
+    return TrajOptLayer(LevenbergMarquardt(max_steps=3), Truncated(2))
+
+
+def test_prints_its_parts(layer):
+    assert "solver=LevenbergMarquardt(max_steps=3, step_size=0.0001" in repr(layer)
+    assert "backward_mode=Truncated(n_steps=2), bounds=Projection(low=-1.0, high=1.0)" in repr(layer)
+
+
+def test_has_no_parameters(layer):
+    assert not list(layer.parameters())
+    assert not layer.state_dict()
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3, 1), (0, 2, 3), (4, 0, 3)])
+def test_refuses_actions_of_the_wrong_shape(layer, shape):
+    with pytest.raises(ShapeError, match=r"actions must be \(batch, horizon, action\)"):
+        layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(shape))
+
+
+def test_refuses_different_batch_sizes(layer):
+    with pytest.raises(ShapeError, match=r"latent \(3, 5\) and actions \(4, 2, 3\)"):
+        layer(cases.quadratic().objective, torch.zeros(3, 5), torch.zeros(4, 2, 3))
+
+
+def test_refuses_integer_actions(layer):
+    with pytest.raises(ConfigurationError, match=r"floating point.*int64"):
+        layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    "bad", [lambda z, a: a.sum(), lambda z, a: a.sum(dim=2), lambda z, a: a.sum(dim=(1, 2))[:, None]]
+)
+def test_refuses_an_objective_of_the_wrong_shape(layer, bad):
+    with pytest.raises(ShapeError, match=r"one value per batch element, shape \(4,\), but returned"):
+        layer(bad, torch.zeros(4, 5), torch.zeros(4, 2, 3))
+
+
+@pytest.mark.parametrize("blind", [lambda z, a: z.sum(dim=1), lambda z, a: a.detach().sum(dim=(1, 2))])
+def test_refuses_an_objective_that_ignores_the_actions(layer, blind):
+    with pytest.raises(ConfigurationError, match="does not depend on the actions"):
+        layer(blind, torch.zeros(4, 5, requires_grad=True), torch.zeros(4, 2, 3))
+
+
+class _Forward(StepSolver):
+    """A solver without derivatives; its one step goes to the actions' negatives."""
+
+    supported_modes = frozenset({"Detached"})
+    max_steps = 5
+
+    def step(self, problem, latent, state):
+        return SolverState(-state.iterate, problem.evaluate(latent, -state.iterate))
+
+    def done(self, state):
+        return torch.zeros_like(state.evaluation.value, dtype=torch.bool)
+
+
+class _Other(BackwardMode):
+    def apply(self, solver, problem, latent, actions):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("mode", [Unroll(), Truncated(), _Other()])
+def test_refuses_a_mode_that_the_solver_excludes(mode):
+    message = f"_Forward cannot be differentiated by {type(mode).__name__}; choose a backward mode among Detached"
+    with pytest.raises(ConfigurationError, match=message):
+        TrajOptLayer(_Forward(), mode)
+
+
+def test_best_of_equal_iterates_is_the_earliest():
+    case = cases.quadratic()
+    layer = TrajOptLayer(_Forward(), Detached(), Unbounded())
+    solution = layer(lambda z, a: -a.square().sum(dim=(1, 2)), case.latent, case.actions)
+    assert_close(solution.actions, -case.actions)
+    assert_close(solution.best_actions, case.actions)
+
+
+def test_best_iterate_is_kept_when_steps_overshoot():
+    case = cases.quadratic()
+    # Far too long a step: the iterates run away from the optimum.
+    layer = TrajOptLayer(LevenbergMarquardt(max_steps=5, step_size=1.0, offset=1e4), Detached(), Unbounded())
+    solution = layer(case.objective, case.latent, case.actions)
+    assert (solution.best_value > solution.value + 1).all()
+    assert_close(solution.best_value, case.objective(case.latent, solution.best_actions).detach())
+
+
+@pytest.mark.parametrize("mode", [Unroll(), Truncated(5), Detached()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_solves_under_autocast(mode, dtype):
+    generator = torch.Generator().manual_seed(0)
+    score = nn.Sequential(nn.Linear(8, 32), nn.ELU(), nn.Linear(32, 1, bias=False))
+    objective = ActionScore(lambda latent, action: score(torch.cat((latent, action), dim=1)))
+    latent, actions = torch.randn(4, 5, generator=generator), torch.zeros(4, 1, 3)
+    layer = TrajOptLayer(LevenbergMarquardt(max_steps=10, damping=1.0), mode, Unbounded())
+    expected = layer(objective, latent, actions)
+    with torch.autocast("cpu", torch.bfloat16):
+        solution = layer(objective, latent.to(dtype), actions.to(dtype))
+    assert solution.actions.dtype == torch.float32
+    assert solution.status.tolist() == [Status.MAX_STEPS] * 4
+    # bfloat16 keeps eight bits; the offset of 1000 multiplies the rounding of small returns.
+    assert_close(solution.actions, expected.actions, rtol=0.1, atol=0.02)
+    if solution.actions.requires_grad:
+        for actual, exact in zip(
+            torch.autograd.grad(solution.actions.square().sum(), score.parameters()),
+            torch.autograd.grad(expected.actions.square().sum(), score.parameters()),
+            strict=True,
+        ):
+            assert actual.abs().max() > 0
+            assert ((actual - exact).norm() / exact.norm()) < 0.1

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.errors import ConfigurationError, ShapeError
+from difftori_pl.trajopt import ActionScore, OptimisedTerminalReturn, RolloutReturn
+from difftori_pl.trajopt.objective import return_to_residual
+
+
+def reward(latent, action):
+    return (latent * action).sum(dim=1)
+
+
+def dynamics(latent, action):
+    return latent + 2 * action
+
+
+def terminal_value(latent, action):
+    return 10 * latent.sum(dim=1) + 100 * action.sum(dim=1)
+
+
+@pytest.fixture
+def latent():
+    return torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+
+
+@pytest.fixture
+def actions():
+    return torch.tensor([[[1.0, 0.0], [0.5, 1.0]], [[0.0, 1.0], [1.0, 1.0]]])
+
+
+def test_action_score_is_equation_7(latent, actions):
+    score = ActionScore(reward, dynamics, discount=0.5)(latent, actions)
+    second = latent + 2 * actions[:, 0]
+    assert_close(score, reward(latent, actions[:, 0]) + 0.5 * reward(second, actions[:, 1]))
+
+
+def test_action_score_accepts_a_trailing_dimension(latent, actions):
+    column = ActionScore(lambda z, a: reward(z, a).unsqueeze(1), dynamics)
+    assert_close(column(latent, actions), ActionScore(reward, dynamics)(latent, actions))
+
+
+def test_one_action_needs_no_dynamics(latent, actions):
+    assert_close(ActionScore(reward)(latent, actions[:, :1]), reward(latent, actions[:, 0]))
+
+
+def test_more_actions_need_dynamics(latent, actions):
+    with pytest.raises(ConfigurationError, match="needs dynamics to look 2 actions ahead"):
+        ActionScore(reward)(latent, actions)
+
+
+@pytest.mark.parametrize("bad", [lambda z, a: z, lambda z, a: z.sum(), lambda z, a: z.sum(dim=1)[:1]])
+def test_score_of_the_wrong_shape_is_refused(latent, actions, bad):
+    with pytest.raises(ShapeError, match="a score must be one number per batch element"):
+        ActionScore(bad)(latent, actions[:, :1])
+
+
+def test_rollout_return_takes_its_last_action_from_the_policy(latent, actions):
+    objective = RolloutReturn(reward, dynamics, terminal_value, policy=torch.tanh, discount=0.5)
+    second = latent + 2 * actions[:, 0]
+    last = second + 2 * actions[:, 1]
+    expected = reward(latent, actions[:, 0]) + 0.5 * reward(second, actions[:, 1])
+    assert_close(objective(latent, actions), expected + 0.25 * terminal_value(last, last.tanh()))
+
+
+def test_optimised_terminal_return_takes_its_last_action_from_the_plan(latent, actions):
+    objective = OptimisedTerminalReturn(reward, dynamics, terminal_value, discount=0.5)
+    last = latent + 2 * actions[:, 0]
+    expected = reward(latent, actions[:, 0]) + 0.5 * terminal_value(last, actions[:, 1])
+    assert_close(objective(latent, actions), expected)
+
+
+def test_residual_falls_as_the_return_rises():
+    assert_close(return_to_residual(torch.tensor([1.0, 3.0]), offset=1000.0), torch.tensor([999.0, 997.0]))
