@@ -156,7 +156,8 @@ class RobomimicDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation windows, or of the training windows if nothing is held out, in file order."""
-        return self._loader(self._train_dataset if self._validation is None else self._validation)
+        train = self._train_dataset
+        return self._loader(train if self._validation is None else self._validation)
 
     @property
     def _train_dataset(self) -> WindowDataset:

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from datamodules.errors import DataError
@@ -98,15 +97,11 @@ class RobomimicFile:
 
     def length(self, demo: str) -> int:
         """The number of steps of a demo."""
-        return int(self.handle["data"][demo]["actions"].shape[0])
-
-    def dtype(self, demo: str, key: str) -> np.dtype[Any]:
-        """The dtype of an array of a demo, e.g. of "obs/object"."""
-        return self.handle["data"][demo][key].dtype
+        return int(self.handle[f"data/{demo}/actions"].shape[0])
 
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
         """The shape (T, ...) of an array of a demo."""
-        return tuple(self.handle["data"][demo][key].shape)
+        return tuple(self.handle[f"data/{demo}/{key}"].shape)
 
     def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Read steps `first` to `stop` (excluded; None: to the end) of an array, e.g. of "obs/object".
@@ -115,7 +110,7 @@ class RobomimicFile:
             DataError: the bytes cannot be read.
         """
         try:
-            return self.handle["data"][demo][key][first:stop]
+            return self.handle[f"data/{demo}/{key}"][first:stop]
         except OSError as error:
             raise DataError(
                 f"{self.path}: {demo}/{key} cannot be read ({error}). The file is damaged: copy or make it again."
