@@ -7,6 +7,8 @@ without images, "low_dim" with them; so does ours.
 """
 
 import argparse
+import contextlib
+import io
 import statistics
 import time
 import warnings
@@ -55,24 +57,25 @@ def _our_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any
 
 
 def _robomimic_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any]:
-    with warnings.catch_warnings():
-        # Its imports warn about old interfaces of other packages.
+    # Its imports warn about old interfaces of other packages, and it prints what it does.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         import robomimic.utils.obs_utils as obs_utils
         from robomimic.utils.dataset import SequenceDataset
-    modalities = {"low_dim": arguments.obs_keys, "rgb": arguments.image_keys}
-    obs_utils.initialize_obs_utils_with_obs_specs({"obs": modalities})
-    dataset = SequenceDataset(
-        hdf5_path=arguments.file,
-        obs_keys=[*arguments.obs_keys, *arguments.image_keys],
-        dataset_keys=["actions"],
-        frame_stack=arguments.n_obs_steps,
-        seq_length=arguments.horizon,
-        get_pad_mask=True,
-        hdf5_cache_mode="low_dim" if arguments.image_keys else "all",
-        hdf5_use_swmr=False,
-        load_next_obs=False,
-    )
+
+        modalities = {"low_dim": arguments.obs_keys, "rgb": arguments.image_keys}
+        obs_utils.initialize_obs_utils_with_obs_specs({"obs": modalities})
+        dataset = SequenceDataset(
+            hdf5_path=arguments.file,
+            obs_keys=[*arguments.obs_keys, *arguments.image_keys],
+            dataset_keys=["actions"],
+            frame_stack=arguments.n_obs_steps,
+            seq_length=arguments.horizon,
+            get_pad_mask=True,
+            hdf5_cache_mode="low_dim" if arguments.image_keys else "all",
+            hdf5_use_swmr=False,
+            load_next_obs=False,
+        )
     return DataLoader(
         dataset,
         batch_size=arguments.batch_size,
