@@ -24,7 +24,7 @@ check-system: ## name the system packages that are missing
 	$(PIP) install 'pip<25.3'
 	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
 	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
-	$(PIP) install --no-build-isolation -c setup/constraints.txt -e '.[robomimic,dev]'
+	$(PIP) install --no-build-isolation -c setup/constraints.txt -e '.[robomimic,dev]' urdf_parser_py
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 

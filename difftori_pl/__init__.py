@@ -7,7 +7,7 @@ from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import RecurrentEncoder, ResNet18Encoder, SmallConvEncoder, StateEncoder
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
-from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
+from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Score",
     "SmallConvEncoder",
     "StateEncoder",
+    "StraightThroughProjection",
     "TrajOptLayer",
     "Truncated",
     "Unbounded",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import auto_cli, set_parsing_settings
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -46,6 +47,12 @@ class DiffTORICLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if config.get("fast_dev_run"):
+            # Lightning 2.6's ModelCheckpoint would write last.ckpt into the current folder.
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, looking bare names of configurations up among the shipped ones."""
         self.config = parser.parse_args(_find_configs(sys.argv[1:] if args is None else args))
@@ -69,15 +76,98 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
     )
 
 
+def record_demos(
+    task: str, episodes: int = 100, output: Path | None = None, seed: int = 0, n_processes: int | None = None
+) -> None:
+    """Record demonstrations of a scripted expert, in robomimic's format; interrupted, it goes on where it stopped.
+
+    Args:
+        task: square or lift.
+        episodes: how many successful episodes to record.
+        output: the file to write; demos/<task>.hdf5 if not given.
+        seed: seed of the first episode's initial state.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    from difftori_pl.demos import record
+
+    path = output or Path("demos") / f"{task}.hdf5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recording = record(task, path, episodes, seed, n_processes)
+    n_tried = recording.n_demos + recording.n_failures
+    _say(f"{path}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed")
+
+
+def check_data(path: Path) -> None:
+    """Report every fault of a robomimic file at once, or what a sound one holds; exit code 1 if there are faults.
+
+    Args:
+        path: the HDF5 file.
+    """
+    from datamodules.checks import check, summary
+
+    faults = check(path)
+    if faults:
+        sys.exit("\n".join([*map(str, faults), f"{len(faults)} kinds of fault in {path}"]))
+    facts = summary(path)
+    lengths = f"{facts.shortest} to {facts.longest} each"
+    _say(
+        f"{path}: no faults. {facts.env_name or 'unknown task'}, {facts.n_demos} demos, {facts.n_steps} steps ({lengths})"
+    )
+    for name, shape in sorted(facts.shapes.items()):
+        _say(f"  {name} {shape}")
+    _say(f"  actions from {min(facts.action_min):.3g} to {max(facts.action_max):.3g}")
+    for name, count in facts.filters.items():
+        _say(f"  mask/{name}: {count} demos")
+
+
+def render_data(
+    path: Path,
+    output: Path | None = None,
+    cameras: Sequence[str] = ("agentview", "robot0_eye_in_hand"),
+    size: int = 84,
+    shadows: bool = True,
+    multisampling: bool = True,
+    n_processes: int | None = None,
+) -> None:
+    """Copy a robomimic file and add camera images, rendered from its stored states; interrupted, it goes on.
+
+    Args:
+        path: an HDF5 file with `states`.
+        output: the file to write; <path>_image.hdf5 if not given.
+        cameras: robosuite's names of the cameras.
+        size: height and width of the images, in pixels.
+        shadows: render shadows, as the published files do.
+        multisampling: smooth edges, as the published files do.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    from difftori_pl.demos import render
+
+    target = output or path.with_name(f"{path.stem}_image.hdf5")
+    rendering = render(path, target, cameras, size, shadows, multisampling, n_processes)
+    _say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: like `run`, but a user's mistake ends in one message and exit code 1."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] in (["data"], ["demos"]):
-            from difftori_pl.tools import main as tools
-
-            tools(words)
+            auto_cli({"data": {"check": check_data, "render": render_data}, "demos": record_demos}, args=words)
         else:
             run(words)
-    except (DiffTORIError, DataError) as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        mistake = _mistake(error)
+        if mistake is None:
+            raise
+        sys.exit(f"error: {mistake}")
+
+
+def _mistake(error: BaseException | None) -> BaseException | None:
+    """The user's mistake behind an exception, if there is one: the parser wraps what constructors raise."""
+    while error is not None and not isinstance(error, (DiffTORIError, DataError)):
+        error = error.__cause__ or error.__context__
+    return error

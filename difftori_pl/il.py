@@ -60,7 +60,6 @@ class DiffTORIIL(ImitationModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(base_policy.action_dim, optimizer, lr_scheduler)
-        self.save_hyperparameters()
         if horizon < 1 or (horizon > 1) != (dynamics is not None):
             raise ConfigurationError(
                 f"a horizon of {horizon} {'needs' if horizon > 1 else 'has no use for'} dynamics: set model.init_args"

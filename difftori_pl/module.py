@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from difftori_pl.errors import ConfigurationError
@@ -26,6 +27,10 @@ class ImitationModule(LightningModule):
         self, action_dim: int, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None = None
     ) -> None:
         super().__init__()
+        # Built from a YAML file, the checkpoint describes its parts in plain values. Built in Python, the arguments
+        # are modules and functions: pickled into a checkpoint they could not be loaded safely, so they are left out.
+        if _given_hyperparameters.get() is not None:
+            self.save_hyperparameters()
         self.action_dim = action_dim
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from difftori_pl.trajopt import Objective, RolloutReturn
 from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
-from difftori_pl.trajopt.bounds import Bounds, InnerClamp, Projection, Unbounded
+from difftori_pl.trajopt.bounds import Bounds, InnerClamp, Projection, StraightThroughProjection, Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, Solver, Theseus
 
 N_STEPS = 25
@@ -35,6 +35,7 @@ MODES: dict[type[BackwardMode], Callable[[], BackwardMode]] = {
 }
 BOUNDS: dict[type[Bounds], Callable[[], Bounds]] = {
     Projection: lambda: Projection(low=-1.0, high=1.0),
+    StraightThroughProjection: lambda: StraightThroughProjection(low=-1.0, high=1.0),
     InnerClamp: lambda: InnerClamp(low=-1.0, high=1.0),
     Unbounded: Unbounded,
 }

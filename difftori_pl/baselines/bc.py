@@ -27,7 +27,6 @@ class BehaviorCloning(ImitationModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(policy.action_dim, optimizer, lr_scheduler)
-        self.save_hyperparameters()
         self.policy = policy
 
     def initial_state(self, batch_size: int) -> State:

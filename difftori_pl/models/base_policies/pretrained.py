@@ -69,7 +69,7 @@ def build(config: dict[str, Any], origin: str) -> BasePolicy:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--policy", type=BasePolicy)
     try:
-        policy: BasePolicy = parser.instantiate_classes(parser.parse_object({"policy": config})).policy
+        policy: BasePolicy = parser.instantiate(parser.parse_object({"policy": config})).policy
     except ArgumentError as error:
         raise CheckpointError(f"{origin} describes a policy that cannot be built here: {error}") from error
     return policy

@@ -3,6 +3,7 @@
 from difftori_pl.trajopt.bounds.base import Bounds
 from difftori_pl.trajopt.bounds.inner_clamp import InnerClamp
 from difftori_pl.trajopt.bounds.projection import Projection
+from difftori_pl.trajopt.bounds.straight_through import StraightThroughProjection
 from difftori_pl.trajopt.bounds.unbounded import Unbounded
 
-__all__ = ["Bounds", "InnerClamp", "Projection", "Unbounded"]
+__all__ = ["Bounds", "InnerClamp", "Projection", "StraightThroughProjection", "Unbounded"]

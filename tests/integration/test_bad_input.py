@@ -1,0 +1,131 @@
+"""A user's mistake ends in one message, without a traceback, and not with exit code 0."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+
+from difftori_pl.cli import main
+from tests.data import write_robomimic
+from tests.integration.conftest import SMALL, SQUARE_OBS
+
+
+def message_of(arguments: list[str]) -> str:
+    """Run the console script in this process and give what it says before it exits with an error."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert isinstance(end.value.code, str), "the exit code must not be 0"
+    assert end.value.code.startswith("error: ")
+    assert "\n" not in end.value.code
+    return end.value.code
+
+
+@pytest.fixture
+def il(quick: list[str]) -> list[str]:
+    return ["fit", "--config=il_square_low_dim.yaml", *quick, "--trainer.fast_dev_run=1"]
+
+
+@pytest.fixture
+def bc(quick: list[str]) -> list[str]:
+    return ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, "--trainer.fast_dev_run=1"]
+
+
+def test_the_process_exits_with_1_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "difftori_pl", "fit", "--config=bc_rnn_square_low_dim.yaml"]
+    done = subprocess.run([*command, f"--data.path={tmp_path}/none.hdf5"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "download_datasets" in done.stderr
+    assert "difftori demos square" in done.stderr
+    assert "difftori data render" in done.stderr
+
+
+def test_missing_base_checkpoint(il: list[str], tmp_path: Path) -> None:
+    assert "there is no checkpoint" in message_of([*il, f"--model.base_policy.checkpoint={tmp_path}/none.ckpt"])
+
+
+def test_unreadable_base_checkpoint(il: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "base.ckpt"
+    path.write_bytes(b"not a checkpoint")
+    assert "is not a readable checkpoint" in message_of([*il, f"--model.base_policy.checkpoint={path}"])
+
+
+def test_a_checkpoint_of_something_else(il: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "base.ckpt"
+    torch.save({"weights": torch.zeros(3)}, path)
+    assert "does not hold a base policy" in message_of([*il, f"--model.base_policy.checkpoint={path}"])
+    main_option = ["--model.base_policy=difftori_pl.from_robomimic", f"--model.base_policy.checkpoint={path}"]
+    assert "is not a robomimic checkpoint" in message_of([*il, *main_option])
+
+
+def test_a_base_trained_on_other_observations(
+    il: list[str], train: Callable[..., Path], square: Path, low_dim_base: Path
+) -> None:
+    said = message_of(
+        [
+            *il,
+            f"--model.base_policy.checkpoint={low_dim_base}",
+            "--data.obs_keys=[robot0_eef_pos]",
+            "--model.encoder.encoder.obs_dims={robot0_eef_pos: 3}",
+        ]
+    )
+    assert "base_policy" in said
+    assert "'object'" in said
+
+
+def test_a_base_with_another_action_size(il: list[str], low_dim_base: Path, tmp_path: Path) -> None:
+    other = write_robomimic(tmp_path / "other.hdf5", [18, 20], SQUARE_OBS, action_dim=5)
+    options = [f"--data.path={other}", "--data.action_dim=5", f"--model.base_policy.checkpoint={low_dim_base}"]
+    said = message_of([*il, *options])
+    assert "7" in said
+    assert "5" in said
+
+
+def test_data_of_another_action_size(bc: list[str], tmp_path: Path) -> None:
+    other = write_robomimic(tmp_path / "other.hdf5", [18, 20], SQUARE_OBS, action_dim=5)
+    assert "action_dim" in message_of([*bc, f"--data.path={other}"])
+
+
+def test_data_of_another_observation_size(bc: list[str], tmp_path: Path) -> None:
+    other = write_robomimic(tmp_path / "other.hdf5", [18, 20], SQUARE_OBS | {"object": (9,)})
+    said = message_of([*bc, f"--data.path={other}"])
+    assert "(14,)" in said
+    assert "(9,)" in said
+
+
+def test_a_missing_key_lists_those_present(bc: list[str], tmp_path: Path) -> None:
+    other = write_robomimic(tmp_path / "other.hdf5", [18, 20], {"robot0_eef_pos": (3,)})
+    said = message_of([*bc, f"--data.path={other}"])
+    assert "object" in said
+    assert "robot0_eef_pos" in said
+
+
+def test_windows_too_short_for_the_horizon(il: list[str], low_dim_base: Path) -> None:
+    options = ["--model.horizon=9", "--model.dynamics=LatentDynamics", "--data.horizon=5"]
+    said = message_of([*il, *options, f"--model.base_policy.checkpoint={low_dim_base}"])
+    assert "too short to plan 9 actions" in said
+
+
+def test_a_horizon_without_dynamics(il: list[str], low_dim_base: Path) -> None:
+    said = message_of([*il, "--model.horizon=3", f"--model.base_policy.checkpoint={low_dim_base}"])
+    assert "needs dynamics" in said
+
+
+def test_nan_actions_name_the_place(bc: list[str], tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "nan.hdf5", [18, 20], SQUARE_OBS)
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1/actions"][4, 2] = float("nan")
+    said = message_of([*bc, f"--data.path={path}"])
+    assert "demo_1" in said
+    assert "4" in said
+
+
+def test_an_unknown_key_is_refused(bc: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*bc, "--model.no_such_key=1"])
+    assert end.value.code == 2
+    assert "no_such_key" in capsys.readouterr().err

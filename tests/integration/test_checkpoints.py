@@ -1,0 +1,78 @@
+"""What was trained comes back: alone, to the bit, and to go on from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules import RobomimicDataModule
+from difftori_pl import BehaviorCloning, DiffTORIIL, from_checkpoint
+from difftori_pl.cli import run
+from tests.integration.conftest import SMALL, SQUARE_OBS
+
+
+def batch_of(path: Path) -> dict[str, torch.Tensor]:
+    data = RobomimicDataModule(str(path), list(SQUARE_OBS), action_dim=7, horizon=5, validation_fraction=0.0)
+    data.setup("fit")
+    return next(iter(data.train_dataloader()))  # type: ignore[return-value]
+
+
+def actions(module: DiffTORIIL | BehaviorCloning, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    torch.manual_seed(3)
+    return module.eval().predict_step(batch, 0)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_loads_alone_and_acts_the_same(
+    train: Callable[..., Path], square: Path, low_dim_base: Path, tmp_path: Path, quick: list[str]
+) -> None:
+    base = tmp_path / "base.ckpt"
+    base.write_bytes(low_dim_base.read_bytes())
+    options = [f"--model.base_policy.checkpoint={base}", "--model.prior_temperature=1.0", "--trainer.max_steps=2"]
+    cli = run(["fit", "--config=il_square_low_dim.yaml", *quick, *options])
+    path = Path(cli.trainer.checkpoint_callback.last_model_path)  # type: ignore[union-attr]
+    base.unlink()
+    loaded = DiffTORIIL.load_from_checkpoint(path, weights_only=True)
+    batch = batch_of(square)
+    assert torch.equal(actions(loaded, batch), actions(cli.model, batch))
+
+
+def test_base_policies_load_alone(low_dim_base: Path, square: Path) -> None:
+    batch = batch_of(square)
+    module = BehaviorCloning.load_from_checkpoint(low_dim_base, weights_only=True)
+    policy = BehaviorCloning(from_checkpoint(str(low_dim_base)))
+    assert torch.equal(actions(module, batch), actions(policy, batch))
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train: Callable[..., Path]) -> None:
+    config = "bc_rnn_square_low_dim.yaml"
+    schedule = ["--model.lr_scheduler.T_max=100", "--trainer.max_steps=-1"]
+    whole = train(config, *SMALL, *schedule, "--trainer.max_epochs=2")
+    half = train(config, *SMALL, *schedule, "--trainer.max_epochs=1")
+    resumed = train(config, *SMALL, *schedule, "--trainer.max_epochs=2", f"--ckpt_path={half}")
+    first, second = (torch.load(path, weights_only=True) for path in (whole, resumed))
+    assert first["global_step"] == second["global_step"] > torch.load(half, weights_only=True)["global_step"]
+    for name, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][name]), name
+
+
+def test_test_needs_only_the_checkpoint_for_the_model(low_dim_base: Path, quick: list[str]) -> None:
+    data = [option for option in quick if option.startswith("--data")]
+    cli = run(
+        ["test", "--config=bc_rnn_square_low_dim.yaml", *quick, f"--ckpt_path={low_dim_base}", "--rollout.env=null"]
+    )
+    assert cli.model.policy.mean.in_features == 8  # the checkpoint's size, not the configuration's
+    assert data
+    assert torch.isfinite(cli.trainer.callback_metrics["test/action_error"])
+
+
+@pytest.mark.slow
+def test_two_processes_train(quick: list[str], low_dim_base: Path) -> None:
+    import subprocess
+    import sys
+
+    options = [f"--model.base_policy.checkpoint={low_dim_base}", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "difftori_pl", "fit", "--config=il_square_low_dim.yaml", *quick, *options]
+    done = subprocess.run([*command, "--trainer.max_steps=3"], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "max_steps=3` reached" in done.stderr + done.stdout

@@ -1,0 +1,96 @@
+"""Every shipped configuration and fragment through the real command line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from difftori_pl.cli import SHIPPED_CONFIGS, run
+
+CONFIGS = sorted(path.name for path in SHIPPED_CONFIGS.glob("*.yaml"))
+FRAGMENTS = {
+    folder: sorted(f"{folder}/{path.name}" for path in (SHIPPED_CONFIGS / folder).glob("*.yaml"))
+    for folder in ("encoder", "solver", "backward_mode", "base_policy")
+}
+
+
+def base_options(config: str, low_dim_base: Path, image_base: Path) -> list[str]:
+    if not config.startswith("il_"):
+        return []
+    return [f"--model.base_policy.checkpoint={low_dim_base if 'low_dim' in config else image_base}"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_configuration_trains(config: str, quick: list[str], low_dim_base: Path, image_base: Path) -> None:
+    options = base_options(config, low_dim_base, image_base)
+    trainer = run(["fit", f"--config={config}", *quick, *options, "--trainer.fast_dev_run=1"]).trainer
+    assert trainer.global_step == 1
+    assert torch.isfinite(trainer.callback_metrics["train/loss"])
+    assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+
+
+@pytest.mark.parametrize("encoder", FRAGMENTS["encoder"])
+def test_encoder_swaps_in(encoder: str, quick: list[str], low_dim_base: Path, image_base: Path) -> None:
+    config = "il_square_low_dim.yaml" if "state" in encoder else "il_square.yaml"
+    options = base_options(config, low_dim_base, image_base)
+    run(["fit", f"--config={config}", *quick, *options, f"--model.encoder={encoder}", "--trainer.fast_dev_run=1"])
+
+
+@pytest.mark.parametrize("solver", FRAGMENTS["solver"])
+def test_solver_swaps_in(solver: str, quick: list[str], low_dim_base: Path) -> None:
+    if "theseus" in solver:
+        pytest.importorskip("theseus")
+    options = [f"--model.base_policy.checkpoint={low_dim_base}", f"--model.trajopt.solver={solver}"]
+    run(["fit", "--config=il_square_low_dim.yaml", *quick, *options, "--trainer.fast_dev_run=1"])
+
+
+@pytest.mark.parametrize("backward_mode", FRAGMENTS["backward_mode"])
+def test_backward_mode_swaps_in(backward_mode: str, quick: list[str], low_dim_base: Path) -> None:
+    options = [f"--model.base_policy.checkpoint={low_dim_base}", f"--model.trajopt.backward_mode={backward_mode}"]
+    run(["fit", "--config=il_square_low_dim.yaml", *quick, *options, "--trainer.fast_dev_run=1"])
+
+
+@pytest.mark.parametrize("base_policy", FRAGMENTS["base_policy"])
+def test_base_policy_swaps_in(base_policy: str, quick: list[str]) -> None:
+    option = f"--model.base_policy={base_policy}"
+    run(["fit", "--config=il_square_low_dim.yaml", *quick, option, "--trainer.fast_dev_run=1"])
+
+
+def test_a_longer_horizon_brings_in_the_dynamics(quick: list[str], low_dim_base: Path) -> None:
+    options = ["--model.horizon=3", "--model.dynamics=LatentDynamics"]
+    base = f"--model.base_policy.checkpoint={low_dim_base}"
+    cli = run(["fit", "--config=il_square_low_dim.yaml", *quick, base, *options, "--trainer.fast_dev_run=1"])
+    assert cli.trainer.global_step == 1
+    assert cli.model.dynamics is not None
+
+
+def test_plain_bc_trains(quick: list[str]) -> None:
+    policy = [
+        "--model.policy=BC",
+        "--model.policy.encoder=encoder/square_state_mlp.yaml",
+        "--model.policy.action_dim=7",
+    ]
+    run(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *policy, "--trainer.fast_dev_run=1"])
+
+
+def test_interpolations_resolve_after_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(["fit", "--config=bc_rnn_square_low_dim.yaml", "--data.horizon=7", "--print_config"])
+    assert end.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["policy"]["init_args"]["restart_after"] == 7
+
+
+def test_a_config_here_comes_before_a_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = (SHIPPED_CONFIGS / "bc_rnn_square_low_dim.yaml").read_text()
+    encoder = (SHIPPED_CONFIGS / "encoder" / "square_state.yaml").read_text()
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "square_state.yaml").write_text(encoder)
+    (tmp_path / "bc_rnn_square_low_dim.yaml").write_text(shipped.replace("seed_everything: 1", "seed_everything: 77"))
+    with pytest.raises(SystemExit):
+        run(["fit", "--config", "bc_rnn_square_low_dim.yaml", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["seed_everything"] == 77

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from datamodules.batch import Batch
+from difftori_pl import (
+    DiffTORIIL,
+    LatentDynamics,
+    LevenbergMarquardt,
+    Noise,
+    RecurrentEncoder,
+    StateEncoder,
+    StraightThroughProjection,
+    TrajOptLayer,
+    Truncated,
+    Zeros,
+)
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.base_policies import BasePolicy
+
+
+def policy(base: BasePolicy | None = None, horizon: int = 1, **options: float) -> DiffTORIIL:
+    torch.manual_seed(0)
+    return DiffTORIIL(
+        encoder=RecurrentEncoder(StateEncoder({"x": 3}, None), hidden_dim=16, restart_after=8, latent_dim=6),
+        base_policy=base or Zeros(2),
+        trajopt=TrajOptLayer(LevenbergMarquardt(max_steps=10), Truncated(n_steps=5), StraightThroughProjection()),
+        dynamics=LatentDynamics if horizon > 1 else None,
+        horizon=horizon,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def batch(n_windows: int = 4, n_steps: int = 6) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(n_windows, n_steps, 3, generator=generator) * 2 - 1
+    index = torch.zeros(n_windows, dtype=torch.long)
+    mask = torch.ones(n_windows, n_steps, dtype=torch.bool)
+    return {"obs": {"x": x}, "actions": 0.8 * x[..., :2], "mask": mask, "demo": index, "start": index}
+
+
+def loss_of(module: DiffTORIIL, windows: Batch) -> Tensor:
+    module.log_dict = lambda *arguments, **options: None  # type: ignore[assignment]
+    return module.training_step(windows, 0)
+
+
+def test_it_begins_as_its_base_policy() -> None:
+    module = policy(Noise(2))
+    latent, proposals, _, _ = module._problems(batch())
+    solution = module.decode(latent, module.sample_prior(latent), proposals)
+    assert torch.equal(solution.actions, proposals)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_each_problem_is_aligned_with_its_targets(horizon: int) -> None:
+    windows = batch()
+    windows["mask"][1, 4:] = False
+    latent, proposals, targets, mask = policy(horizon=horizon)._problems(windows)
+    n_steps = 6 - horizon + 1
+    assert latent.shape == (4 * n_steps, 6)
+    assert proposals.shape == targets.shape == (4 * n_steps, horizon, 2)
+    for window in range(4):
+        for step in range(n_steps):
+            row = window * n_steps + step
+            assert torch.equal(targets[row], windows["actions"][window, step : step + horizon])
+            assert mask[row] == windows["mask"][window, step : step + horizon].all()
+
+
+def test_padded_steps_do_not_count() -> None:
+    windows = batch()
+    windows["mask"][:, 4:] = False
+    module = policy()
+    torch.manual_seed(0)
+    before = loss_of(module, windows)
+    windows["actions"][:, 4:] = 0.9
+    torch.manual_seed(0)
+    assert_close(loss_of(module, windows), before)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_every_trainable_parameter_gets_a_gradient_and_the_base_none(horizon: int) -> None:
+    module = policy(horizon=horizon)
+    torch.nn.init.normal_(module.score.net[-1].weight, std=0.1)
+    loss_of(module, batch()).backward()
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 0.0, name
+        else:
+            assert parameter.grad is None, name
+            assert name.startswith("base_policy.")
+
+
+def test_it_learns_through_the_optimiser_what_its_base_cannot_do() -> None:
+    module = policy(kl_weight=0.001)
+    windows = batch(n_windows=32)
+    optimizer = torch.optim.Adam((p for p in module.parameters() if p.requires_grad), lr=1e-3)
+    base_error = windows["actions"].square().sum(-1).mean()
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = loss_of(module, windows)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.4 * base_error
+
+
+def test_acting_step_by_step_equals_the_window() -> None:
+    module = policy(prior_temperature=0.0).eval()
+    torch.nn.init.normal_(module.score.net[-1].weight, std=0.1)
+    windows = batch()
+    expected = module.predict_step(windows, 0).view(4, 6, 2)
+    state = module.initial_state(4)
+    with torch.inference_mode():
+        for step in range(6):
+            actions, state = module.act({"x": windows["obs"]["x"][:, step : step + 1]}, state)
+            assert_close(actions, expected[:, step])
+
+
+def test_samples_of_the_prior_make_a_difference_only_if_asked_for() -> None:
+    latent = torch.zeros(5, 6)
+    assert torch.equal(policy(prior_temperature=0.0).sample_prior(latent), torch.zeros(5, 64))
+    assert policy(prior_temperature=1.0).sample_prior(latent).std() > 0.5
+
+
+def test_training_mode_leaves_the_base_policy_as_it_acts() -> None:
+    module = policy().train()
+    assert module.encoder.training
+    assert not module.base_policy.training
+
+
+@pytest.mark.parametrize(("horizon", "dynamics"), [(3, None), (1, LatentDynamics), (0, None)])
+def test_a_horizon_and_its_dynamics_go_together(horizon: int, dynamics: type[LatentDynamics] | None) -> None:
+    trajopt = TrajOptLayer(LevenbergMarquardt(), Truncated(n_steps=5))
+    with pytest.raises(ConfigurationError, match="dynamics"):
+        DiffTORIIL(StateEncoder({"x": 3}), Zeros(2), trajopt, dynamics=dynamics, horizon=horizon)

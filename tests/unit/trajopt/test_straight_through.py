@@ -1,0 +1,45 @@
+"""The projection that pulls actions back in."""
+
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.trajopt import TrajOptLayer
+from difftori_pl.trajopt.backward import Truncated
+from difftori_pl.trajopt.bounds import Projection, StraightThroughProjection
+from difftori_pl.trajopt.solvers import LevenbergMarquardt
+
+
+def test_the_gradient_passes_inwards_only() -> None:
+    iterate = torch.tensor([-2.0, -2.0, -0.5, 0.5, 2.0, 2.0], requires_grad=True)
+    projected = StraightThroughProjection().project(iterate)
+    assert projected.tolist() == [-1.0, -1.0, -0.5, 0.5, 1.0, 1.0]
+    # Descent on the weighted sum moves each component against its weight.
+    weights = torch.tensor([-3.0, 3.0, -3.0, 3.0, -3.0, 3.0])
+    (gradient,) = torch.autograd.grad((weights * projected).sum(), iterate)
+    assert gradient.tolist() == [-3.0, 0.0, -3.0, 3.0, 0.0, 3.0]
+
+
+def test_it_is_the_projection_inside_the_box() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    latent, actions = torch.zeros(4, 1, dtype=torch.float64), torch.full((4, 2, 3), 0.1, dtype=torch.float64)
+
+    def solve(bounds: Projection) -> tuple[torch.Tensor, torch.Tensor]:
+        layer = TrajOptLayer(LevenbergMarquardt(max_steps=6, step_size=1e-6), Truncated(n_steps=5), bounds)
+        solved = layer(lambda z, a: -(a @ matrix).square().sum((1, 2)), latent, actions).actions
+        return solved, torch.autograd.grad(solved.sum(), matrix)[0]
+
+    for ours, theirs in zip(solve(StraightThroughProjection()), solve(Projection()), strict=True):
+        assert_close(ours, theirs)
+
+
+def test_an_action_thrown_against_its_bound_can_be_learned_back() -> None:
+    def gradient(bounds: Projection) -> float:
+        slope = torch.tensor(5.0, requires_grad=True)
+        layer = TrajOptLayer(LevenbergMarquardt(max_steps=30, step_size=1e-2), Truncated(n_steps=5), bounds)
+        action = layer(lambda z, a: slope * a.sum((1, 2)), torch.zeros(1, 1), torch.zeros(1, 1, 1)).actions
+        assert action.item() == 1.0
+        return torch.autograd.grad(action.square().sum(), slope)[0].item()
+
+    assert gradient(Projection()) == 0.0
+    assert gradient(StraightThroughProjection()) != 0.0
