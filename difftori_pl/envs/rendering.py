@@ -36,14 +36,7 @@ class OffscreenRenderer:
 
         self._mujoco = mujoco
         self._model = model
-        self._gl = _gl_context(size)
-        self._gl.make_current()
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
-        samples = model.vis.quality.offsamples
-        if not multisampling:
-            model.vis.quality.offsamples = 0
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
-        model.vis.quality.offsamples = samples
+        self._gl, self._context = _contexts(model, size, multisampling)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
@@ -102,15 +95,35 @@ def choose_gl() -> str:
     return name
 
 
-def _gl_context(size: int) -> Any:
-    """An OpenGL context of the chosen library."""
+def missing_library(error: Exception) -> MissingPackageError:
+    """The error to raise when the chosen OpenGL library does not load.
+
+    Args:
+        error: what went wrong.
+    """
+    name = os.environ.get("MUJOCO_GL", "").lower()
+    others = " or ".join(other for other in _SYSTEM_PACKAGES if other != name)
+    return MissingPackageError(
+        f"MUJOCO_GL={name} does not work here ({error}): install its libraries (Debian and Ubuntu: "
+        f"apt install {_SYSTEM_PACKAGES.get(name, 'libosmesa6')}) or set MUJOCO_GL to {others}"
+    )
+
+
+def _contexts(model: Any, size: int, multisampling: bool) -> tuple[Any, Any]:
+    """An OpenGL context of the chosen library, made current, and MuJoCo's in it."""
+    import mujoco
+
     name = choose_gl()
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    samples = model.vis.quality.offsamples
+    if not multisampling:
+        model.vis.quality.offsamples = 0
     try:
         # Not mujoco.GLContext, which is fixed when MuJoCo is imported, and that may have been long before.
-        return importlib.import_module(f"mujoco.{name}").GLContext(size, size)
-    except (ImportError, AttributeError, RuntimeError, OSError) as error:
-        others = " or ".join(other for other in _SYSTEM_PACKAGES if other != name)
-        raise MissingPackageError(
-            f"images cannot be rendered with MUJOCO_GL={name} ({error}): install its libraries "
-            f"(Debian and Ubuntu: apt install {_SYSTEM_PACKAGES[name]}) or set MUJOCO_GL to {others}"
-        ) from error
+        gl = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
+        gl.make_current()
+        return gl, mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)
+    except (ImportError, AttributeError, RuntimeError, OSError, mujoco.FatalError) as error:
+        raise missing_library(error) from error
+    finally:
+        model.vis.quality.offsamples = samples

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.errors import ConfigurationError
@@ -61,6 +61,43 @@ class Robosuite(EnvFactory):
         self.shadows = shadows
         self.multisampling = multisampling
         self.env_kwargs = dict(env_kwargs or {})
+
+    @classmethod
+    def from_env_args(
+        cls,
+        env_args: Mapping[str, Any],
+        obs_keys: Sequence[str] = LOW_DIM_KEYS,
+        image_keys: Sequence[str] = (),
+        image_size: int = 84,
+        max_episode_steps: int = 400,
+        shadows: bool = True,
+        multisampling: bool = True,
+    ) -> Robosuite:
+        """The recipe for the environment in which a robomimic file was recorded.
+
+        Args:
+            env_args: the JSON object in the file's attribute `env_args`.
+            obs_keys: as for the class; so are the other arguments.
+            image_keys: camera observations by robomimic's names.
+            image_size: height and width of the camera observations, in pixels.
+            max_episode_steps: horizon, in environment steps.
+            shadows: render shadows.
+            multisampling: smooth edges.
+
+        Raises:
+            ConfigurationError: this is no description of a robosuite task.
+        """
+        kwargs = env_args.get("env_kwargs")
+        if "env_name" not in env_args or not isinstance(kwargs, dict):
+            raise ConfigurationError(
+                f"env_args needs env_name and env_kwargs, but has {sorted(env_args)}: is the file one of robosuite's?"
+            )
+        robots = kwargs.get("robots", "Panda")
+        robots = (robots,) if isinstance(robots, str) else tuple(robots)
+        task = str(env_args["env_name"])
+        return cls(
+            task, obs_keys, image_keys, image_size, max_episode_steps, robots, shadows, multisampling, env_kwargs=kwargs
+        )
 
     def __call__(self, seed: int = 0) -> RobosuiteEnv:
         """Build the environment.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import gymnasium
 import numpy as np
 
 from difftori_pl.envs.rendering import OffscreenRenderer
-from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
+from difftori_pl.envs.robosuite_import import NO_RENDERING, import_robosuite, make_task, robomimic_env_kwargs
 from difftori_pl.errors import ConfigurationError, ShapeError
 
 if TYPE_CHECKING:
@@ -25,15 +26,18 @@ Obs = dict[str, Any]
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
 
+ROBOMIMIC_TYPE = 1
+"""Robomimic's number for robosuite environments."""
+
 _RANDOM_MODELS = frozenset({"Lift", "Stack", "Door", "Wipe", "TwoArmPegInHole", "TwoArmHandover", "TwoArmLift"})
 """Tasks that draw sizes or shapes of their objects anew for each episode, so that the model must be built anew."""
 
 
 class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
-    """A robosuite task that ends at success, observed after the last of the simulation steps of each action.
+    """A robosuite task that ends at success, observed as robomimic's files are written.
 
-    Robosuite 1.4's own `step` returns values it has read after the *first* of the 25 simulation steps of an action;
-    robomimic's files hold values read after the last. Here they are read as in the files.
+    The simulation is robosuite's, to the bit. Robosuite observes poses one simulation step (2 ms) before the state it
+    has reached; robomimic's files hold the observation of the state itself, and so does this environment.
 
     Build it with `difftori_pl.envs.Robosuite`.
 
@@ -47,14 +51,16 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
 
     def __init__(self, recipe: Robosuite, seed: int = 0) -> None:
         self.recipe = recipe
-        kwargs = robomimic_env_kwargs(recipe.robots) | recipe.env_kwargs
+        # Pictures are rendered here, not by robosuite, whatever a file's env_args say.
+        self._env_kwargs = robomimic_env_kwargs(recipe.robots) | recipe.env_kwargs | NO_RENDERING
         with _global_seed(seed):
-            self.robosuite = make_task(recipe.task, kwargs)
+            self.robosuite = make_task(recipe.task, self._env_kwargs)
         self._prepare_observables()
         self._np_random = np.random.default_rng(seed)
         self._renderers: dict[int, OffscreenRenderer] = {}
         self._n_steps = 0
         self._fresh = False
+        self._model_file: str | None = None
         low, high = self.robosuite.action_spec
         self.action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         self.observation_space = self._observation_space()
@@ -92,9 +98,11 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
         if not np.isfinite(action).all():
             raise ValueError(f"an action must be finite, but {action} came")
-        _, reward, _, _ = self.robosuite.step(action)
+        self.robosuite.step(action)
+        self._refresh()
         self._n_steps += 1
         success = self.is_success()
+        reward = self.robosuite.reward(action)
         truncated = not success and self._n_steps >= self.recipe.max_episode_steps
         return self.observe(), float(reward), success, truncated, {"success": success}
 
@@ -131,9 +139,10 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         Raises:
             ShapeError: the state is not one of this task.
         """
-        if model_file is not None:
+        if model_file is not None and model_file != self._model_file:
             self._close_renderers()
             self.robosuite.reset_from_xml_string(self.robosuite.edit_model_xml(model_file))
+            self._model_file = model_file
             self._fresh = False
         sim = self.robosuite.sim
         expected = (1 + sim.model.nq + sim.model.nv,)
@@ -142,6 +151,24 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         sim.set_state_from_flattened(state)
         sim.forward()
         return self.observe()
+
+    def model_file(self) -> str:
+        """The present model as robomimic stores it: XML, with paths that begin at robosuite's own folder."""
+        xml = ElementTree.fromstring(self.robosuite.model.get_xml())
+        for element in xml.iter():
+            file = element.get("file", "")
+            if "robosuite/" in file:
+                element.set("file", "robosuite/" + file.rsplit("robosuite/", 1)[1])
+        return ElementTree.tostring(xml, encoding="unicode")
+
+    def env_args(self) -> dict[str, Any]:
+        """What robomimic stores to build the environment again."""
+        return {
+            "env_name": self.recipe.task,
+            "env_version": import_robosuite().__version__,
+            "type": ROBOMIMIC_TYPE,
+            "env_kwargs": self._env_kwargs,
+        }
 
     def render(self) -> NDArray[np.uint8]:
         """A frame for a video, (256, 256, 3) uint8, from the task's own camera."""
@@ -171,6 +198,7 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         rebuild = self.recipe.task in _RANDOM_MODELS or not self._fresh
         if rebuild:
             self._close_renderers()
+            self._model_file = None
             task.hard_reset = True
         else:
             # The state after compiling, which `hard_reset=False` alone would not give: it reads positions that
@@ -180,6 +208,17 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             task.sim.forward()
         task.reset()
         self._fresh = True
+
+    def _refresh(self) -> None:
+        """Bring poses and velocities up to the state; MuJoCo's step leaves them one simulation step behind.
+
+        A full `mj_forward` would also move the solver's starting point, and with it the rest of the episode.
+        """
+        import mujoco
+
+        model, data = self.robosuite.sim.model._model, self.robosuite.sim.data._data
+        mujoco.mj_fwdPosition(model, data)
+        mujoco.mj_fwdVelocity(model, data)
 
     def _prepare_observables(self) -> None:
         """Let robosuite read its sensors when asked, not after each of the 25 simulation steps of an action."""

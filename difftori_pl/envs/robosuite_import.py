@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from difftori_pl.envs.rendering import choose_gl, missing_library
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ OSC_POSE: dict[str, Any] = {
 }
 """The `controller_configs` in the `env_args` of robomimic's files (v0.1): an action of 1 is 0.05 m or 0.5 rad."""
 
+NO_RENDERING: dict[str, Any] = {"has_renderer": False, "has_offscreen_renderer": False, "use_camera_obs": False}
+"""The `env_kwargs` without which robosuite makes no OpenGL context."""
+
 _PRIVATE_MACROS = "robosuite.macros_private"
 
 
@@ -49,11 +53,9 @@ def robomimic_env_kwargs(robots: tuple[str, ...]) -> dict[str, Any]:
         robots: robosuite's names of the arms.
     """
     return {
-        "has_renderer": False,
-        "has_offscreen_renderer": False,
+        **NO_RENDERING,
         "ignore_done": True,
         "use_object_obs": True,
-        "use_camera_obs": False,
         "control_freq": CONTROL_FREQ,
         "controller_configs": OSC_POSE if len(robots) == 1 else [OSC_POSE] * len(robots),
         "robots": list(robots),
@@ -68,15 +70,22 @@ def import_robosuite() -> ModuleType:
     """Import robosuite, quietly and on machines without OpenGL as well.
 
     Raises:
-        MissingPackageError: robosuite is not installed.
+        MissingPackageError: robosuite is not installed, or the OpenGL library that MUJOCO_GL names.
     """
     if "robosuite" in sys.modules:
         return sys.modules["robosuite"]
     spec = importlib.util.find_spec("robosuite")
     if spec is None or spec.origin is None:
         raise MissingPackageError("robosuite is not installed: pip install 'difftori-pl[robomimic]'")
-    with _own_macros(Path(spec.origin).parent):
-        return importlib.import_module("robosuite")
+    try:
+        with _own_macros(Path(spec.origin).parent):
+            return importlib.import_module("robosuite")
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:
+        if "MUJOCO_GL" not in os.environ:
+            raise
+        # robosuite loads the library that MUJOCO_GL names, even if nothing is rendered.
+        choose_gl()
+        raise missing_library(error) from error
 
 
 def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
