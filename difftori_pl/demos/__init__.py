@@ -1,0 +1,10 @@
+"""Demonstrations without a download: scripted experts, and what writes robomimic's files."""
+
+from difftori_pl.demos.expert import Expert as Expert
+from difftori_pl.demos.experts import EXPERTS as EXPERTS
+from difftori_pl.demos.lift import LiftExpert as LiftExpert
+from difftori_pl.demos.recorder import Recording as Recording
+from difftori_pl.demos.recorder import record as record
+from difftori_pl.demos.render import Rendering as Rendering
+from difftori_pl.demos.render import render as render
+from difftori_pl.demos.square import SquareExpert as SquareExpert

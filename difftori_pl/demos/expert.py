@@ -1,0 +1,190 @@
+"""A scripted expert: a sequence of phases, each a pose for the hand to go to and a command for the fingers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array = "NDArray[np.float64]"
+LowDim = Mapping[str, "NDArray[Any]"]
+
+OPEN, CLOSE = -1.0, 1.0
+
+_METRES = 0.05
+_RADIANS = 0.5
+"""What an action of 1 asks of the controller, see `difftori_pl.envs.robosuite_import.OSC_POSE`."""
+
+_GAIN = 3.0
+"""The controller covers about a third of an offset within a control period; less gain would make it creep."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the hand should be.
+
+    Attributes:
+        position: of the point between the fingertips, (3,), metres.
+        yaw: angle of the hand about the vertical, radians; the fingers close at right angles to it.
+    """
+
+    position: NDArray[np.float64]
+    yaw: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of an episode.
+
+    Attributes:
+        target: from the observations to the pose to go to, asked anew at every step.
+        gripper: `OPEN` or `CLOSE`.
+        tolerance: how near the position must be for the next phase to begin, metres.
+        angle_tolerance: how near the orientation must be, radians.
+        settle: how many steps in a row it must be as near, so that it does not rush through.
+        min_steps: the phase lasts at least as long, environment steps.
+        max_steps: the next phase begins after as many steps at the latest.
+        max_action: bound on the translational part of the action, in (0, 1].
+        max_tilt: bound on the part of the action that turns the hand out of the vertical, in (0, 1].
+        noise: standard deviation of the noise on the action; it fades within 5 cm of the target.
+    """
+
+    target: Callable[[LowDim], Pose]
+    gripper: float
+    tolerance: float = 0.02
+    angle_tolerance: float = 0.15
+    settle: int = 1
+    min_steps: int = 1
+    max_steps: int = 60
+    max_action: float = 1.0
+    max_tilt: float = 0.5
+    noise: float = 0.0
+
+
+class Expert(ABC):
+    """Acts by phases on low-dimensional observations. What it varies from episode to episode is fixed by the seed.
+
+    Subclasses say what the phases are. After the last of them it starts over, as the task is not done yet.
+    """
+
+    task: str
+
+    def reset(self, obs: LowDim, seed: int) -> None:
+        """Plan an episode.
+
+        Args:
+            obs: the low-dimensional observations of the initial state, by robomimic's names.
+            seed: fixes the variation.
+        """
+        self._rng = np.random.default_rng(seed)
+        self._phases = list(self.plan(obs, self._rng))
+        self._n_steps = self._n_near = 0
+
+    @abstractmethod
+    def plan(self, obs: LowDim, rng: np.random.Generator) -> Sequence[Phase]:
+        """The phases of an episode.
+
+        Args:
+            obs: the low-dimensional observations of the initial state, by robomimic's names.
+            rng: where variation is drawn from.
+        """
+
+    def act(self, obs: LowDim) -> NDArray[np.float32]:
+        """The action (7,) in [-1, 1]: three of translation, three of rotation, one for the fingers.
+
+        Args:
+            obs: the present low-dimensional observations, by robomimic's names.
+        """
+        phase = self._phases[0]
+        pose = phase.target(obs)
+        offset = pose.position - obs["robot0_eef_pos"]
+        turn = rotation_vector(downwards(pose.yaw) @ matrix(obs["robot0_eef_quat"]).T)
+        distance, angle = float(np.linalg.norm(offset)), float(np.linalg.norm(turn))
+        self._advance(obs, phase, distance, angle)
+        translation = _shorten(_GAIN * offset / _METRES, phase.max_action)
+        rotation = _shorten(_GAIN * turn / _RADIANS, 0.5)
+        rotation[:2] = np.clip(rotation[:2], -phase.max_tilt, phase.max_tilt)
+        noise = phase.noise * min(1.0, distance / _METRES) * self._rng.standard_normal(6) * ([1.0] * 3 + [0.2] * 3)
+        action = np.concatenate([translation, rotation]) + noise
+        return np.clip(np.append(action, phase.gripper), -1.0, 1.0).astype(np.float32)
+
+    def _advance(self, obs: LowDim, phase: Phase, distance: float, angle: float) -> None:
+        near = distance < phase.tolerance and angle < phase.angle_tolerance
+        self._n_steps += 1
+        self._n_near = self._n_near + 1 if near else 0
+        there = self._n_near >= phase.settle and self._n_steps >= phase.min_steps
+        if there or self._n_steps >= phase.max_steps:
+            self._phases.pop(0)
+            self._n_steps = self._n_near = 0
+            if not self._phases:
+                self._phases = list(self.plan(obs, self._rng))
+
+
+def downwards(yaw: float) -> NDArray[np.float64]:
+    """The orientation (3, 3) of a hand that points straight down.
+
+    Args:
+        yaw: angle of its first axis about the vertical, radians.
+    """
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return np.array([[cos, sin, 0.0], [sin, -cos, 0.0], [0.0, 0.0, -1.0]])
+
+
+def matrix(quaternion: NDArray[Any]) -> NDArray[np.float64]:
+    """The rotation (3, 3) of a quaternion.
+
+    Args:
+        quaternion: (4,), the real part last, as robosuite has it.
+    """
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def rotation_vector(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The axis of a rotation times its angle, (3,), radians; for angles below pi.
+
+    Args:
+        rotation: (3, 3).
+    """
+    skew = 0.5 * np.array(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    )
+    sine = float(np.linalg.norm(skew))
+    angle = np.arctan2(sine, (np.trace(rotation) - 1) / 2)
+    return skew if sine < 1e-9 else skew * (angle / sine)
+
+
+def heading(rotation: NDArray[np.float64]) -> float:
+    """The angle of a rotation's first axis about the vertical, radians.
+
+    Args:
+        rotation: (3, 3).
+    """
+    return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+
+
+def nearest_turn(angle: float, step: float, reference: float = 0.0) -> float:
+    """Of the angles `angle + k step`, with k a whole number, the one nearest to a reference.
+
+    Args:
+        angle: radians.
+        step: the symmetry of what is turned, radians.
+        reference: radians.
+    """
+    return angle + step * round((reference - angle) / step)
+
+
+def _shorten(vector: NDArray[np.float64], length: float) -> NDArray[np.float64]:
+    return vector * min(1.0, length / max(float(np.abs(vector).max()), 1e-9))

@@ -1,0 +1,24 @@
+"""The scripted experts by the names of their tasks on the command line."""
+
+from __future__ import annotations
+
+from difftori_pl.demos.expert import Expert
+from difftori_pl.demos.lift import LiftExpert
+from difftori_pl.demos.square import SquareExpert
+from difftori_pl.errors import ConfigurationError
+
+EXPERTS: dict[str, type[Expert]] = {"square": SquareExpert, "lift": LiftExpert}
+
+
+def find_expert(task: str) -> Expert:
+    """The expert for a task.
+
+    Args:
+        task: a key of `EXPERTS`.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if task not in EXPERTS:
+        raise ConfigurationError(f"no scripted expert for {task!r}; there is one for {', '.join(sorted(EXPERTS))}")
+    return EXPERTS[task]()

@@ -1,0 +1,138 @@
+"""The scripted expert for Square: take the nut by its handle, carry it to the square peg and drop it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from difftori_pl.demos.expert import CLOSE, OPEN, Expert, LowDim, Phase, Pose, heading, matrix, nearest_turn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PEG = np.array([0.23, 0.1])
+"""Position of the square peg on the table, metres (robosuite's pegs_arena.xml)."""
+
+PEG_TOP = 0.95
+"""Height of the peg's upper end, metres."""
+
+_HANDLE = 0.066
+"""Where on the nut the handle is taken: distance from the nut's middle, metres."""
+
+_WRIST = 1.75
+"""How far the hand turns to either side before the wrist meets its limit, radians."""
+
+_TILT = 0.05
+"""Bound on tilting the hand over the peg. There the arm is almost straight, and robosuite's controller, which takes
+positions and orientations apart, lets whatever would right the hand push it centimetres aside."""
+
+
+class SquareExpert(Expert):
+    """Solves NutAssemblySquare. It watches the nut in the hand, so that a grasp that slips a little is no harm."""
+
+    task = "NutAssemblySquare"
+
+    def plan(self, obs: LowDim, rng: np.random.Generator) -> Sequence[Phase]:
+        """The phases of an episode.
+
+        Args:
+            obs: the low-dimensional observations of the initial state, by robomimic's names.
+            rng: where variation is drawn from.
+        """
+        speed = rng.uniform(0.65, 1.0)
+        noise = rng.uniform(0.05, 0.2)
+        reach = _HANDLE + rng.uniform(-0.006, 0.008)
+        hover = rng.uniform(0.06, 0.12)
+        aside = np.append(rng.normal(0.0, 0.01, 2), 0.0)
+        clearance = rng.uniform(0.03, 0.06)
+        depth = rng.uniform(0.005, 0.02)
+
+        def handle(obs: LowDim, above: float) -> Pose:
+            middle, rotation = _nut(obs)
+            # The hand is the same after half a turn; the wrist has no room for more than a quarter.
+            yaw = nearest_turn(heading(rotation), np.pi)
+            return Pose(middle + reach * rotation[:, 0] + [0.0, 0.0, above], yaw)
+
+        def at_handle(obs: LowDim) -> Pose:
+            pose = handle(obs, 0.001)
+            offset = obs["robot0_eef_pos"] - pose.position
+            # Too near to the nut's middle the fingers come down on it instead of beside the handle.
+            beside = np.linalg.norm(offset[:2]) > 0.008 and offset[2] > 0.015
+            return handle(obs, 0.025) if beside else pose
+
+        def over_handle(obs: LowDim) -> Pose:
+            pose = handle(obs, hover)
+            return Pose(pose.position + aside, pose.yaw)
+
+        def lifted(obs: LowDim) -> Pose:
+            position = obs["robot0_eef_pos"].copy()
+            position[2] = PEG_TOP + clearance
+            return Pose(position, heading(matrix(obs["robot0_eef_quat"])))
+
+        goals: list[float] = []
+
+        def over_peg(obs: LowDim) -> Pose:
+            # Decided once: between two headings that are as easy, it must not change its mind on the way.
+            if not goals:
+                goals.append(_heading_on_peg(obs))
+            return _hand_for_nut(obs, goals[0], PEG_TOP + clearance)
+
+        def on_peg(obs: LowDim) -> Pose:
+            middle, _ = _nut(obs)
+            beside = np.linalg.norm(middle[:2] - PEG) > 0.006 and middle[2] > PEG_TOP + 0.005
+            return _hand_for_nut(obs, goals[0], PEG_TOP + 0.02 if beside else PEG_TOP - depth)
+
+        def away(obs: LowDim) -> Pose:
+            return Pose(obs["robot0_eef_pos"] + [0.0, 0.0, 0.1], heading(matrix(obs["robot0_eef_quat"])))
+
+        return [
+            Phase(over_handle, OPEN, tolerance=0.03, angle_tolerance=0.3, max_action=speed, noise=noise),
+            Phase(lambda obs: handle(obs, 0.025), OPEN, 0.008, 0.1, settle=2, max_action=0.6 * speed, noise=noise),
+            Phase(at_handle, OPEN, 0.005, 0.1, max_steps=30, max_action=0.4),
+            Phase(at_handle, CLOSE, 0.0, max_steps=11, max_action=0.3),
+            Phase(lifted, CLOSE, 0.03, 3.0, max_action=speed, noise=noise),
+            Phase(over_peg, CLOSE, 0.01, 0.1, max_steps=80, max_action=speed, max_tilt=_TILT, noise=noise),
+            Phase(over_peg, CLOSE, 0.006, 0.06, settle=2, max_steps=30, max_action=0.6, max_tilt=_TILT),
+            Phase(on_peg, CLOSE, 0.006, 0.1, max_steps=50, max_action=0.5, max_tilt=_TILT),
+            Phase(on_peg, OPEN, 0.0, max_steps=4, max_action=0.3),
+            Phase(away, OPEN, 0.0, max_steps=12, max_action=speed, noise=noise),
+        ]
+
+
+def _nut(obs: LowDim) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The nut's middle (3,) in metres and its rotation (3, 3); the handle lies along its first axis."""
+    return obs["object"][:3], matrix(obs["object"][3:7])
+
+
+def _heading_on_peg(obs: LowDim) -> float:
+    """The heading of the nut, of the four that fit the peg, that is easiest to reach with the nut as it is held."""
+    middle, rotation = _nut(obs)
+    arm = (obs["robot0_eef_pos"] - middle)[:2]
+    hand, held = heading(matrix(obs["robot0_eef_quat"])), heading(rotation)
+
+    def effort(turn: float) -> float:
+        direction = np.arctan2(arm[1], arm[0]) + turn
+        # Beside the peg the elbow is stretched; beyond it is out of reach, and so are turns beyond the wrist's range.
+        stretch = 4.0 * max(0.0, np.cos(direction)) + 2.0 * max(0.0, np.sin(direction))
+        return float(abs(turn) + stretch + 10.0 * (abs(hand + turn) > _WRIST))
+
+    turns = [nearest_turn(fit - held, 2 * np.pi) for fit in np.arange(4) * np.pi / 2]
+    return held + min(turns, key=effort)
+
+
+def _hand_for_nut(obs: LowDim, goal: float, height: float) -> Pose:
+    """Where the hand must be for the nut it holds to be straight above the peg.
+
+    Args:
+        obs: low-dimensional observations.
+        goal: the heading that the nut should have, radians.
+        height: the height that the nut's middle should have, metres.
+    """
+    middle, rotation = _nut(obs)
+    arm = obs["robot0_eef_pos"] - middle
+    turn = nearest_turn(goal - heading(rotation), 2 * np.pi)
+    cos, sin = np.cos(turn), np.sin(turn)
+    across = PEG + np.array([cos * arm[0] - sin * arm[1], sin * arm[0] + cos * arm[1]])
+    return Pose(np.array([*across, height + arm[2]]), heading(matrix(obs["robot0_eef_quat"])) + turn)
