@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
@@ -150,9 +151,18 @@ class RobomimicDataModule(LightningDataModule):
         self.setup()
         return [] if self._validation is None else self._loader(self._validation)
 
-    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """The same as for validation: the format knows no third part."""
-        return self.val_dataloader()
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The validation windows, as the format knows no third part; the training windows if nothing is held out.
+
+        A loader there must be: without batches Lightning skips a test altogether, rollouts in the simulator included.
+        """
+        self.setup()
+        if self._validation is None:
+            rank_zero_warn(
+                "no demonstrations are held out, so that test/action_error is that of the training demonstrations; "
+                "set data.init_args.validation_fraction above 0 to hold some out"
+            )
+        return self.predict_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation windows, or of the training windows if nothing is held out, in file order."""

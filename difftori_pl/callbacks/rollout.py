@@ -1,10 +1,12 @@
 """Evaluation in the simulator, during training and by `test`."""
 
+import logging
 from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from tqdm import tqdm
 
 from difftori_pl.callbacks.episodes import Episode, run_episodes
@@ -13,6 +15,8 @@ from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.metrics import Proportion, SuccessRate
 from difftori_pl.models.policy import Policy
+
+_log = logging.getLogger(__name__)
 
 
 class RolloutEvaluation(Callback):
@@ -133,12 +137,16 @@ class RolloutEvaluation(Callback):
             },
             sync_dist=True,  # all ranks hold the same number, which stays what it is
         )
-        write = tqdm.write if trainer.progress_bar_callback is not None else (lambda line: None)
-        if trainer.is_global_zero:
-            write(f"{name}: success {success}, {means['episode_length_steps']:.0f} steps an episode")
+        rank_zero_info(f"{name}: success {success}, {means['episode_length_steps']:.0f} steps an episode")
         self._save_episodes(trainer, name, episodes)
         for episode in crashed:
-            write(f"{name}: the episode of seed {episode.seed} crashed after {episode.length} steps: {episode.crash}")
+            _log.warning(
+                "%s: the episode of seed %d crashed after %d steps: %s",
+                name,
+                episode.seed,
+                episode.length,
+                episode.crash,
+            )
         self._save_videos(trainer, name, episodes)
 
     def _save_episodes(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from difftori_pl.cli import main
+from tests.conftest import SMALL, SQUARE_OBS
 from tests.data import write_robomimic
-from tests.integration.conftest import SMALL, SQUARE_OBS
 
 
 def message_of(arguments: list[str]) -> str:

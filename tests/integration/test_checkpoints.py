@@ -9,7 +9,7 @@ import torch
 from datamodules import RobomimicDataModule
 from difftori_pl import BehaviorCloning, DiffTORIIL, from_checkpoint
 from difftori_pl.cli import run
-from tests.integration.conftest import SMALL, SQUARE_OBS
+from tests.conftest import SMALL, SQUARE_OBS
 
 
 def batch_of(path: Path) -> dict[str, torch.Tensor]:
