@@ -12,7 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Array = "NDArray[np.float64]"
 LowDim = Mapping[str, "NDArray[Any]"]
 
 OPEN, CLOSE = -1.0, 1.0
@@ -48,7 +47,6 @@ class Phase:
         tolerance: how near the position must be for the next phase to begin, metres.
         angle_tolerance: how near the orientation must be, radians.
         settle: how many steps in a row it must be as near, so that it does not rush through.
-        min_steps: the phase lasts at least as long, environment steps.
         max_steps: the next phase begins after as many steps at the latest.
         max_action: bound on the translational part of the action, in (0, 1].
         max_tilt: bound on the part of the action that turns the hand out of the vertical, in (0, 1].
@@ -60,7 +58,6 @@ class Phase:
     tolerance: float = 0.02
     angle_tolerance: float = 0.15
     settle: int = 1
-    min_steps: int = 1
     max_steps: int = 60
     max_action: float = 1.0
     max_tilt: float = 0.5
@@ -118,8 +115,7 @@ class Expert(ABC):
         near = distance < phase.tolerance and angle < phase.angle_tolerance
         self._n_steps += 1
         self._n_near = self._n_near + 1 if near else 0
-        there = self._n_near >= phase.settle and self._n_steps >= phase.min_steps
-        if there or self._n_steps >= phase.max_steps:
+        if self._n_near >= phase.settle or self._n_steps >= phase.max_steps:
             self._phases.pop(0)
             self._n_steps = self._n_near = 0
             if not self._phases:

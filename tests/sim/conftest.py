@@ -1,0 +1,33 @@
+"""What the tests with robosuite share; environments are slow to build."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from difftori_pl.envs import Robosuite
+from difftori_pl.envs.robosuite_env import RobosuiteEnv
+
+
+@pytest.fixture(autouse=True)
+def _robosuite_is_installed() -> None:
+    if importlib.util.find_spec("robosuite") is None:
+        pytest.skip("robosuite is not installed")
+
+
+@pytest.fixture(scope="session")
+def square_env() -> Iterator[RobosuiteEnv]:
+    env = Robosuite("NutAssemblySquare")()
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="session")
+def human_file() -> Path:
+    """The proficient-human Square demonstrations."""
+    folder = os.environ.get("DIFFTORI_DATA")
+    if folder is None:
+        pytest.skip("DIFFTORI_DATA does not name a folder that holds robomimic/square/ph/low_dim.hdf5")
+    return Path(folder) / "robomimic/square/ph/low_dim.hdf5"

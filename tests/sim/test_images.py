@@ -1,0 +1,53 @@
+"""Images are robosuite's own; in a process of its own, as robosuite loads OpenGL when it is imported or never."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from difftori_pl.envs import Robosuite
+from difftori_pl.errors import ConfigurationError
+
+pytestmark = pytest.mark.sim
+
+_SCRIPT = """
+import os
+os.environ["MUJOCO_GL"] = "osmesa"
+import numpy as np
+from difftori_pl.envs import Robosuite
+from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
+cameras = ["agentview", "robot0_eye_in_hand"]
+kwargs = {"has_offscreen_renderer": True, "use_camera_obs": True, "camera_names": cameras}
+raw = make_task("NutAssemblySquare", robomimic_env_kwargs(("Panda",)) | kwargs)
+np.random.seed(3)
+theirs = raw.reset()
+obs, _ = Robosuite("NutAssemblySquare", image_keys=[f"{camera}_image" for camera in cameras])().reset(seed=3)
+for camera in cameras:
+    ours = obs[f"{camera}_image"].transpose(1, 2, 0)
+    # robomimic's wrapper turns robosuite's images over.
+    assert np.array_equal(ours, theirs[f"{camera}_image"][::-1]), camera
+"""
+
+
+def test_images_are_those_of_robosuite() -> None:
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_images_have_the_layout_of_the_batch_contract_and_depend_on_the_state() -> None:
+    env = Robosuite("Lift", image_keys=["agentview_image"], image_size=32, shadows=False, multisampling=False)()
+    first, _ = env.reset(seed=0)
+    assert env.observation_space.contains(first)
+    assert first["agentview_image"].shape == (3, 32, 32)
+    second, _ = env.reset(seed=1)
+    again, _ = env.reset(seed=0)
+    assert not np.array_equal(first["agentview_image"], second["agentview_image"])
+    np.testing.assert_array_equal(first["agentview_image"], again["agentview_image"])
+    assert env.render().shape == (256, 256, 3)
+    env.close()
+
+
+def test_a_camera_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="agentview"):
+        Robosuite("Lift", image_keys=["attic_image"])()
