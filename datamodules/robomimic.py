@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch

@@ -109,10 +109,8 @@ def check_data(path: Path) -> None:
     if faults:
         sys.exit("\n".join([*map(str, faults), f"{len(faults)} kinds of fault in {path}"]))
     facts = summary(path)
-    lengths = f"{facts.shortest} to {facts.longest} each"
-    _say(
-        f"{path}: no faults. {facts.env_name or 'unknown task'}, {facts.n_demos} demos, {facts.n_steps} steps ({lengths})"
-    )
+    size = f"{facts.n_demos} demos, {facts.n_steps} steps ({facts.shortest} to {facts.longest} each)"
+    _say(f"{path}: no faults. {facts.env_name or 'unknown task'}, {size}")
     for name, shape in sorted(facts.shapes.items()):
         _say(f"  {name} {shape}")
     _say(f"  actions from {min(facts.action_min):.3g} to {max(facts.action_max):.3g}")

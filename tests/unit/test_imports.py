@@ -1,0 +1,82 @@
+"""Who may import whom, from the source text; see the README's table of folders."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+LAYERS = [
+    {"errors", "version"},
+    {"trajopt", "models", "envs", "losses", "metrics"},
+    {"module"},
+    {"il", "baselines"},
+    {"callbacks", "demos"},
+    {"cli"},
+    {"__main__"},
+]
+"""Lowest first; a part imports from its own layer and those below."""
+
+STRANGERS = [{"trajopt", "models"}]
+"""Parts of one layer that do not know each other."""
+
+DATA_USERS = {"demos", "cli"}
+"""Parts that may import more of `datamodules` than the batch contract and its errors."""
+
+OPTIONAL = {"theseus", "torchlie", "torchkin", "robomimic", "robosuite", "mujoco", "h5py"}
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "difftori_pl").rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "difftori_pl").parts[0].removesuffix(".py")
+
+
+def layer_of(part: str) -> int:
+    found = [number for number, layer in enumerate(LAYERS) if part in layer]
+    assert found, f"{part} has no layer: add it to LAYERS"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_parts_import_from_their_layer_and_below(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
+        return
+    for name in imports(path):
+        words = name.split(".")
+        if words[0] == "difftori_pl" and len(words) > 1:
+            other = words[1]
+            assert layer_of(other) <= layer_of(part), f"{part} imports {name} from a layer above"
+            assert other == part or {other, part} not in STRANGERS, f"{part} imports {name}"
+        if words[0] == "datamodules" and part not in DATA_USERS:
+            assert words[1] in {"batch", "errors"}, f"{part} imports {name}, but only the batch contract is for it"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "datamodules").rglob("*.py")), ids=lambda path: path.name)
+def test_data_knows_nothing_of_models(path: Path) -> None:
+    assert not [name for name in imports(path) if name.split(".")[0] == "difftori_pl"]
+
+
+def test_importing_the_package_needs_no_optional_package() -> None:
+    code = f"""
+import sys
+for name in {sorted(OPTIONAL - {"h5py"})}:
+    sys.modules[name] = None
+import difftori_pl, difftori_pl.cli
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
