@@ -17,13 +17,17 @@ from difftori_pl.models.policy import Observation, Policy, State
 from difftori_pl.module import ImitationModule
 from difftori_pl.trajopt import ActionScore, Solution, Status, TrajOptLayer
 
+MIN_ACTION_SCALE = 0.01
+"""Floor of an action component's standard deviation, for components that the demonstrations never use."""
+
 
 class DiffTORIIL(ImitationModule):
     """Refine the actions of a base policy by optimising a score that was learned through the optimiser.
 
     Every step of a training window is a problem of its own: the encoder's latent at that step conditions the score,
     the base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on
-    are the target. A window of W steps holds W - H + 1 problems of horizon H.
+    are the target. Errors count in standard deviations of each action component: the turns of the wrist are a tenth of
+    the translations, and decide as much about success. A window of W steps holds W - H + 1 problems of horizon H.
 
     Args:
         encoder: observation to the state part of the latent.
@@ -37,11 +41,13 @@ class DiffTORIIL(ImitationModule):
         kl_weight: beta of Eq. 9; 1 in Table 7.
         prior_temperature: standard deviation of the prior that is sampled when acting; 1 in the paper, 0 takes the
             prior's mean.
-        proposal_noise: standard deviation of the noise added to proposals in training, in action units. A base
-            policy proposes better on the demonstrations it was trained on than it will later.
+        proposal_noise: standard deviation of the noise added to proposals in training, in standard deviations of each
+            action component. A base policy proposes better on the demonstrations it was trained on than it will later.
         optimizer: Adam at 3e-4 by default (Table 7).
         lr_scheduler: None for a constant rate.
     """
+
+    action_scale: Tensor
 
     def __init__(
         self,
@@ -77,7 +83,15 @@ class DiffTORIIL(ImitationModule):
         self.horizon = horizon
         self.kl_weight = kl_weight
         self.prior_temperature = prior_temperature
+        self.register_buffer("action_scale", torch.ones(action_dim))
         self.proposal_noise = proposal_noise
+
+    def setup(self, stage: str) -> None:
+        """Take the standard deviation of each action component from the data; see `ImitationModule.setup`."""
+        super().setup(stage)
+        if stage == "fit" and self.trainer.datamodule is not None:  # type: ignore[attr-defined]
+            spread = self.trainer.datamodule.statistics()["actions"].std  # type: ignore[attr-defined]
+            self.action_scale.copy_(spread.clamp(min=MIN_ACTION_SCALE))
 
     def train(self, mode: bool = True) -> "DiffTORIIL":
         """Change the mode of all but the base policy, which stays as it will act."""
@@ -123,10 +137,11 @@ class DiffTORIIL(ImitationModule):
         del batch_idx
         latent, proposals, targets, mask = self._problems(batch)
         if self.proposal_noise:
-            proposals = (proposals + self.proposal_noise * torch.randn_like(proposals)).clamp(-1.0, 1.0)
+            noise = self.proposal_noise * self.action_scale * torch.randn_like(proposals)
+            proposals = (proposals + noise).clamp(-1.0, 1.0)
         mean, log_variance = self.posterior(latent, targets)
         solution = self.decode(latent, reparameterize(mean, log_variance), proposals)
-        error = masked_mean(reconstruction(solution.actions, targets), mask)
+        error = masked_mean(reconstruction(solution.actions / self.action_scale, targets / self.action_scale), mask)
         divergence = masked_mean(gaussian_kl(mean, log_variance), mask)
         loss = elbo(error, divergence, self.kl_weight)
         self.log_step(
@@ -135,6 +150,7 @@ class DiffTORIIL(ImitationModule):
             loss=loss,
             reconstruction=error,
             kl_nats=divergence,
+            action_error=masked_mean(reconstruction(solution.actions.detach(), targets), mask),
             base_action_error=masked_mean(reconstruction(proposals, targets), mask),
         )
         failed = (solution.status == int(Status.FAILED)).float().mean()

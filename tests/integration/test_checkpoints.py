@@ -76,3 +76,12 @@ def test_two_processes_train(quick: list[str], low_dim_base: Path) -> None:
     done = subprocess.run([*command, "--trainer.max_steps=3"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "max_steps=3` reached" in done.stderr + done.stdout
+
+
+def test_the_spread_of_the_actions_is_in_the_checkpoint(
+    train: Callable[..., Path], square: Path, low_dim_base: Path
+) -> None:
+    path = train("il_square_low_dim.yaml", f"--model.base_policy.checkpoint={low_dim_base}")
+    data = RobomimicDataModule(str(square), list(SQUARE_OBS), action_dim=7, horizon=5, validation_fraction=0.34)
+    loaded = DiffTORIIL.load_from_checkpoint(path, weights_only=True)
+    assert torch.equal(loaded.action_scale, data.statistics()["actions"].std)

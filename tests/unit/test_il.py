@@ -67,6 +67,20 @@ def test_each_problem_is_aligned_with_its_targets(horizon: int) -> None:
             assert mask[row] == windows["mask"][window, step : step + horizon].all()
 
 
+def test_errors_count_in_standard_deviations_of_each_component() -> None:
+    windows, module = batch(), policy()
+    plain = loss_of(module, windows)
+    module.action_scale.copy_(torch.tensor([0.5, 0.5]))
+    divergence = loss_of(module, windows) - 4.0 * reconstruction_of(module, windows)
+    # The score starts flat, so that the actions are the base's; only the divergence varies, with the posterior.
+    assert_close(divergence, plain - reconstruction_of(module, windows), rtol=0.2, atol=0.0)
+
+
+def reconstruction_of(module: DiffTORIIL, windows: Batch) -> Tensor:
+    _, proposals, targets, _ = module._problems(windows)
+    return (proposals - targets).square().sum((1, 2)).mean()
+
+
 def test_padded_steps_do_not_count() -> None:
     windows = batch()
     windows["mask"][:, 4:] = False
