@@ -26,7 +26,7 @@ class DiffTORIIL(ImitationModule):
 
     Every step of a training window is a problem of its own: the encoder's latent at that step conditions the score,
     the base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on
-    are the target. Errors count in standard deviations of each action component: the turns of the wrist are a tenth of
+    are the target. All of it is in standard deviations of each action component: the turns of the wrist are a tenth of
     the translations, and decide as much about success. A window of W steps holds W - H + 1 problems of horizon H.
 
     Args:
@@ -114,34 +114,36 @@ class DiffTORIIL(ImitationModule):
         """
         latent, proposals, state = self.observe(obs, state)
         solution = self.decode(latent, self.sample_prior(latent), proposals)
-        return solution.actions[:, 0], state
+        return solution.actions[:, 0] * self.action_scale, state
 
     def observe(self, obs: Observation, state: State) -> tuple[Tensor, Tensor, State]:
-        """Latents (B * T, Zs) and proposals (B * T, H, A) of every step of a window, and the memory after it."""
+        """Latents (B * T, Zs) and scaled proposals (B * T, H, A) of each step of a window, and the memory after it."""
         encoder_state, base_state = _part(state)
         latent, encoder_state = self.encoder(obs, encoder_state)
         with torch.no_grad():
             proposals, base_state = self.base_policy.propose(obs, self.horizon, base_state)
-        return latent.flatten(0, 1), proposals.flatten(0, 1), _join(encoder_state, base_state)
+        return latent.flatten(0, 1), proposals.flatten(0, 1) / self.action_scale, _join(encoder_state, base_state)
 
     def sample_prior(self, latent: Tensor) -> Tensor:
         """A sample of the prior (B, 64) for each latent (B, Zs), scaled by `prior_temperature`."""
         return self.prior_temperature * torch.randn(len(latent), self.posterior.sample_dim, device=latent.device)
 
     def decode(self, latent: Tensor, sample: Tensor, proposals: Tensor) -> Solution:
-        """Solve Eq. 7 from the proposals (B, H, A), conditioned on z = [sample, latent] (Appendix E)."""
-        return self.trajopt(self.objective, torch.cat([sample, latent], dim=-1), proposals)
+        """Solve Eq. 7 from the proposals (B, H, A), conditioned on z = [sample, latent] (Appendix E).
+
+        Proposals and solution are in standard deviations of each action component, as the score sees them.
+        """
+        return self.trajopt(self.objective, torch.cat([sample, latent], dim=-1), proposals, self.action_scale)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of Eq. 9."""
         del batch_idx
         latent, proposals, targets, mask = self._problems(batch)
         if self.proposal_noise:
-            noise = self.proposal_noise * self.action_scale * torch.randn_like(proposals)
-            proposals = (proposals + noise).clamp(-1.0, 1.0)
+            proposals = proposals + self.proposal_noise * torch.randn_like(proposals)
         mean, log_variance = self.posterior(latent, targets)
         solution = self.decode(latent, reparameterize(mean, log_variance), proposals)
-        error = masked_mean(reconstruction(solution.actions / self.action_scale, targets / self.action_scale), mask)
+        error = masked_mean(reconstruction(solution.actions, targets), mask)
         divergence = masked_mean(gaussian_kl(mean, log_variance), mask)
         loss = elbo(error, divergence, self.kl_weight)
         self.log_step(
@@ -150,8 +152,7 @@ class DiffTORIIL(ImitationModule):
             loss=loss,
             reconstruction=error,
             kl_nats=divergence,
-            action_error=masked_mean(reconstruction(solution.actions.detach(), targets), mask),
-            base_action_error=masked_mean(reconstruction(proposals, targets), mask),
+            base_reconstruction=masked_mean(reconstruction(proposals, targets), mask),
         )
         failed = (solution.status == int(Status.FAILED)).float().mean()
         self.log_dict({"solver/failed_fraction": failed, "solver/grad_norm": solution.grad_norm.mean()})
@@ -168,23 +169,29 @@ class DiffTORIIL(ImitationModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Optimised actions (B * T, H, A) for every step of the windows, from samples of the prior."""
         latent, proposals, _, _ = self._problems(batch)
-        return self.decode(latent, self.sample_prior(latent), proposals).actions
+        return self.decode(latent, self.sample_prior(latent), proposals).actions * self.action_scale
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         latent, proposals, targets, mask = self._problems(batch)
         sampled = self.decode(latent, self.sample_prior(latent), proposals).actions
         mean, _ = self.posterior(latent, targets)
         informed = self.decode(latent, mean, proposals).actions
+
+        def error(actions: Tensor) -> Tensor:
+            return masked_mean(reconstruction(actions * self.action_scale, targets * self.action_scale), mask)
+
         self.log_step(
             stage,
             len(batch["actions"]),
-            action_error=masked_mean(reconstruction(sampled, targets), mask),
-            posterior_action_error=masked_mean(reconstruction(informed, targets), mask),
-            base_action_error=masked_mean(reconstruction(proposals, targets), mask),
+            reconstruction=masked_mean(reconstruction(sampled, targets), mask),
+            base_reconstruction=masked_mean(reconstruction(proposals, targets), mask),
+            action_error=error(sampled),
+            posterior_action_error=error(informed),
+            base_action_error=error(proposals),
         )
 
     def _problems(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents (P, Zs), proposals and targets (P, H, A), and which are real (P,), for the P problems of a batch."""
+        """Latents (P, Zs), scaled proposals and targets (P, H, A), and which are real (P,), for P problems."""
         n_steps = batch["actions"].shape[1] - self.horizon + 1
         if n_steps < 1:
             raise ConfigurationError(
@@ -193,7 +200,7 @@ class DiffTORIIL(ImitationModule):
             )
         obs = {key: value[:, :n_steps] for key, value in batch["obs"].items()}
         latent, proposals, _ = self.observe(obs, self.initial_state(len(batch["actions"])))
-        targets = batch["actions"].unfold(1, self.horizon, 1).transpose(-1, -2).flatten(0, 1)
+        targets = batch["actions"].unfold(1, self.horizon, 1).transpose(-1, -2).flatten(0, 1) / self.action_scale
         mask = batch["mask"].unfold(1, self.horizon, 1).all(-1).flatten()
         return latent, proposals, targets, mask
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from difftori_pl.trajopt import Objective, RolloutReturn
 from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
-from difftori_pl.trajopt.bounds import Bounds, InnerClamp, Projection, StraightThroughProjection, Unbounded
+from difftori_pl.trajopt.bounds import Bounds, InnerClamp, InUnits, Projection, StraightThroughProjection, Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, Solver, Theseus
 
 N_STEPS = 25
@@ -37,6 +37,7 @@ BOUNDS: dict[type[Bounds], Callable[[], Bounds]] = {
     Projection: lambda: Projection(low=-1.0, high=1.0),
     StraightThroughProjection: lambda: StraightThroughProjection(low=-1.0, high=1.0),
     InnerClamp: lambda: InnerClamp(low=-1.0, high=1.0),
+    InUnits: lambda: InUnits(Projection(low=-2.0, high=2.0), torch.tensor(2.0, dtype=torch.float64)),
     Unbounded: Unbounded,
 }
 

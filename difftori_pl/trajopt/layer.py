@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt.backward.base import BackwardMode
 from difftori_pl.trajopt.bounds.base import Bounds
+from difftori_pl.trajopt.bounds.in_units import InUnits
 from difftori_pl.trajopt.bounds.projection import Projection
 from difftori_pl.trajopt.objective import Objective
 from difftori_pl.trajopt.problem import Problem
@@ -40,7 +41,7 @@ class TrajOptLayer(nn.Module):
         self.backward_mode = backward_mode
         self.bounds = Projection() if bounds is None else bounds
 
-    def forward(self, objective: Objective, latent: Tensor, actions: Tensor) -> Solution:
+    def forward(self, objective: Objective, latent: Tensor, actions: Tensor, unit: Tensor | None = None) -> Solution:
         """Improve `actions` under `objective` and attach the backward mode's gradient.
 
         Args:
@@ -48,6 +49,8 @@ class TrajOptLayer(nn.Module):
                 besides its arguments and parameters must not have been made in inference mode: pass them in `latent`.
             latent: what the objective is conditioned on (B, Z), constant while solving; gradients flow to it.
             actions: initial actions (B, H, A), normalised to [-1, 1]; float16 and bfloat16 are solved in float32.
+            unit: what 1 means in each action component (A,), if actions are in other units than the bounds, which
+                then hold for `actions * unit`; constant.
 
         Raises:
             ShapeError: `actions` is not (B, H, A) or not of the latent's batch size, or the objective did not return
@@ -55,20 +58,21 @@ class TrajOptLayer(nn.Module):
             ConfigurationError: the objective does not depend on the actions.
         """
         _check_inputs(latent, actions)
+        bounds = self.bounds if unit is None else InUnits(self.bounds, unit)
         if not torch.is_inference_mode_enabled():
-            return self._solve(objective, _trackable(latent), _trackable(actions))
+            return self._solve(objective, bounds, _trackable(latent), _trackable(actions))
         # The solve itself needs gradients with respect to the actions, which inference mode cannot give.
         with torch.inference_mode(False), torch.no_grad():
-            return self._solve(objective, _trackable(latent), _trackable(actions))
+            return self._solve(objective, bounds, _trackable(latent), _trackable(actions))
 
     def extra_repr(self) -> str:
         """Name the parts."""
         return f"solver={self.solver!r}, backward_mode={self.backward_mode!r}, bounds={self.bounds!r}"
 
-    def _solve(self, objective: Objective, latent: Tensor, actions: Tensor) -> Solution:
+    def _solve(self, objective: Objective, bounds: Bounds, latent: Tensor, actions: Tensor) -> Solution:
         if actions.dtype in (torch.float16, torch.bfloat16):
             actions = actions.float()
-        problem = Problem(objective, self.bounds)
+        problem = Problem(objective, bounds)
         unusable = ~(is_finite(latent) & is_finite(actions))
         solution = self.backward_mode.apply(
             self.solver, problem, stand_in(unusable, latent), stand_in(unusable, actions)

@@ -1,0 +1,37 @@
+"""Bounds of actions that are measured in other units."""
+
+from torch import Tensor
+
+from difftori_pl.trajopt.bounds.base import Bounds
+
+
+class InUnits(Bounds):
+    """Other bounds, for actions in multiples of a unit: they hold for `actions * unit`.
+
+    A solver's step goes equally far in all components. Where one component of an action ranges over a tenth of
+    another, equal steps suit only one of them; measured in their standard deviations both fare alike.
+
+    Args:
+        bounds: keeps `actions * unit` within limits.
+        unit: what 1 means in each component (A,), above zero.
+    """
+
+    def __init__(self, bounds: Bounds, unit: Tensor) -> None:
+        self.bounds = bounds
+        self.unit = unit
+
+    def to_iterate(self, actions: Tensor) -> Tensor:
+        """Give the iterate to start from for initial `actions` (B, H, A)."""
+        return self.bounds.to_iterate(actions * self.unit) / self.unit
+
+    def project(self, iterate: Tensor) -> Tensor:
+        """Bring an `iterate` (B, H, A) back after a step."""
+        return self.bounds.project(iterate * self.unit) / self.unit
+
+    def to_actions(self, iterate: Tensor) -> Tensor:
+        """Give the actions (B, H, A) that an `iterate` stands for."""
+        return self.bounds.to_actions(iterate * self.unit) / self.unit
+
+    def active(self, iterate: Tensor, gradient: Tensor) -> Tensor:
+        """Mark the components that a step along `gradient` cannot move, boolean (B, H, A)."""
+        return self.bounds.active(iterate * self.unit, gradient)
