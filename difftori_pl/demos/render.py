@@ -46,6 +46,7 @@ class _Look(NamedTuple):
     size: int
     shadows: bool
     multisampling: bool
+    reflections: bool
 
 
 class _Job(NamedTuple):
@@ -64,21 +65,24 @@ def render(
     multisampling: bool = True,
     n_processes: int | None = None,
     progress: bool = True,
+    reflections: bool = True,
 ) -> Rendering:
     """Copy a robomimic file and add what cameras saw; called again after an interruption, it goes on where it stopped.
 
-    Images are those that `Robosuite` gives for the same state and the same `shadows` and `multisampling`: train and
-    evaluate with the same. The image after the last action, whose state no file holds, is rendered after playing it.
+    Images are those that `Robosuite` gives for the same state and the same `shadows`, `multisampling` and
+    `reflections`: evaluate with those that the training data have. The image after the last action, whose state no
+    file holds, is rendered after playing it.
 
     Args:
         path: an HDF5 file with `states`.
         output: the file to write; finished demos are kept in a folder beside it until all are there.
         cameras: robosuite's names of the cameras; the images are called `<camera>_image`.
         size: height and width of the images, in pixels.
-        shadows: render shadows; without them and multisampling software rendering takes half the time.
-        multisampling: smooth edges.
+        shadows: render shadows.
+        multisampling: smooth edges; without it software rendering takes half as long.
         n_processes: number of worker processes; all cores if None.
         progress: show a progress bar.
+        reflections: mirror the scene in shiny surfaces; without it software rendering takes half as long.
 
     Raises:
         ConfigurationError: the file has no states or no `env_args`, or there is no such camera, or `output` exists.
@@ -87,7 +91,7 @@ def render(
     path, output = Path(path).expanduser(), Path(output).expanduser()
     if output.exists():
         raise ConfigurationError(f"{output} exists: choose another name, or delete it to render it anew")
-    look = _Look(tuple(cameras), size, shadows, multisampling)
+    look = _Look(tuple(cameras), size, shadows, multisampling, reflections)
     n_states = _count_states(path)
     stamp = path.stat()
     parts = Parts(output, {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, **look._asdict()})
@@ -151,7 +155,13 @@ def _env(env_args: str, look: _Look) -> RobosuiteEnv:
     """The environment of this process; it observes nothing but images."""
     image_keys = [f"{camera}_image" for camera in look.cameras]
     recipe = Robosuite.from_env_args(
-        json.loads(env_args), (), image_keys, look.size, shadows=look.shadows, multisampling=look.multisampling
+        json.loads(env_args),
+        (),
+        image_keys,
+        look.size,
+        shadows=look.shadows,
+        multisampling=look.multisampling,
+        reflections=look.reflections,
     )
     env = recipe()
     env.reset(seed=0)

@@ -25,13 +25,16 @@ class OffscreenRenderer:
         size: height and width of the pictures, in pixels.
         shadows: cast shadows.
         multisampling: smooth edges with the number of samples the model asks for (4).
+        reflections: mirror the scene in shiny surfaces.
 
     Raises:
         MissingPackageError: the OpenGL library that MUJOCO_GL names is not installed.
         ConfigurationError: MUJOCO_GL names no library for off-screen rendering.
     """
 
-    def __init__(self, model: Any, size: int, shadows: bool = True, multisampling: bool = True) -> None:
+    def __init__(
+        self, model: Any, size: int, shadows: bool = True, multisampling: bool = True, reflections: bool = True
+    ) -> None:
         import mujoco
 
         self._mujoco = mujoco
@@ -40,6 +43,7 @@ class OffscreenRenderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:2] = (0, 1)
         self._perturbation = mujoco.MjvPerturb()

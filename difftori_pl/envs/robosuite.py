@@ -28,8 +28,9 @@ class Robosuite(EnvFactory):
         image_size: height and width of the camera observations, in pixels.
         max_episode_steps: the horizon at which an episode is truncated, in environment steps (20 a second).
         robots: robosuite's names of the arms.
-        shadows: render shadows, as the published image data sets do. Without them software rendering is faster.
-        multisampling: smooth edges, as the published image data sets do. Without it software rendering is faster.
+        shadows: render shadows, as the published image data sets do; NutAssemblySquare has no light that casts any.
+        multisampling: smooth edges, as the published image data sets do; software rendering takes half as long without.
+        reflections: mirror the scene in shiny surfaces, as the published image data sets do; the same holds of it.
         env_kwargs: more arguments of the robosuite task, as in the `env_args` of a robomimic file.
     """
 
@@ -43,6 +44,7 @@ class Robosuite(EnvFactory):
         robots: Sequence[str] = ("Panda",),
         shadows: bool = True,
         multisampling: bool = True,
+        reflections: bool = True,
         env_kwargs: dict[str, object] | None = None,
     ) -> None:
         wrong = [key for key in image_keys if not key.endswith("_image")]
@@ -60,6 +62,7 @@ class Robosuite(EnvFactory):
         self.robots = tuple(robots)
         self.shadows = shadows
         self.multisampling = multisampling
+        self.reflections = reflections
         self.env_kwargs = dict(env_kwargs or {})
 
     @classmethod
@@ -72,6 +75,7 @@ class Robosuite(EnvFactory):
         max_episode_steps: int = 400,
         shadows: bool = True,
         multisampling: bool = True,
+        reflections: bool = True,
     ) -> Robosuite:
         """The recipe for the environment in which a robomimic file was recorded.
 
@@ -83,6 +87,7 @@ class Robosuite(EnvFactory):
             max_episode_steps: horizon, in environment steps.
             shadows: render shadows.
             multisampling: smooth edges.
+            reflections: mirror the scene in shiny surfaces.
 
         Raises:
             ConfigurationError: this is no description of a robosuite task.
@@ -94,9 +99,17 @@ class Robosuite(EnvFactory):
             )
         robots = kwargs.get("robots", "Panda")
         robots = (robots,) if isinstance(robots, str) else tuple(robots)
-        task = str(env_args["env_name"])
         return cls(
-            task, obs_keys, image_keys, image_size, max_episode_steps, robots, shadows, multisampling, env_kwargs=kwargs
+            str(env_args["env_name"]),
+            obs_keys,
+            image_keys,
+            image_size,
+            max_episode_steps,
+            robots,
+            shadows,
+            multisampling,
+            reflections,
+            kwargs,
         )
 
     def __call__(self, seed: int = 0) -> RobosuiteEnv:

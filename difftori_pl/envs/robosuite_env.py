@@ -183,8 +183,8 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         """
         sim = self.robosuite.sim
         if size not in self._renderers:
-            shadows, multisampling = self.recipe.shadows, self.recipe.multisampling
-            self._renderers[size] = OffscreenRenderer(sim.model._model, size, shadows, multisampling)
+            look = self.recipe.shadows, self.recipe.multisampling, self.recipe.reflections
+            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *look)
         return self._renderers[size].render(sim.data._data, camera)
 
     def close(self) -> None:

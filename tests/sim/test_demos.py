@@ -68,7 +68,7 @@ def test_a_recording_that_was_interrupted_goes_on(
 
 def test_rendered_images_are_those_of_the_environment(lift_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "image.hdf5"
-    look = {"shadows": False, "multisampling": False}
+    look = {"shadows": False, "multisampling": False, "reflections": False}
     rendering = render(lift_file, output, ["agentview"], 48, n_processes=1, progress=False, **look)
     assert rendering.n_frames > 0
     with h5py.File(lift_file, "r") as old, h5py.File(output, "r") as new:
