@@ -29,8 +29,8 @@ VIDEO_SIZE = 256
 ROBOMIMIC_TYPE = 1
 """Robomimic's number for robosuite environments."""
 
-_RANDOM_MODELS = frozenset({"Lift", "Stack", "Door", "Wipe", "TwoArmPegInHole", "TwoArmHandover", "TwoArmLift"})
-"""Tasks that draw sizes or shapes of their objects anew for each episode, so that the model must be built anew."""
+_FIXED_MODELS = frozenset({"NutAssemblySquare", "ToolHang", "PickPlaceCan"})
+"""Tasks with the same model in each episode; others draw sizes or shapes anew, so that theirs must be built anew."""
 
 
 class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
@@ -195,7 +195,7 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
     def _restart(self) -> None:
         """Robosuite's `reset`; where the model stays the same, without compiling it again."""
         task = self.robosuite
-        rebuild = self.recipe.task in _RANDOM_MODELS or not self._fresh
+        rebuild = self.recipe.task not in _FIXED_MODELS or not self._fresh
         if rebuild:
             self._close_renderers()
             self._model_file = None
