@@ -125,6 +125,7 @@ def render_data(
     size: int = 84,
     shadows: bool = True,
     multisampling: bool = True,
+    reflections: bool = True,
     n_processes: int | None = None,
 ) -> None:
     """Copy a robomimic file and add camera images, rendered from its stored states; interrupted, it goes on.
@@ -135,13 +136,16 @@ def render_data(
         cameras: robosuite's names of the cameras.
         size: height and width of the images, in pixels.
         shadows: render shadows, as the published files do.
-        multisampling: smooth edges, as the published files do.
+        multisampling: smooth edges, as the published files do; half of the cost of software rendering.
+        reflections: reflecting surfaces, as the published files do; half of the rest.
         n_processes: number of worker processes; all cores if not given.
     """
     from difftori_pl.demos import render
 
     target = output or path.with_name(f"{path.stem}_image.hdf5")
-    rendering = render(path, target, cameras, size, shadows, multisampling, n_processes)
+    rendering = render(
+        path, target, cameras, size, shadows, multisampling, n_processes=n_processes, reflections=reflections
+    )
     _say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
 
 
