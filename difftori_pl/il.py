@@ -155,23 +155,16 @@ class DiffTORIIL(ImitationModule):
             base_reconstruction=masked_mean(reconstruction(proposals, targets), mask),
         )
         failed = (solution.status == int(Status.FAILED)).float().mean()
-        self.log_dict({"solver/failed_fraction": failed, "solver/grad_norm": solution.grad_norm.mean()})
+        self.log_dict({"solver/failed_fraction": failed, "solver/grad_norm": solution.grad_norm.nanmean()})
         return loss
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Squared error of the actions on held-out demonstrations, of the base and of this policy."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As `validation_step`."""
-        self._evaluate("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Optimised actions (B * T, H, A) for every step of the windows, from samples of the prior."""
         latent, proposals, _, _ = self._problems(batch)
         return self.decode(latent, self.sample_prior(latent), proposals).actions * self.action_scale
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Squared error of the actions, of the base and of this policy; see `ImitationModule.evaluate`."""
         latent, proposals, targets, mask = self._problems(batch)
         sampled = self.decode(latent, self.sample_prior(latent), proposals).actions
         mean, _ = self.posterior(latent, targets)

@@ -1,5 +1,6 @@
 """What the LightningModules share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +10,13 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+from datamodules.batch import Batch
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import Normalizer
 
 
-class ImitationModule(LightningModule):
+class ImitationModule(LightningModule, ABC):
     """A module trained on windows of demonstrations: optimiser, scheduler, and statistics of the data.
 
     Args:
@@ -74,6 +76,25 @@ class ImitationModule(LightningModule):
         if self.lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+
+    @abstractmethod
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Log how well held-out demonstrations are imitated.
+
+        Args:
+            stage: `val` or `test`, under which the figures are logged.
+            batch: windows of demonstrations.
+        """
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Evaluate on held-out demonstrations."""
+        del batch_idx
+        self.evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As `validation_step`."""
+        del batch_idx
+        self.evaluate("test", batch)
 
     def log_step(self, stage: str, batch_size: int, **values: torch.Tensor) -> None:
         """Log scalars under `stage/`: per step in training, averaged over the epoch and over ranks otherwise."""

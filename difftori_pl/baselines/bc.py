@@ -44,20 +44,13 @@ class BehaviorCloning(ImitationModule):
         self.log_step("train", len(batch["actions"]), loss=loss)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Imitation loss and squared error of the executed action on held-out demonstrations."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As `validation_step`."""
-        self._evaluate("test", batch)
-
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Actions (B, T, A) for every step of the windows."""
         actions, _ = self.policy.propose(batch["obs"], 1, self.initial_state(len(batch["actions"])))
         return actions[:, :, 0]
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Imitation loss, and squared error of the executed action; see `ImitationModule.evaluate`."""
         loss = masked_mean(self.policy.loss(batch["obs"], batch["actions"]), batch["mask"])
         error = (self.predict_step(batch, 0) - batch["actions"]).square().sum(-1)
         self.log_step(stage, len(batch["actions"]), loss=loss, action_error=masked_mean(error, batch["mask"]))
