@@ -81,13 +81,15 @@ class RolloutEvaluation(Callback):
         was_training = pl_module.training
         pl_module.eval()
         pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
+        table = ["| policy | success (Wilson 95 %) | steps an episode | crashed |", "|---|---|---|---|"]
         try:
             for name, policy in self._policies(pl_module).items():
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
                 with torch.random.fork_rng():
                     torch.manual_seed(self.first_seed + trainer.global_rank)
                     episodes = self._run(trainer, name, policy, pool, seeds, pl_module.device)
-                self._report(trainer, pl_module, name, episodes)
+                table.append(self._report(trainer, pl_module, name, episodes))
+            rank_zero_info("\n".join(["", *table, f"log: {trainer.log_dir}", ""]))
         finally:
             pool.close()
             pl_module.train(was_training)
@@ -116,11 +118,12 @@ class RolloutEvaluation(Callback):
             n_videos = self.n_videos if trainer.is_global_zero else 0
             return run_episodes(policy, pool, seeds, device, n_videos, on_finish)
 
-    def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> None:
+    def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> str:
+        """Log and save; give the policy's row of the table."""
         metric = SuccessRate().to(pl_module.device)
         metric.update(torch.tensor([episode.success for episode in episodes], device=pl_module.device))
         success: Proportion = metric.compute()
-        count = len(episodes)
+        count = max(len(episodes), 1)  # a rank may have none
         means = {
             "episode_length_steps": sum(episode.length for episode in episodes) / count,
             "return": sum(episode.total_reward for episode in episodes) / count,
@@ -137,7 +140,6 @@ class RolloutEvaluation(Callback):
             },
             sync_dist=True,  # all ranks hold the same number, which stays what it is
         )
-        rank_zero_info(f"{name}: success {success}, {means['episode_length_steps']:.0f} steps an episode")
         self._save_episodes(trainer, name, episodes)
         for episode in crashed:
             _log.warning(
@@ -148,6 +150,7 @@ class RolloutEvaluation(Callback):
                 episode.crash,
             )
         self._save_videos(trainer, name, episodes)
+        return f"| {name} | {success} | {means['episode_length_steps']:.0f} | {len(crashed)} |"
 
     def _save_episodes(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
         """One line of JSON for each episode, so that policies can be compared state by state."""
