@@ -1,5 +1,6 @@
 """A user's mistake ends in one message, without a traceback, and not with exit code 0."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from difftori_pl.cli import main
 from tests.conftest import SMALL, SQUARE_OBS
 from tests.data import write_robomimic
+from tests.unit.datamodules.test_checks import FAULTS
 
 
 def message_of(arguments: list[str]) -> str:
@@ -113,6 +115,32 @@ def test_windows_too_short_for_the_horizon(il: list[str], low_dim_base: Path) ->
 def test_a_horizon_without_dynamics(il: list[str], low_dim_base: Path) -> None:
     said = message_of([*il, "--model.horizon=3", f"--model.base_policy.checkpoint={low_dim_base}"])
     assert "needs dynamics" in said
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_faults_of_a_file_reach_the_user(bc: list[str], tmp_path: Path, rule: str) -> None:
+    spoil, message = FAULTS[rule]
+    path = write_robomimic(tmp_path / "demos.hdf5", image_keys=["agentview_image"], masks={"few": ["demo_0", "demo_1"]})
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    keys = ["--data.obs_keys=[object]", "--data.image_keys=[agentview_image]"]
+    said = message_of([*bc, f"--data.path={path}", *keys, "--data.load_next_obs=true", "--data.load_rewards=true"])
+    assert re.search(message, said)
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None])
+def test_a_file_that_is_no_hdf5(bc: list[str], tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "demos.hdf5"
+    whole = write_robomimic(tmp_path / "whole.hdf5").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert str(path) in message_of([*bc, f"--data.path={path}"])
+
+
+def test_an_unknown_filter_lists_those_present(bc: list[str], tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "demos.hdf5", [18, 20], SQUARE_OBS, masks={"few": ["demo_0"]})
+    said = message_of([*bc, f"--data.path={path}", "--data.train_filter=many"])
+    assert "'many'" in said
+    assert "few" in said
 
 
 def test_nan_actions_name_the_place(bc: list[str], tmp_path: Path) -> None:
