@@ -127,6 +127,7 @@ def render_data(
     multisampling: bool = True,
     reflections: bool = True,
     n_processes: int | None = None,
+    n_demos: int | None = None,
 ) -> None:
     """Copy a robomimic file and add camera images, rendered from its stored states; interrupted, it goes on.
 
@@ -139,12 +140,21 @@ def render_data(
         multisampling: smooth edges, as the published files do; half of the cost of software rendering.
         reflections: reflecting surfaces, as the published files do; half of the rest.
         n_processes: number of worker processes; all cores if not given.
+        n_demos: render the first so many demos and leave the others out; all if not given.
     """
     from difftori_pl.demos import render
 
     target = output or path.with_name(f"{path.stem}_image.hdf5")
     rendering = render(
-        path, target, cameras, size, shadows, multisampling, n_processes=n_processes, reflections=reflections
+        path,
+        target,
+        cameras,
+        size,
+        shadows,
+        multisampling,
+        n_processes=n_processes,
+        reflections=reflections,
+        n_demos=n_demos,
     )
     _say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from datamodules.robomimic_file import natural_order
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.robosuite import IMAGE_KEYS, Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
@@ -66,6 +67,7 @@ def render(
     n_processes: int | None = None,
     progress: bool = True,
     reflections: bool = True,
+    n_demos: int | None = None,
 ) -> Rendering:
     """Copy a robomimic file and add what cameras saw; called again after an interruption, it goes on where it stopped.
 
@@ -83,6 +85,7 @@ def render(
         n_processes: number of worker processes; all cores if None.
         progress: show a progress bar.
         reflections: mirror the scene in shiny surfaces; without it software rendering takes half as long.
+        n_demos: render the first so many demos and leave the others out of `output`; all if None.
 
     Raises:
         ConfigurationError: the file has no states or no `env_args`, or there is no such camera, or `output` exists.
@@ -92,7 +95,7 @@ def render(
     if output.exists():
         raise ConfigurationError(f"{output} exists: choose another name, or delete it to render it anew")
     look = _Look(tuple(cameras), size, shadows, multisampling, reflections)
-    n_states = _count_states(path)
+    n_states = _count_states(path, n_demos)
     stamp = path.stat()
     parts = Parts(output, {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, **look._asdict()})
     waiting = [demo for demo in n_states if not parts[f"{demo}.hdf5"].exists()]
@@ -113,19 +116,20 @@ def render(
     return Rendering(n_frames, n_frames / max(seconds, 1e-9))
 
 
-def _count_states(path: Path) -> dict[str, int]:
-    """The number of states of each demo."""
+def _count_states(path: Path, n_demos: int | None) -> dict[str, int]:
+    """The number of states of each demo, or of the first `n_demos`."""
     if not path.exists():
         raise ConfigurationError(f"{path} does not exist")
     with h5py.File(path, "r") as file:
         if "data" not in file or "env_args" not in file["data"].attrs:
             raise ConfigurationError(f"{path} has no attribute env_args of the group `data`, which names the task")
-        without = [name for name, demo in file["data"].items() if "states" not in demo or "actions" not in demo]
+        demos = {name: file["data"][name] for name in sorted(file["data"], key=natural_order)[:n_demos]}
+        without = [name for name, demo in demos.items() if "states" not in demo or "actions" not in demo]
         if without:
             raise ConfigurationError(
                 f"{path} has no states and actions in {', '.join(without)}; nothing to render from"
             )
-        return {name: len(demo["states"]) for name, demo in file["data"].items()}
+        return {name: len(demo["states"]) for name, demo in demos.items()}
 
 
 def _render_demo(job: _Job) -> int:
@@ -174,10 +178,15 @@ def _write_images(file: h5py.File, name: str, images: NDArray[np.uint8]) -> None
 
 
 def _merge(source: Path, parts: dict[str, Path], path: Path, look: _Look) -> None:
-    """Copy the source and put the pictures beside its other observations."""
+    """Copy the demos that have parts, and put the pictures beside their other observations."""
     with h5py.File(source, "r") as old, h5py.File(path, "w") as new:
-        for name in old:
-            old.copy(name, new)
+        new.create_group("data").attrs.update(old["data"].attrs)
+        for name in parts:
+            old.copy(f"data/{name}", new["data"])
+        for name, members in old.get("mask", {}).items():
+            kept = [member for member in members[()] if member.decode() in parts]
+            new.create_dataset(f"mask/{name}", data=np.array(kept, dtype=members.dtype))
+        new["data"].attrs["total"] = sum(len(demo["actions"]) for demo in new["data"].values())
         for demo, part in parts.items():
             with h5py.File(part, "r") as rendered:
                 for group in ("obs", "next_obs"):

@@ -69,9 +69,11 @@ def test_a_recording_that_was_interrupted_goes_on(
 def test_rendered_images_are_those_of_the_environment(lift_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "image.hdf5"
     look = {"shadows": False, "multisampling": False, "reflections": False}
-    rendering = render(lift_file, output, ["agentview"], 48, n_processes=1, progress=False, **look)
+    rendering = render(lift_file, output, ["agentview"], 48, n_processes=1, progress=False, n_demos=1, **look)
     assert rendering.n_frames > 0
     with h5py.File(lift_file, "r") as old, h5py.File(output, "r") as new:
+        assert list(new["data"]) == ["demo_0"]
+        assert sum(len(members) for members in new["mask"].values()) == 1
         env_args = json.loads(new["data"].attrs["env_args"])
         env = Robosuite.from_env_args(env_args, image_keys=["agentview_image"], image_size=48, **look)()
         for name, demo in new["data"].items():
