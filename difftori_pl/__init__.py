@@ -8,11 +8,12 @@ from difftori_pl.models.encoders import RecurrentEncoder, ResNet18Encoder, Small
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
-from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from difftori_pl.trajopt.solvers import MPPI, LevenbergMarquardt
 
 __all__ = [
     "BC",
     "BCRNNGMM",
+    "MPPI",
     "BehaviorCloning",
     "Detached",
     "DiffTORIIL",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from difftori_pl.trajopt import Objective, RolloutReturn
 from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Bounds, InnerClamp, InUnits, Projection, StraightThroughProjection, Unbounded
-from difftori_pl.trajopt.solvers import LevenbergMarquardt, Solver, Theseus
+from difftori_pl.trajopt.solvers import MPPI, Adam, LevenbergMarquardt, Solver, Theseus
 
 N_STEPS = 25
 
@@ -27,7 +27,17 @@ needs_theseus = [
 SOLVERS: dict[type[Solver], Callable[[], Solver]] = {
     LevenbergMarquardt: lambda: LevenbergMarquardt(**SETTINGS),
     Theseus: lambda: Theseus(**SETTINGS),
+    Adam: lambda: Adam(max_steps=N_STEPS),
+    MPPI: lambda: MPPI(max_steps=N_STEPS, n_samples=32, n_elites=8, max_std=0.5, min_std=1e-3, seed=0),
 }
+# Settings under which a solver reaches the optimum of the problems below to the last digits.
+CONVERGING: dict[type[Solver], Callable[[], Solver]] = {
+    LevenbergMarquardt: SOLVERS[LevenbergMarquardt],
+    Theseus: SOLVERS[Theseus],
+    Adam: lambda: Adam(max_steps=150, beta_1=0.5, beta_2=0.99),
+}
+# Those that follow the gradient, and so fail where it does; a sampler goes around such places.
+FOLLOWING = {part: build for part, build in SOLVERS.items() if part is not MPPI}
 MODES: dict[type[BackwardMode], Callable[[], BackwardMode]] = {
     Unroll: Unroll,
     Truncated: lambda: Truncated(n_steps=5),
@@ -42,12 +52,35 @@ BOUNDS: dict[type[Bounds], Callable[[], Bounds]] = {
 }
 
 
-def params(parts: dict) -> list:
-    """Give `parts` as parameters of a test, with marks for those that need an optional package."""
+def params(parts: dict, mode: type[BackwardMode] | None = None) -> list:
+    """Give `parts` as parameters of a test, with marks for those that need an optional package.
+
+    Args:
+        parts: a class to what builds it.
+        mode: leaves out the solvers that this mode cannot differentiate.
+    """
     return [
         pytest.param(build, id=part.__name__, marks=needs_theseus if part is Theseus else ())
         for part, build in parts.items()
+        if mode is None or fits(part, mode)
     ]
+
+
+def pairs(solvers: dict = SOLVERS) -> list:
+    """Give every one of `solvers` with every mode that can differentiate it, as parameters of a test."""
+    return [
+        pytest.param(
+            solver, mode, id=f"{part.__name__}-{kind.__name__}", marks=needs_theseus if part is Theseus else ()
+        )
+        for part, solver in solvers.items()
+        for kind, mode in MODES.items()
+        if fits(part, kind)
+    ]
+
+
+def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
+    """Tell whether a mode can differentiate a solver."""
+    return solver.supported_modes is None or mode.__name__ in solver.supported_modes
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ loss = (solution.actions - target).square().mean()
 from difftori_pl.trajopt.layer import TrajOptLayer
 from difftori_pl.trajopt.objective import ActionScore, Objective, OptimisedTerminalReturn, RolloutReturn
 from difftori_pl.trajopt.solution import Solution, Status
+from difftori_pl.trajopt.starts import policy_rollouts, shift
 
 __all__ = [
     "ActionScore",
@@ -19,4 +20,6 @@ __all__ = [
     "Solution",
     "Status",
     "TrajOptLayer",
+    "policy_rollouts",
+    "shift",
 ]

@@ -14,8 +14,9 @@ from difftori_pl.trajopt.objective import Objective
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import is_finite, stand_in
 from difftori_pl.trajopt.solution import Solution, Status
-from difftori_pl.trajopt.solvers.base import Solver
-from difftori_pl.trajopt.tree import select
+from difftori_pl.trajopt.solvers.base import Solver, check_not_negative, check_positive
+from difftori_pl.trajopt.starts import add_noise, keep_best
+from difftori_pl.trajopt.tree import map_tensors, select
 
 
 class TrajOptLayer(nn.Module):
@@ -29,17 +30,31 @@ class TrajOptLayer(nn.Module):
         solver: finds the actions.
         backward_mode: decides how the solution is differentiated.
         bounds: keeps actions within limits; None is `Projection(low=-1.0, high=1.0)`.
+        n_starts: how many starts each problem has at least: those given, and noisy copies of the first of them. All
+            are solved in one batch, and the one with the highest best value is kept.
+        start_noise: standard deviation of that noise, in units of the actions; drawn from torch's global generator.
 
     Raises:
         ConfigurationError: the solver cannot be differentiated by this backward mode.
     """
 
-    def __init__(self, solver: Solver, backward_mode: BackwardMode, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        solver: Solver,
+        backward_mode: BackwardMode,
+        bounds: Bounds | None = None,
+        n_starts: int = 1,
+        start_noise: float = 0.3,
+    ) -> None:
         super().__init__()
         _check_pair(solver, backward_mode)
+        check_positive(n_starts=n_starts)
+        check_not_negative(start_noise=start_noise)
         self.solver = solver
         self.backward_mode = backward_mode
         self.bounds = Projection() if bounds is None else bounds
+        self.n_starts = n_starts
+        self.start_noise = start_noise
 
     def forward(self, objective: Objective, latent: Tensor, actions: Tensor, unit: Tensor | None = None) -> Solution:
         """Improve `actions` under `objective` and attach the backward mode's gradient.
@@ -48,7 +63,8 @@ class TrajOptLayer(nn.Module):
             objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,); larger is better. Tensors it uses
                 besides its arguments and parameters must not have been made in inference mode: pass them in `latent`.
             latent: what the objective is conditioned on (B, Z), constant while solving; gradients flow to it.
-            actions: initial actions (B, H, A), normalised to [-1, 1]; float16 and bfloat16 are solved in float32.
+            actions: initial actions (B, H, A), or several starts for each element (B, S, H, A), normalised to [-1, 1];
+                float16 and bfloat16 are solved in float32.
             unit: what 1 means in each action component (A,), if actions are in other units than the bounds, which
                 then hold for `actions * unit`; constant.
 
@@ -67,13 +83,25 @@ class TrajOptLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the parts."""
-        return f"solver={self.solver!r}, backward_mode={self.backward_mode!r}, bounds={self.bounds!r}"
+        names = "solver", "backward_mode", "bounds", "n_starts"
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _solve(self, objective: Objective, bounds: Bounds, latent: Tensor, actions: Tensor) -> Solution:
         if actions.dtype in (torch.float16, torch.bfloat16):
             actions = actions.float()
         problem = Problem(objective, bounds)
-        unusable = ~(is_finite(latent) & is_finite(actions))
+        starts = add_noise(actions if actions.ndim == 4 else actions.unsqueeze(1), self.n_starts, self.start_noise)
+        n_starts = starts.shape[1]
+        if n_starts == 1:
+            return self._solve_all(problem, latent, starts.squeeze(1))
+        if self.solver.joins_starts:
+            return self._solve_all(problem, latent, starts)
+        latent = map_tensors(lambda tensor: tensor.repeat_interleave(n_starts, dim=0), latent)
+        return keep_best(self._solve_all(problem, latent, starts.flatten(0, 1)), n_starts)
+
+    def _solve_all(self, problem: Problem, latent: Tensor, actions: Tensor) -> Solution:
+        # Where several starts are searched together, one that is unusable is the solver's to leave out.
+        unusable = ~(is_finite(latent) & is_finite(actions if actions.ndim == 3 else actions[:, 0]))
         solution = self.backward_mode.apply(
             self.solver, problem, stand_in(unusable, latent), stand_in(unusable, actions)
         )
@@ -81,7 +109,8 @@ class TrajOptLayer(nn.Module):
 
 
 def _untouched(problem: Problem, actions: Tensor) -> Solution:
-    """Give the failed solution that stays at the initial `actions` (B, H, A)."""
+    """Give the failed solution that stays at the initial `actions` (B, H, A), or at the first of (B, S, H, A)."""
+    actions = actions if actions.ndim == 3 else actions[:, 0]
     usable = torch.where(torch.isfinite(actions), actions, 0.0).detach()
     usable = problem.bounds.to_actions(problem.bounds.to_iterate(usable))
     nan = torch.full_like(usable[:, 0, 0], torch.nan)
@@ -105,10 +134,10 @@ def _check_pair(solver: Solver, backward_mode: BackwardMode) -> None:
 
 
 def _check_inputs(latent: Tensor, actions: Tensor) -> None:
-    if actions.ndim != 3 or actions.numel() == 0:
+    if actions.ndim not in (3, 4) or actions.numel() == 0:
         raise ShapeError(
-            f"actions must be (batch, horizon, action) with no empty dimension, got {tuple(actions.shape)}; "
-            "a single step needs a horizon dimension of 1"
+            "actions must be (batch, horizon, action), or (batch, start, horizon, action) for several starts, with no "
+            f"empty dimension, got {tuple(actions.shape)}; a single step needs a horizon dimension of 1"
         )
     if latent.ndim < 1 or latent.shape[0] != actions.shape[0]:
         raise ShapeError(

@@ -77,13 +77,11 @@ def advance(
         stays = search.failed | solver.done(search.state) if rest_when_done else search.failed
         failed = search.failed | ~(candidate.is_finite() | stays)
         stays = stays | failed
-        value = candidate.evaluation.value.detach()
+        iterate, value = (tensor.detach() for tensor in candidate.best())
         improved = (value > search.best_value) & ~stays
         search = Search(
             state=select(stays, search.state, candidate),
-            best_iterate=torch.where(
-                per_element(improved, candidate.iterate), candidate.iterate.detach(), search.best_iterate
-            ),
+            best_iterate=torch.where(per_element(improved, iterate), iterate, search.best_iterate),
             best_value=torch.where(improved, value, search.best_value),
             failed=failed,
             n_steps=search.n_steps + ~stays,

@@ -1,7 +1,7 @@
-"""The same operation on every tensor of a record, a dataclass whose fields are batch-first tensors or records."""
+"""The same operation on every tensor of a record: batch-first tensors in dataclasses, dictionaries, lists or tuples."""
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,15 +15,23 @@ def map_tensors(function: Callable[..., Tensor], record: Record, *others: Record
 
     Args:
         function: takes one tensor of each record and returns one tensor.
-        record: a tensor, or a dataclass of tensors and further such dataclasses.
+        record: a tensor, or a dataclass, dictionary, list or tuple of tensors and further records. Anything else in it
+            is taken over as it is.
         others: records built like the first.
     """
     parts: tuple[Any, ...] = (record, *others)
     if isinstance(record, Tensor):
         return cast(Record, function(*parts))
-    names = [field.name for field in fields(parts[0])]
-    mapped = {name: map_tensors(function, *(getattr(part, name) for part in parts)) for name in names}
-    return type(record)(**mapped)
+    if is_dataclass(record):
+        names = [field.name for field in fields(record)]
+        mapped = {name: map_tensors(function, *(getattr(part, name) for part in parts)) for name in names}
+        return replace(parts[0], **mapped)
+    if isinstance(record, Mapping):
+        return cast(Record, {key: map_tensors(function, *(part[key] for part in parts)) for key in record})
+    if isinstance(record, list | tuple):
+        values = [map_tensors(function, *elements) for elements in zip(*parts, strict=True)]
+        return cast(Record, type(record)(*values) if hasattr(record, "_fields") else type(record)(values))
+    return record
 
 
 def select(mask: Tensor, if_true: Record, if_false: Record) -> Record:

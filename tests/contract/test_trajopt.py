@@ -8,11 +8,17 @@ from torch.testing import assert_close
 from difftori_pl.trajopt import Solution, Status, TrajOptLayer
 from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Bounds, Projection, Unbounded
-from difftori_pl.trajopt.solvers import Solver
+from difftori_pl.trajopt.solvers import Adam, Solver
 from tests import cases
 
+every_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs())
 every_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS))
-every_mode = pytest.mark.parametrize("mode", cases.params(cases.MODES))
+every_converging_solver = pytest.mark.parametrize("solver", cases.params(cases.CONVERGING))
+# Adam's steps shrink towards the end, so the last ones hold little of the gradient.
+every_contracting_solver = pytest.mark.parametrize(
+    "solver", cases.params({part: build for part, build in cases.CONVERGING.items() if part is not Adam})
+)
+every_unrolled_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS, Unroll))
 every_case = pytest.mark.parametrize("case", cases.CASES)
 
 
@@ -23,8 +29,7 @@ def test_every_concrete_class_is_listed(base, listed):
     assert cases.concrete_subclasses(base) == set(listed)
 
 
-@every_solver
-@every_mode
+@every_pair
 @every_case
 def test_solution_has_the_promised_shapes(solver, mode, case):
     case = case()
@@ -46,7 +51,7 @@ def test_solution_has_the_promised_shapes(solver, mode, case):
     assert (solution.value > case.objective(case.latent, case.actions)).all()
 
 
-@every_solver
+@every_converging_solver
 @pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
 def test_reaches_the_closed_form_optimum(solver, case):
     case = case()
@@ -57,7 +62,7 @@ def test_reaches_the_closed_form_optimum(solver, case):
     assert solution.grad_norm.max() < 1e-8
 
 
-@every_solver
+@every_converging_solver
 @pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
 def test_unrolled_gradient_is_that_of_the_closed_form(solver, case):
     case = case()
@@ -69,7 +74,7 @@ def test_unrolled_gradient_is_that_of_the_closed_form(solver, case):
     assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
-@every_solver
+@every_unrolled_solver
 @every_case
 def test_unrolled_gradient_passes_gradcheck(solver, case):
     case, solver = case(batch=2), solver()
@@ -84,7 +89,7 @@ def test_unrolled_gradient_passes_gradcheck(solver, case):
     assert torch.autograd.gradcheck(solve, inputs, atol=1e-6, rtol=1e-4)
 
 
-@every_solver
+@every_contracting_solver
 @every_case
 def test_truncated_gradient_approaches_the_unrolled_one(solver, case):
     case = case()
@@ -100,14 +105,15 @@ def test_truncated_gradient_approaches_the_unrolled_one(solver, case):
 def test_modes_agree_on_the_solution(solver, case):
     case = case()
     solutions = [
-        TrajOptLayer(solver(), mode())(case.objective, case.latent, case.actions) for mode in cases.MODES.values()
+        TrajOptLayer(solver(), mode())(case.objective, case.latent, case.actions)
+        for kind, mode in cases.MODES.items()
+        if cases.fits(type(solver()), kind)
     ]
     for solution in solutions[1:]:
         _assert_same(solution, solutions[0])
 
 
-@every_solver
-@every_mode
+@every_pair
 @every_case
 def test_element_alone_equals_itself_in_the_batch(solver, mode, case):
     case, layer = case(), TrajOptLayer(solver(), mode())
@@ -116,8 +122,7 @@ def test_element_alone_equals_itself_in_the_batch(solver, mode, case):
     _assert_same(alone, together, elements=slice(1, 2))
 
 
-@every_solver
-@every_mode
+@every_pair
 def test_works_without_gradients(solver, mode):
     case, layer = cases.network(), TrajOptLayer(solver(), mode())
     expected = layer(case.objective, case.latent, case.actions)
@@ -132,8 +137,7 @@ def test_works_without_gradients(solver, mode):
         _assert_same(solution, expected)
 
 
-@every_solver
-@every_mode
+@every_pair
 def test_inference_tensors_may_come_from_outside(solver, mode):
     case, layer = cases.network(), TrajOptLayer(solver(), mode())
     with torch.inference_mode():
@@ -141,8 +145,7 @@ def test_inference_tensors_may_come_from_outside(solver, mode):
     _assert_same(layer(case.objective, latent, actions), layer(case.objective, case.latent, case.actions))
 
 
-@every_solver
-@every_mode
+@every_pair
 def test_solving_leaves_parameter_gradients_alone(solver, mode):
     case = cases.network()
     case.parameters[0].grad = torch.full_like(case.parameters[0], 7.0)
@@ -151,8 +154,7 @@ def test_solving_leaves_parameter_gradients_alone(solver, mode):
     assert all(tensor.grad is None for tensor in (*case.parameters[1:], case.latent))
 
 
-@every_solver
-@every_mode
+@every_pair
 def test_float32_stays_float32_and_close_to_float64(solver, mode):
     case, layer = cases.quadratic(), TrajOptLayer(solver(), mode())
     matrix = case.parameters[0].detach().float()
@@ -173,12 +175,12 @@ def test_bounded_actions_stay_within_their_limits(solver, bounds):
     case, bounds = cases.quadratic(), bounds()
     latent = 20 * case.latent
     assert (case.optimum(latent).abs() > 1.5).any()
-    solution = TrajOptLayer(solver(), Unroll(), bounds)(case.objective, latent, case.actions)
+    solution = TrajOptLayer(solver(), Detached(), bounds)(case.objective, latent, case.actions)
     outside = max(solution.actions.abs().max(), solution.best_actions.abs().max()) > 1
     assert outside == isinstance(bounds, Unbounded)
 
 
-@every_solver
+@every_converging_solver
 def test_projected_optimum_of_a_separable_problem_is_the_clamped_one(solver):
     case = cases.quadratic()
     latent = 4 * case.latent
@@ -207,4 +209,6 @@ def _assert_same(actual: Solution, expected: Solution, elements: slice = slice(N
     for name in vars(expected):
         # Near an optimum the objective is flat to rounding, so which iterate is called best may differ.
         tolerance = {"rtol": 1e-6, "atol": 1e-6} if name == "best_actions" else {"rtol": 1e-10, "atol": 1e-12}
-        assert_close(getattr(actual, name).detach(), getattr(expected, name)[elements].detach(), **tolerance)
+        assert_close(
+            getattr(actual, name).detach(), getattr(expected, name)[elements].detach(), equal_nan=True, **tolerance
+        )

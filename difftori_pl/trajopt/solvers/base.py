@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError
@@ -34,6 +33,10 @@ class SolverState:
         """Mark the elements (B,) whose iterate, value and gradient hold neither NaN nor infinity."""
         return is_finite(self.iterate) & is_finite(self.evaluation.value) & is_finite(self.evaluation.gradient)
 
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Give the best iterate (B, H, A) that was evaluated to get here, and its value (B,)."""
+        return self.iterate, self.evaluation.value
+
 
 class Solver(Part, ABC):
     """A method to maximise a problem, for each batch element on its own.
@@ -42,23 +45,28 @@ class Solver(Part, ABC):
 
     Attributes:
         max_steps: number of steps of a full solve.
+        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
         supported_modes: class names of the backward modes that can differentiate this solver (names, because solvers
             do not know backward modes); None for every mode.
+        joins_starts: whether the solver makes one search of all starts of an element, which it then gets at once,
+            (B, S, H, A); otherwise each start is solved on its own.
     """
 
     max_steps: int
+    grad_tolerance: float = 0.0
     supported_modes: ClassVar[frozenset[str] | None] = None
+    joins_starts: ClassVar[bool] = False
 
-    @abstractmethod
     def done(self, state: SolverState) -> Tensor:
         """Mark the elements (B,) that need no further step."""
+        return state.evaluation.grad_norm < self.grad_tolerance
 
 
 class StepSolver(Solver):
     """A solver that gives its steps, and leaves the loop to the backward mode."""
 
     def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> SolverState:
-        """Give the state at the first `iterate` (B, H, A)."""
+        """Give the state at the first `iterate` (B, H, A); (B, S, H, A) if the solver `joins_starts`."""
         return SolverState(iterate, problem.evaluate(latent, iterate))
 
     @abstractmethod
@@ -83,10 +91,6 @@ class LibrarySolver(Solver):
             n_differentiated: how many of the last steps the result's gradient goes back through.
         """
 
-    def done(self, state: SolverState) -> Tensor:
-        """Mark no element: the library takes all steps."""
-        return torch.zeros_like(state.evaluation.value, dtype=torch.bool)
-
 
 def check_positive(**arguments: float) -> None:
     """Refuse constructor arguments that are not above zero.
@@ -97,3 +101,14 @@ def check_positive(**arguments: float) -> None:
     for name, value in arguments.items():
         if not value > 0:
             raise ConfigurationError(f"{name} must be above 0, got {value}")
+
+
+def check_not_negative(**arguments: float) -> None:
+    """Refuse constructor arguments below zero.
+
+    Raises:
+        ConfigurationError: names the argument and its value.
+    """
+    for name, value in arguments.items():
+        if not value >= 0:
+            raise ConfigurationError(f"{name} must be 0 or above, got {value}")

@@ -2,10 +2,9 @@
 
 from torch import Tensor
 
-from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.objective import return_to_residual
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_positive
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
 from difftori_pl.trajopt.tree import per_element
 
 
@@ -36,8 +35,7 @@ class LevenbergMarquardt(StepSolver):
         grad_tolerance: float = 0.0,
     ) -> None:
         check_positive(max_steps=max_steps, step_size=step_size, damping=damping)
-        if grad_tolerance < 0:
-            raise ConfigurationError(f"grad_tolerance must be 0 (never stop early) or above, got {grad_tolerance}")
+        check_not_negative(grad_tolerance=grad_tolerance)
         self.max_steps = max_steps
         self.step_size = step_size
         self.damping = damping
@@ -52,7 +50,3 @@ class LevenbergMarquardt(StepSolver):
         scale = self.step_size * residual / (self.damping + gradient.square().sum(dim=(1, 2)))
         iterate = problem.bounds.project(state.iterate + per_element(scale, gradient) * gradient)
         return SolverState(iterate, problem.evaluate(latent, iterate))
-
-    def done(self, state: SolverState) -> Tensor:
-        """Mark the elements (B,) whose gradient norm is below the tolerance."""
-        return state.evaluation.grad_norm < self.grad_tolerance

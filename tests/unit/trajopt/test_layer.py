@@ -18,7 +18,7 @@ def layer():
 
 def test_prints_its_parts(layer):
     assert "solver=LevenbergMarquardt(max_steps=3, step_size=0.0001" in repr(layer)
-    assert "backward_mode=Truncated(n_steps=2), bounds=Projection(low=-1.0, high=1.0)" in repr(layer)
+    assert "backward_mode=Truncated(n_steps=2), bounds=Projection(low=-1.0, high=1.0), n_starts=1" in repr(layer)
 
 
 def test_has_no_parameters(layer):
@@ -26,7 +26,7 @@ def test_has_no_parameters(layer):
     assert not layer.state_dict()
 
 
-@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3, 1), (0, 2, 3), (4, 0, 3)])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3, 1, 1), (0, 2, 3), (4, 0, 3)])
 def test_refuses_actions_of_the_wrong_shape(layer, shape):
     with pytest.raises(ShapeError, match=r"actions must be \(batch, horizon, action\)"):
         layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(shape))

@@ -1,0 +1,91 @@
+"""Projected Adam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt.problem import Problem
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
+from difftori_pl.trajopt.tree import per_element
+
+
+@dataclass(frozen=True)
+class AdamState(SolverState):
+    """Adds Adam's memory.
+
+    Attributes:
+        mean: running mean of the gradient (B, H, A).
+        square: running mean of its square (B, H, A).
+        n_steps: steps taken (B,).
+    """
+
+    mean: Tensor
+    square: Tensor
+    n_steps: Tensor
+
+
+class Adam(StepSolver):
+    """Ascend by Adam (Kingma and Ba, arXiv:1412.6980), projecting each step onto the bounds.
+
+    A step is about `learning_rate` long in each component, whatever the objective's scale, so one setting serves
+    returns of any size. The rate falls linearly, without which the iterates would circle around the optimum. As the
+    last steps are the shortest, they hold little of the gradient: prefer `Unroll` to `Truncated` here.
+
+    Differs from the paper in `epsilon`, which is added in quadrature: the square root would otherwise have an infinite
+    slope where a gradient component is zero.
+
+    Args:
+        max_steps: number of steps.
+        learning_rate: first step size, in units of the actions.
+        final_learning_rate: the step size it falls to, reached after the last step.
+        beta_1: how much of the gradient's mean is kept from step to step.
+        beta_2: how much of the mean of its square is kept.
+        epsilon: gradient components well below this count as zero.
+        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+    """
+
+    def __init__(
+        self,
+        max_steps: int = 20,
+        learning_rate: float = 0.1,
+        final_learning_rate: float = 0.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        grad_tolerance: float = 0.0,
+    ) -> None:
+        check_positive(max_steps=max_steps, learning_rate=learning_rate, epsilon=epsilon)
+        check_not_negative(final_learning_rate=final_learning_rate, grad_tolerance=grad_tolerance)
+        if not (0 <= beta_1 < 1 and 0 <= beta_2 < 1):
+            raise ConfigurationError(f"beta_1 and beta_2 must be in [0, 1), got {beta_1} and {beta_2}")
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.final_learning_rate = final_learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.grad_tolerance = grad_tolerance
+
+    def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> AdamState:
+        """Give the state at the first `iterate` (B, H, A), without a memory yet."""
+        start = super().init(problem, latent, iterate)
+        zero = torch.zeros_like(start.iterate)
+        return AdamState(start.iterate, start.evaluation, zero, zero, torch.zeros_like(start.evaluation.value))
+
+    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> AdamState:
+        """Take one step with bias-corrected means and project it."""
+        assert isinstance(state, AdamState)
+        gradient, n_steps = state.evaluation.gradient, state.n_steps.detach() + 1
+        mean = self.beta_1 * state.mean + (1 - self.beta_1) * gradient
+        square = self.beta_2 * state.square + (1 - self.beta_2) * gradient.square()
+        unbiased_mean = mean / per_element(1 - self.beta_1**n_steps, mean)
+        unbiased_square = square / per_element(1 - self.beta_2**n_steps, square)
+        remaining = (1 - (n_steps - 1) / self.max_steps).clamp(min=0)
+        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * remaining
+        direction = unbiased_mean / (unbiased_square + self.epsilon**2).sqrt()
+        iterate = problem.bounds.project(state.iterate + per_element(rate, direction) * direction)
+        return AdamState(iterate, problem.evaluate(latent, iterate), mean, square, n_steps)

@@ -1,0 +1,157 @@
+"""Model predictive path integral control: planning by sampling, without gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt.problem import Evaluation, Problem
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_positive
+from difftori_pl.trajopt.tree import map_tensors
+
+
+@dataclass(frozen=True)
+class MPPIState(SolverState):
+    """Adds the spread of the samples; the iterate is their mean.
+
+    Attributes:
+        std: standard deviation of the samples (B, H, A).
+        proposals: further sequences that join the samples of each step (B, P, H, A).
+        elite: the best of all samples of the last step (B, H, A).
+        elite_value: its value (B,).
+        generator: source of the noise; None is torch's global one.
+    """
+
+    std: Tensor
+    proposals: Tensor
+    elite: Tensor
+    elite_value: Tensor
+    generator: torch.Generator | None
+
+    def is_finite(self) -> Tensor:
+        """Mark the elements (B,) that still have a finite mean with a finite value; there is no gradient."""
+        return torch.isfinite(self.iterate).flatten(1).all(dim=1) & torch.isfinite(self.evaluation.value)
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Give the better of mean and best sample (B, H, A), and its value (B,)."""
+        mean_wins = self.evaluation.value >= self.elite_value
+        return (
+            torch.where(mean_wins.view(-1, 1, 1), self.iterate, self.elite),
+            torch.where(mean_wins, self.evaluation.value, self.elite_value),
+        )
+
+
+class MPPI(StepSolver):
+    """TD-MPC's planner (Hansen et al., arXiv:2203.04955, Algorithm 1), with its constants; not differentiable.
+
+    Each step draws samples around the mean, scores them, and moves mean and standard deviation to those of the elites,
+    weighted by exp(temperature · value). `Solution.actions` is the last mean, `best_actions` the best of all samples.
+    There is no gradient: `grad_norm` is NaN.
+
+    Given several starts, the first is the initial mean, and the others, roll-outs of a policy for instance, join the
+    samples of every step.
+
+    All batch elements share one draw of the noise, so an element's answer does not depend on its company. TD-MPC plans
+    for one state at a time, which is the same; it then executes a random elite, drawn by weight, in place of the mean.
+
+    Args:
+        max_steps: number of rounds of sampling.
+        n_samples: samples per element and round.
+        n_elites: how many of the best, proposals included, make the next mean.
+        temperature: how strongly better elites are preferred, per unit of value.
+        momentum: how much of the previous mean is kept.
+        min_std: smallest standard deviation of a sample's component; TD-MPC lowers it from 0.5 in training.
+        max_std: the first and largest one.
+        seed: every solve draws the same noise from it; None draws from torch's global generator of the device, which
+            `torch.manual_seed` (or Lightning's `seed_everything`) makes repeatable.
+    """
+
+    supported_modes = frozenset({"Detached"})
+    joins_starts = True
+
+    def __init__(
+        self,
+        max_steps: int = 6,
+        n_samples: int = 512,
+        n_elites: int = 64,
+        temperature: float = 0.5,
+        momentum: float = 0.1,
+        min_std: float = 0.05,
+        max_std: float = 2.0,
+        seed: int | None = None,
+    ) -> None:
+        check_positive(max_steps=max_steps, n_elites=n_elites, temperature=temperature, min_std=min_std)
+        if n_samples < n_elites:
+            raise ConfigurationError(f"n_samples must be at least n_elites, got {n_samples} and {n_elites}")
+        if not 0 <= momentum < 1:
+            raise ConfigurationError(f"momentum must be in [0, 1), got {momentum}")
+        if max_std < min_std:
+            raise ConfigurationError(f"max_std must be at least min_std, got {max_std} and {min_std}")
+        self.max_steps = max_steps
+        self.n_samples = n_samples
+        self.n_elites = n_elites
+        self.temperature = temperature
+        self.momentum = momentum
+        self.min_std = min_std
+        self.max_std = max_std
+        self.seed = seed
+
+    def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> MPPIState:
+        """Give the state around the first of several starts (B, S, H, A), or around the only one (B, H, A)."""
+        starts = iterate.detach()
+        starts = starts.unsqueeze(1) if starts.ndim == 3 else starts
+        mean = starts[:, 0]
+        evaluation = _evaluate(problem, latent, mean)
+        return MPPIState(
+            iterate=mean,
+            evaluation=evaluation,
+            std=torch.full_like(mean, self.max_std),
+            proposals=torch.where(torch.isfinite(starts), starts, mean.unsqueeze(1))[:, 1:],
+            elite=mean,
+            elite_value=evaluation.value,
+            generator=None if self.seed is None else torch.Generator(mean.device).manual_seed(self.seed),
+        )
+
+    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> MPPIState:
+        """Draw samples, score them with the proposals, and move to the elites."""
+        assert isinstance(state, MPPIState)
+        mean = state.iterate
+        # In float32 whatever the dtype of the actions, which would change the draw.
+        noise = torch.randn(
+            self.n_samples, *mean.shape[1:], dtype=torch.float32, device=mean.device, generator=state.generator
+        )
+        samples = problem.bounds.project(mean.unsqueeze(1) + state.std.unsqueeze(1) * noise.to(mean))
+        samples = torch.cat((samples, state.proposals), dim=1)
+        values = _score(problem, latent, samples)
+        elite_values, order = values.topk(self.n_elites, dim=1)
+        elites = samples.gather(1, order.view(*order.shape, 1, 1).expand(-1, -1, *mean.shape[1:]))
+        # Without a single finite value the weights are NaN, and with them the mean: the element has failed.
+        weights = torch.softmax(self.temperature * elite_values, dim=1).view(*order.shape, 1, 1)
+        elite_mean = (weights * elites).sum(dim=1)
+        variance = (weights * (elites - elite_mean.unsqueeze(1)).square()).sum(dim=1)
+        mean = self.momentum * mean + (1 - self.momentum) * elite_mean
+        return MPPIState(
+            iterate=mean,
+            evaluation=_evaluate(problem, latent, mean),
+            std=variance.sqrt().clamp(self.min_std, self.max_std),
+            proposals=state.proposals,
+            elite=elites[:, 0],
+            elite_value=elite_values[:, 0],
+            generator=state.generator,
+        )
+
+
+def _score(problem: Problem, latent: Tensor, samples: Tensor) -> Tensor:
+    """Give the value (B, N) of `samples` (B, N, H, A); minus infinity where it is not a number."""
+    n_samples = samples.shape[1]
+    repeated = map_tensors(lambda tensor: tensor.repeat_interleave(n_samples, dim=0), latent)
+    values = problem.value(repeated, samples.flatten(0, 1)).view(-1, n_samples)
+    return torch.where(torch.isfinite(values), values, -torch.inf)
+
+
+def _evaluate(problem: Problem, latent: Tensor, iterate: Tensor) -> Evaluation:
+    value = problem.value(latent, iterate)
+    return Evaluation(value, torch.zeros_like(iterate), torch.full_like(value, torch.nan))
