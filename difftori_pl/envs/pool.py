@@ -17,6 +17,9 @@ import numpy as np
 
 from difftori_pl.envs.base import EnvFactory
 
+_START_TIMEOUT = 900.0
+"""Seconds for a worker's first answer: importing and compiling a simulator takes minutes on a busy machine."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -71,7 +74,8 @@ class EnvPool:
     Args:
         factory: makes an environment inside a worker.
         n_envs: number of workers.
-        timeout: seconds after which a worker that does not answer counts as hung and is replaced.
+        timeout: seconds after which a worker that does not answer counts as hung and is replaced; a worker's first
+            answer, for which it starts the simulator, may take 15 minutes.
     """
 
     def __init__(self, factory: EnvFactory, n_envs: int, timeout: float = 120.0) -> None:
@@ -79,6 +83,7 @@ class EnvPool:
         self._factory = factory
         self._timeout = timeout
         self._workers = [self._start() for _ in range(n_envs)]
+        self._started: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -117,16 +122,19 @@ class EnvPool:
 
     def _answer(self, worker: int) -> Step:
         process, connection = self._workers[worker]
+        timeout = self._timeout if worker in self._started else max(self._timeout, _START_TIMEOUT)
         try:
-            if connection.poll(self._timeout):
+            if connection.poll(timeout):
                 step: Step = connection.recv()
+                self._started.add(worker)
                 return step
-            crash = f"no answer for {self._timeout:g} s"
+            crash = f"no answer for {timeout:g} s"
         except (EOFError, OSError):
             process.join(timeout=1.0)
             crash = f"the worker process ended with exit code {process.exitcode}"
         process.kill()
         process.join()
         connection.close()
+        self._started.discard(worker)
         self._workers[worker] = self._start()
         return Step(None, done=True, crash=crash)
