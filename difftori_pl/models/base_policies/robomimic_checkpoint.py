@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from difftori_pl.errors import CheckpointError
-from difftori_pl.models.base_policies.base import BasePolicy
+from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
 from difftori_pl.models.base_policies.pretrained import build, load_weights, read_checkpoint
 
 
-def from_robomimic(checkpoint: str) -> BasePolicy:
+def from_robomimic(checkpoint: str) -> BCRNNGMM:
     """Load a low-dimensional BC-RNN-GMM that robomimic 0.2 or later trained; robomimic itself is not needed.
 
     Args:
@@ -51,6 +51,7 @@ def from_robomimic(checkpoint: str) -> BasePolicy:
         },
     }
     policy = build(config, checkpoint)
+    assert isinstance(policy, BCRNNGMM)
     load_weights(policy, _rename(weights), checkpoint)
     policy.config = config
     return policy
