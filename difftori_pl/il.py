@@ -26,8 +26,13 @@ class DiffTORIIL(ImitationModule):
 
     Every step of a training window is a problem of its own: the encoder's latent at that step conditions the score,
     the base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on
-    are the target. All of it is in standard deviations of each action component: the turns of the wrist are a tenth of
-    the translations, and decide as much about success. A window of W steps holds W - H + 1 problems of horizon H.
+    are the target. A window of W steps holds W - H + 1 problems of horizon H.
+
+    In training the proposal is of the mode that explains the demonstration (`BasePolicy.explain`): a mode drawn
+    regardless of it would teach the refinement to leave it for the mean of all modes.
+
+    All of it is in standard deviations of each action component: the turns of the wrist are a tenth of the
+    translations, and decide as much about success.
 
     Args:
         encoder: observation to the state part of the latent.
@@ -116,12 +121,20 @@ class DiffTORIIL(ImitationModule):
         solution = self.decode(latent, self.sample_prior(latent), proposals)
         return solution.actions[:, 0] * self.action_scale, state
 
-    def observe(self, obs: Observation, state: State) -> tuple[Tensor, Tensor, State]:
-        """Latents (B * T, Zs) and scaled proposals (B * T, H, A) of each step of a window, and the memory after it."""
+    def observe(
+        self, obs: Observation, state: State, demonstrated: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Latents (B * T, Zs) and scaled proposals (B * T, H, A) of each step of a window, and the memory after it.
+
+        The proposals are those that explain the demonstrated actions (B, T, H, A), where these are given.
+        """
         encoder_state, base_state = _part(state)
         latent, encoder_state = self.encoder(obs, encoder_state)
         with torch.no_grad():
-            proposals, base_state = self.base_policy.propose(obs, self.horizon, base_state)
+            if demonstrated is None:
+                proposals, base_state = self.base_policy.propose(obs, self.horizon, base_state)
+            else:
+                proposals, base_state = self.base_policy.explain(obs, demonstrated, base_state)
         return latent.flatten(0, 1), proposals.flatten(0, 1) / self.action_scale, _join(encoder_state, base_state)
 
     def sample_prior(self, latent: Tensor) -> Tensor:
@@ -184,7 +197,10 @@ class DiffTORIIL(ImitationModule):
         )
 
     def _problems(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents (P, Zs), scaled proposals and targets (P, H, A), and which are real (P,), for P problems."""
+        """Latents (P, Zs), scaled proposals and targets (P, H, A), and which are real (P,), for P problems.
+
+        In training mode the proposals are those that explain the targets.
+        """
         n_steps = batch["actions"].shape[1] - self.horizon + 1
         if n_steps < 1:
             raise ConfigurationError(
@@ -192,8 +208,10 @@ class DiffTORIIL(ImitationModule):
                 "set data.init_args.horizon to at least model.init_args.horizon"
             )
         obs = {key: value[:, :n_steps] for key, value in batch["obs"].items()}
-        latent, proposals, _ = self.observe(obs, self.initial_state(len(batch["actions"])))
-        targets = batch["actions"].unfold(1, self.horizon, 1).transpose(-1, -2).flatten(0, 1) / self.action_scale
+        demonstrated = batch["actions"].unfold(1, self.horizon, 1).transpose(-1, -2)
+        state = self.initial_state(len(demonstrated))
+        latent, proposals, _ = self.observe(obs, state, demonstrated if self.training else None)
+        targets = demonstrated.flatten(0, 1) / self.action_scale
         mask = batch["mask"].unfold(1, self.horizon, 1).all(-1).flatten()
         return latent, proposals, targets, mask
 

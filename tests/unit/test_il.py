@@ -18,6 +18,7 @@ from difftori_pl import (
 )
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.base_policies import BasePolicy
+from difftori_pl.models.policy import Observation, State
 
 
 def policy(base: BasePolicy | None = None, horizon: int = 1, **options: float) -> DiffTORIIL:
@@ -52,6 +53,26 @@ def test_it_begins_as_its_base_policy() -> None:
     assert torch.equal(solution.actions, proposals)
 
 
+class TwoMinds(BasePolicy):
+    """Proposes one thing, and another where it has to explain what was done."""
+
+    action_dim = 2
+
+    def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        return torch.zeros(*obs["x"].shape[:2], horizon, 2), state
+
+    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        return 0.5 * actions, state
+
+
+def test_it_trains_on_proposals_that_explain_and_acts_on_those_that_are_made() -> None:
+    module, windows = policy(TwoMinds()), batch()
+    _, proposals, targets, _ = module.train()._problems(windows)
+    assert_close(proposals, 0.5 * targets)
+    _, proposals, _, _ = module.eval()._problems(windows)
+    assert_close(proposals, torch.zeros_like(targets))
+
+
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_each_problem_is_aligned_with_its_targets(horizon: int) -> None:
     windows = batch()
@@ -68,7 +89,7 @@ def test_each_problem_is_aligned_with_its_targets(horizon: int) -> None:
 
 
 def test_problems_are_in_standard_deviations_and_actions_are_not() -> None:
-    windows, module = batch(), policy(Noise(2), prior_temperature=0.0)
+    windows, module = batch(), policy(Noise(2), prior_temperature=0.0).eval()
     module.action_scale.copy_(torch.tensor([0.5, 0.25]))
     _, _, targets, _ = module._problems(windows)
     assert torch.equal(targets.view(4, 6, 2), windows["actions"] * torch.tensor([2.0, 4.0]))

@@ -37,6 +37,23 @@ class BasePolicy(nn.Module, ABC):
             Actions (B, T, H, A) in [-1, 1], and the memory after the window.
         """
 
+    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Propose what this policy would have had in mind, had it acted as demonstrated.
+
+        A policy that draws a mode at random proposes one from its posterior given the demonstration, so that proposal
+        and demonstration come from their joint distribution. With a mode drawn regardless of the demonstration, what
+        is learned from the pair is to forget the proposal. A policy with nothing to draw proposes as ever.
+
+        Args:
+            obs: key -> (B, T, ...).
+            actions: demonstrated actions (B, T, H, A) from every step on, in [-1, 1].
+            state: memory of the steps before the window.
+
+        Returns:
+            Actions (B, T, H, A) in [-1, 1], and the memory after the window.
+        """
+        return self.propose(obs, actions.shape[2], state)
+
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Execute the first proposed action; see `Policy.act`."""
         actions, state = self.propose(obs, 1, state)

@@ -52,27 +52,37 @@ class BCRNNGMM(LearnedPolicy):
         """The LSTM's memory; see `BasePolicy.initial_state`."""
         return self.encoder.initial_state(batch_size)
 
-    def forward(self, obs: Observation, state: State) -> tuple[distributions.Distribution, State]:
+    def forward(self, obs: Observation, state: State) -> tuple[distributions.MixtureSameFamily, State]:
         """The learned mixture over actions, batch shape (B, T), event shape (A,), and the memory after the window."""
         latent, state = self.encoder(obs, state)
-        std = functional.softplus(self.scale(latent)) + self.min_std
-        return self._mixture(latent, std), state
+        shape = (*latent.shape[:2], self.n_modes, self.action_dim)
+        mean = torch.tanh(self.mean(latent)).view(shape)
+        std = functional.softplus(self.scale(latent)).view(shape) + self.min_std
+        modes = distributions.Independent(distributions.Normal(mean, std), 1)
+        return distributions.MixtureSameFamily(distributions.Categorical(logits=self.logits(latent)), modes), state
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
         """Draw one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
-        latent, state = self.encoder(obs, state)
-        std = latent.new_full((*latent.shape[:2], self.n_modes * self.action_dim), LOW_NOISE_STD)
-        drawn: Tensor = self._mixture(latent, std).sample()  # type: ignore[no-untyped-call]
-        actions = drawn.clamp(-1.0, 1.0)
-        return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
+        mixture, state = self(obs, state)
+        return _hold(mixture, mixture.mixture_distribution, horizon), state
+
+    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Draw the mode by its responsibility for the first demonstrated action; see `BasePolicy.explain`."""
+        mixture, state = self(obs, state)
+        likelihood = mixture.component_distribution.log_prob(actions[:, :, :1])
+        responsible = distributions.Categorical(logits=mixture.mixture_distribution.logits + likelihood)
+        return _hold(mixture, responsible, actions.shape[2]), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
         """Negative log-likelihood in nats; see `LearnedPolicy.loss`."""
         mixture, _ = self(obs, self.initial_state(len(actions)))
         return -mixture.log_prob(actions)
 
-    def _mixture(self, latent: Tensor, std: Tensor) -> distributions.MixtureSameFamily:
-        shape = (*latent.shape[:2], self.n_modes, self.action_dim)
-        mean = torch.tanh(self.mean(latent)).view(shape)
-        modes = distributions.Independent(distributions.Normal(mean, std.view(shape)), 1)
-        return distributions.MixtureSameFamily(distributions.Categorical(logits=self.logits(latent)), modes)
+
+def _hold(mixture: distributions.MixtureSameFamily, choice: distributions.Categorical, horizon: int) -> Tensor:
+    """Draw a mode for each step from `choice`, and hold its mean over the horizon: (B, T, H, A)."""
+    means = mixture.component_distribution.mean
+    drawn: Tensor = choice.sample()  # type: ignore[no-untyped-call]
+    action = means.take_along_dim(drawn[..., None, None], dim=2)
+    action = (action + LOW_NOISE_STD * torch.randn_like(action)).clamp(-1.0, 1.0)
+    return action.expand(-1, -1, horizon, -1)

@@ -36,6 +36,35 @@ def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
     assert torch.equal(acted, proposed[:, 0, 0])
 
 
+def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
+    obs, demonstrated = {"x": torch.randn(5, 6, 3)}, torch.rand(5, 6, 3, 2) * 2 - 1
+    actions, explained = policy.explain(obs, demonstrated, policy.initial_state(5))
+    _, proposed = policy.propose(obs, 3, policy.initial_state(5))
+    assert actions.shape == (5, 6, 3, 2)
+    assert actions.abs().max() <= 1.0
+    assert_close(explained, proposed)
+
+
+def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
+    torch.manual_seed(0)
+    policy = BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, n_modes=3, min_std=0.2)
+    obs = {"x": torch.randn(1, 1, 3).expand(20_000, 1, 3)}
+    demonstrated = torch.tensor([0.3, -0.4]).expand(20_000, 1, 1, 2)
+    state = policy.initial_state(20_000)
+    with torch.no_grad():
+        mixture, _ = policy({"x": obs["x"][:1]}, policy.initial_state(1))
+        proposed, _ = policy.explain(obs, demonstrated, state)
+    means, std = (
+        mixture.component_distribution.base_dist.loc[0, 0],
+        mixture.component_distribution.base_dist.scale[0, 0],
+    )
+    distance = ((means - demonstrated[0, 0]) / std).square().sum(-1)
+    expected = mixture.mixture_distribution.probs[0, 0] * torch.exp(-0.5 * distance) / std.prod(-1)
+    nearest = torch.cdist(proposed[:, 0, 0], means).argmin(-1)
+    drawn = torch.bincount(nearest, minlength=3) / 20_000
+    assert_close(drawn, expected / expected.sum(), atol=0.015, rtol=0.0)
+
+
 @pytest.mark.parametrize("name", ["bc", "bc_rnn_gmm"])
 def test_a_learned_policy_fits_a_simple_law(name: str) -> None:
     torch.manual_seed(0)
