@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.robomimic_file import RobomimicFile
+from datamodules.demo_file import DemoFile
 from datamodules.windows import Int64Array
 
 
@@ -71,7 +71,7 @@ class FileColumn(Column):
         dtype: what its values become.
     """
 
-    def __init__(self, file: RobomimicFile, demos: Sequence[str], key: str, dtype: npt.DTypeLike) -> None:
+    def __init__(self, file: DemoFile, demos: Sequence[str], key: str, dtype: npt.DTypeLike) -> None:
         self._file, self._demos, self._key, self._dtype = file, tuple(demos), key, np.dtype(dtype)
         self.step_shape = file.shape(demos[0], key)[1:]
 

@@ -3,65 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
+from datamodules.demo_file import DemoFile, natural_order
 from datamodules.errors import DataError
 
-if TYPE_CHECKING:
-    import h5py
 
-# h5py's default of 1 MiB holds less than one chunk of images as robomimic writes them, so that each window would
-# decompress the same chunk again.
-_CHUNK_CACHE_BYTES = 32 * 2**20
+class RobomimicFile(DemoFile):
+    """A robomimic HDF5 file; see `DemoFile`."""
 
-
-class RobomimicFile:
-    """A robomimic HDF5 file, opened at the first read and once per process.
-
-    A forked worker must not read through the handle of its parent: both would move the same file position and get
-    each other's bytes (https://github.com/pytorch/pytorch/issues/11887).
-
-    Args:
-        path: the file; `~` stands for the home folder.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser()
-        self._handle: h5py.File | None = None
-        self._pid = os.getpid()
-
-    @property
-    def handle(self) -> h5py.File:
-        """This process's open file.
-
-        Raises:
-            DataError: the file is missing, or no HDF5, or being written.
-        """
-        if self._pid != os.getpid():
-            # HDF5 gives the same descriptor to everyone who opens a file that is already open in the process: the
-            # inherited handle has to go first.
-            self.close()
-        if self._handle is None:
-            self._handle = _open(self.path)
-            self._pid = os.getpid()
-        return self._handle
-
-    def close(self) -> None:
-        """Close the file in this process; the next read opens it again."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+    format_name = "robomimic"
+    how_to_get = (
+        "Get official demonstrations with `python -m robomimic.scripts.download_datasets "
+        "--tasks square --dataset_types ph --hdf5_types low_dim`, or make your own: `difftori demos square "
+        "--episodes 200` writes demos/square.hdf5, and `difftori data render FILE` adds images to such a file."
+    )
 
     def demos(self) -> list[str]:
-        """The names of all demos in natural order: demo_2 before demo_10."""
+        """See `DemoFile.demos`."""
         return sorted(self.handle["data"], key=natural_order)
 
     def filters(self) -> list[str]:
@@ -69,13 +30,9 @@ class RobomimicFile:
         return sorted(self.handle["mask"]) if "mask" in self.handle else []
 
     def filtered(self, name: str) -> list[str]:
-        """The names of the demos of one filter key, in natural order.
-
-        Raises:
-            DataError: there is no such filter key.
-        """
+        """See `DemoFile.filtered`."""
         if name not in self.filters():
-            raise DataError(f"{self.path}: no filter key {name!r}. {_list_filters(self.filters())}")
+            return super().filtered(name)
         return sorted(self.handle["mask"][name].asstr()[()], key=natural_order)
 
     def env_meta(self) -> dict[str, Any]:
@@ -96,55 +53,13 @@ class RobomimicFile:
         return meta
 
     def length(self, demo: str) -> int:
-        """The number of steps of a demo."""
+        """See `DemoFile.length`."""
         return int(self.handle[f"data/{demo}/actions"].shape[0])
 
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
-        """The shape (T, ...) of an array of a demo."""
+        """See `DemoFile.shape`."""
         return tuple(self.handle[f"data/{demo}/{key}"].shape)
 
     def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Read steps `first` to `stop` (excluded; None: to the end) of an array, e.g. of "obs/object".
-
-        Raises:
-            DataError: the bytes cannot be read.
-        """
-        try:
-            return self.handle[f"data/{demo}/{key}"][first:stop]
-        except OSError as error:
-            raise DataError(
-                f"{self.path}: {demo}/{key} cannot be read ({error}). The file is damaged: copy or make it again."
-            ) from error
-
-
-def natural_order(name: str) -> list[str | int]:
-    """A sort key that compares the numbers in names as numbers."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-
-
-def _list_filters(filters: list[str]) -> str:
-    if filters:
-        return f"The file has: {', '.join(filters)}."
-    return "The file has none: leave the filters unset to split the demos by a seed."
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError("Reading HDF5 needs h5py: pip install h5py.") from error
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file. Get official demonstrations with `python -m robomimic.scripts.download_datasets "
-            "--tasks square --dataset_types ph --hdf5_types low_dim`, or make your own: `difftori demos square "
-            "--episodes 200` writes demos/square.hdf5, and `difftori data render FILE` adds images to such a file."
-        )
-    try:
-        return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
-    except BlockingIOError as error:
-        raise DataError(f"{path}: another process is writing this file. Wait until it is finished.") from error
-    except OSError as error:
-        raise DataError(
-            f"{path}: expected a robomimic HDF5 file, but it cannot be opened ({error}). "
-            "If it was cut short, copy or make it again; if it is another format, convert it."
-        ) from error
+        """See `DemoFile.read`."""
+        return self._read(f"data/{demo}/{key}", first, stop)

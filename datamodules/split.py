@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError
-from datamodules.robomimic_file import RobomimicFile
 
 
 def split_demos(
-    file: RobomimicFile,
+    file: DemoFile,
     train_filter: str | None,
     validation_filter: str | None,
     validation_fraction: float,

@@ -1,0 +1,181 @@
+"""What the datamodules of demonstrations share: split, windows, statistics and loaders."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from lightning import LightningDataModule
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from datamodules.batch import Batch
+from datamodules.columns import Column, FileColumn, MemoryColumn
+from datamodules.demo_file import DemoFile
+from datamodules.errors import DataError
+from datamodules.shuffle import EpochShuffle
+from datamodules.split import split_demos
+from datamodules.statistics import Statistics, statistics_of
+from datamodules.window_dataset import WindowDataset, as_it_is
+from datamodules.windows import Windows
+
+
+class DemonstrationDataModule(LightningDataModule, ABC):
+    """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
+
+    Which demos train and which validate is told in `datamodules.split`. The training order depends on the seed of
+    `seed_everything` and on the epoch alone. A format says how its file is checked and what its columns are.
+
+    Args:
+        file: the file.
+        action_dim: number of action coordinates, checked against the file.
+        windows: lays the windows over episodes of given lengths.
+        image_keys: observation keys that hold images.
+        batch_size: windows in a batch.
+        filters: filter keys of the training and of the validation demos.
+        validation_fraction: part of the demos held out where no filter decides; 0 trains on every demo.
+        split_seed: seed of the split where no filter decides.
+        n_demos: train on the first so many training demos only.
+        n_workers: loader processes of each loader.
+    """
+
+    def __init__(
+        self,
+        file: DemoFile,
+        action_dim: int,
+        windows: Callable[[Mapping[str, int]], Windows],
+        image_keys: Sequence[str] = (),
+        batch_size: int = 100,
+        filters: tuple[str | None, str | None] = (None, None),
+        validation_fraction: float = 0.1,
+        split_seed: int = 0,
+        n_demos: int | None = None,
+        n_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.file = file
+        self.action_dim = action_dim
+        self.batch_size = batch_size
+        self._windows = windows
+        self._image_keys = tuple(image_keys)
+        self._filters = filters
+        self._validation_fraction, self._split_seed, self._n_demos = validation_fraction, split_seed, n_demos
+        self._n_workers = n_workers
+        self._train: WindowDataset | None = None
+        self._validation: WindowDataset | None = None
+        self._demos: list[str] = []
+
+    @abstractmethod
+    def _check_file(self) -> list[str]:
+        """Refuse a file that cannot be used, and give the names of its demos."""
+
+    @abstractmethod
+    def _check_demos(self, demos: list[str]) -> None:
+        """Refuse demos that cannot be used."""
+
+    @abstractmethod
+    def _columns(self, demos: list[str]) -> dict[str, Column]:
+        """What the windows of these demos hold: "actions", "obs/<key>", ..."""
+
+    @property
+    @abstractmethod
+    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one step of each observation."""
+
+    @property
+    @abstractmethod
+    def _low_dim_keys(self) -> Sequence[str]:
+        """The observation keys of which there are statistics."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Check the file against the arguments and load what is kept in memory; once, whatever the stage.
+
+        Raises:
+            DataError: the file cannot be used; the message names the first fault.
+        """
+        if self._train is not None:
+            return
+        try:
+            self._demos = self._check_file()
+            train, validation = split_demos(self.file, *self._filters, self._validation_fraction, self._split_seed)
+            train = self._few(train)
+            self._check_demos([*train, *validation])
+            self._train = self._dataset(train)
+            self._validation = self._dataset(validation) if validation else None
+        finally:
+            # No open handle may be inherited by the loaders' workers.
+            self.file.close()
+
+    @property
+    def demos(self) -> list[str]:
+        """The names of all demos of the file; `batch["demo"]` counts in this list."""
+        self.setup()
+        return self._demos
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Compute statistics of each low-dim key and of "actions" over the steps of the training demos."""
+        columns = self._train_dataset.columns
+        names = {key: f"obs/{key}" for key in self._low_dim_keys} | {"actions": "actions"}
+        return {key: statistics_of(columns[name].episodes()) for key, name in names.items()}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the training windows, shuffled anew each epoch; the last one may be smaller."""
+        dataset = self._train_dataset
+        return self._loader(dataset, sampler=EpochShuffle(dataset, torch.initial_seed()))
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Batches of the validation windows in the order of the file; none if nothing is held out."""
+        self.setup()
+        return [] if self._validation is None else self._loader(self._validation)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The validation windows, as the format knows no third part; the training windows if nothing is held out.
+
+        A loader there must be: without batches Lightning skips a test altogether, rollouts in the simulator included.
+        """
+        self.setup()
+        if self._validation is None:
+            rank_zero_warn(
+                "no demonstrations are held out, so that test/action_error is that of the training demonstrations; "
+                "set data.init_args.validation_fraction above 0 to hold some out"
+            )
+        return self.predict_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation windows, or of the training windows if nothing is held out, in file order."""
+        train = self._train_dataset
+        return self._loader(train if self._validation is None else self._validation)
+
+    @property
+    def _train_dataset(self) -> WindowDataset:
+        self.setup()
+        assert self._train is not None
+        return self._train
+
+    def _few(self, demos: list[str]) -> list[str]:
+        if self._n_demos is None:
+            return demos
+        if not 1 <= self._n_demos <= len(demos):
+            raise DataError(f"{self.file.path}: n_demos={self._n_demos}, but there are {len(demos)} training demos.")
+        return demos[: self._n_demos]
+
+    def _dataset(self, demos: list[str]) -> WindowDataset:
+        windows = self._windows({demo: self.file.length(demo) for demo in demos})
+        numbers = [self._demos.index(demo) for demo in demos]
+        return WindowDataset(windows, self._columns(demos), self._image_keys, numbers)
+
+    def _column(self, demos: list[str], key: str, dtype: npt.DTypeLike, in_memory: bool) -> Column:
+        column = FileColumn(self.file, demos, key, dtype)
+        return MemoryColumn(list(column.episodes())) if in_memory else column
+
+    def _loader(self, dataset: WindowDataset, sampler: EpochShuffle | None = None) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self._n_workers,
+            persistent_workers=self._n_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=as_it_is,
+        )
