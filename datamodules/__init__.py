@@ -2,7 +2,9 @@
 
 from datamodules.batch import Batch
 from datamodules.errors import DataError
+from datamodules.maniskill import ManiSkillDataModule
+from datamodules.point_cloud import PointCloudRecipe
 from datamodules.robomimic import RobomimicDataModule
 from datamodules.statistics import Statistics
 
-__all__ = ["Batch", "DataError", "RobomimicDataModule", "Statistics"]
+__all__ = ["Batch", "DataError", "ManiSkillDataModule", "PointCloudRecipe", "RobomimicDataModule", "Statistics"]

@@ -7,6 +7,8 @@ and `horizon - 1` steps of future, so that W = n_obs_steps - 1 + horizon. One st
     - low-dim keys: (B, W, D) float32, in the units of the file (metres, radians, ...).
     - image keys: (B, W, C, height, width) uint8, 0 to 255. The encoders divide by 255, so that a quarter of the bytes
       travels. The memory is channels-last: nothing was copied to put the channels first.
+    - point clouds: (B, W, N, C) float32, N points in no order; x, y, z in metres of the frame that the data's recipe
+      names, and perhaps red, green and blue, 0 to 1. See `datamodules.point_cloud`.
 - actions: (B, W, A) float32 in [-1, 1], what was done on the observation of the same step.
 - mask: (B, W) bool, True for real steps, False for padding.
 - demo: (B,) int64, index into `datamodule.demos`, the same for every loader.

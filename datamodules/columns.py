@@ -88,3 +88,24 @@ class FileColumn(Column):
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
         """Go through the episodes; see `Column`."""
         return (self._file.read(demo, self._key).astype(self._dtype, copy=False) for demo in self._demos)
+
+
+class ScaledColumn(Column):
+    """A column of numbers kept as small integers, which become float32 when they are fetched.
+
+    Args:
+        column: holds the integers.
+        scale: what a unit stands for, for each entry of the last axis.
+    """
+
+    def __init__(self, column: Column, scale: npt.NDArray[np.float32]) -> None:
+        self._column, self._scale = column, scale
+        self.step_shape = column.step_shape
+
+    def gather(self, episodes: Int64Array, steps: Int64Array) -> npt.NDArray[Any]:
+        """Fetch windows; see `Column`."""
+        return self._column.gather(episodes, steps) * self._scale
+
+    def episodes(self) -> Iterator[npt.NDArray[Any]]:
+        """Go through the episodes; see `Column`."""
+        return (values * self._scale for values in self._column.episodes())

@@ -98,7 +98,9 @@ class DemonstrationDataModule(LightningDataModule, ABC):
             return
         try:
             self._demos = self._check_file()
-            train, validation = split_demos(self.file, *self._filters, self._validation_fraction, self._split_seed)
+            train, validation = split_demos(
+                self.file, self._demos, *self._filters, self._validation_fraction, self._split_seed
+            )
             train = self._few(train)
             self._check_demos([*train, *validation])
             self._train = self._dataset(train)

@@ -1,6 +1,6 @@
 """What can be wrong with a robomimic file, each rule once: the datamodule and `difftori data check` share them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -93,15 +93,23 @@ def demo_faults(file: RobomimicFile, demos: Sequence[str], request: Request) -> 
     """Find what is wrong with these demos; equal faults of several demos are reported once and counted."""
     groups = [file.handle["data"][demo] for demo in demos]
     low_dim_keys, image_keys = _keys(next((group["obs"] for group in groups if "obs" in group), {}), request)
-    merged: dict[tuple[str, str], Fault] = {}
     shapes: dict[str, tuple[int, ...]] = {} if request.action_dim is None else {"actions": (request.action_dim,)}
-    for demo, group in zip(demos, groups, strict=True):
+    return merge(
+        fault
+        for demo, group in zip(demos, groups, strict=True)
         for fault in chain(
             _missing(demo, group, [*low_dim_keys, *image_keys], request),
             _wrong(file, demo, low_dim_keys, image_keys, request, shapes),
-        ):
-            same = merged.get((fault.rule, fault.subject))
-            merged[fault.rule, fault.subject] = fault if same is None else replace(same, n_more=same.n_more + 1)
+        )
+    )
+
+
+def merge(faults: Iterable[Fault]) -> list[Fault]:
+    """Report equal faults of several demos once, and count them."""
+    merged: dict[tuple[str, str], Fault] = {}
+    for fault in faults:
+        same = merged.get((fault.rule, fault.subject))
+        merged[fault.rule, fault.subject] = fault if same is None else replace(same, n_more=same.n_more + 1)
     return list(merged.values())
 
 

@@ -10,6 +10,7 @@ from datamodules.errors import DataError
 
 def split_demos(
     file: DemoFile,
+    demos: Sequence[str],
     train_filter: str | None,
     validation_filter: str | None,
     validation_fraction: float,
@@ -25,6 +26,7 @@ def split_demos(
 
     Args:
         file: the file.
+        demos: the names of the demos to choose from where no filter key does.
         train_filter: filter key of the training demos.
         validation_filter: filter key of the validation demos.
         validation_fraction: part of the demos to hold out where a seed decides, in [0, 1).
@@ -39,7 +41,7 @@ def split_demos(
     if no_filter_is_named and validation_fraction > 0.0 and {"train", "valid"} <= set(file.filters()):
         train_filter, validation_filter = "train", "valid"
 
-    train = file.demos() if train_filter is None else file.filtered(train_filter)
+    train = list(demos) if train_filter is None else file.filtered(train_filter)
     if validation_filter is not None:
         validation = file.filtered(validation_filter)
         if train_filter is None:

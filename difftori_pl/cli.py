@@ -11,12 +11,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.errors import DataError
+from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.callbacks import RolloutEvaluation
 from difftori_pl.errors import DiffTORIError
 
-EPILOG = """Beside training there are `difftori demos` (scripted demonstrations) and `difftori data` (check and render
-files); each has its own --help. A configuration named without a folder is looked for here and then among those that
-ship with the package."""
+EPILOG = """Beside training there are `difftori demos` (scripted demonstrations) and `difftori data` (check, convert and
+render files); each has its own --help. A configuration named without a folder is looked for here and then among those
+that ship with the package."""
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -159,6 +160,30 @@ def render_data(
     _say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
 
 
+def convert_data(
+    path: Path,
+    output: Path | None = None,
+    cloud: PointCloudRecipe = PointCloudRecipe(),  # noqa: B008  (immutable)
+    n_processes: int | None = None,
+) -> None:
+    """Cut the raw point clouds of a ManiSkill file down to what training loads; interrupted, it goes on.
+
+    Args:
+        path: ManiSkill's HDF5 file; its JSON file lies beside it.
+        output: the file to write; <path>.converted.h5 if not given.
+        cloud: how the clouds are cut down; the same as data.init_args.cloud.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    from difftori_pl.demos.convert import convert, plan
+
+    target = output or path.with_suffix(".converted.h5")
+    todo = plan(path, cloud)
+    left_out = f" ({todo.n_left_out} failed or empty ones are left out)" if todo.n_left_out else ""
+    _say(f"{len(todo.demos)} demos{left_out}, {todo.n_steps} steps: at most {todo.max_bytes / 1e6:.0f} MB")
+    size = convert(path, target, cloud, n_processes)
+    _say(f"{target}: {size / 1e6:.0f} MB")
+
+
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
@@ -168,7 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] in (["data"], ["demos"]):
-            auto_cli({"data": {"check": check_data, "render": render_data}, "demos": record_demos}, args=words)
+            auto_cli(
+                {"data": {"check": check_data, "convert": convert_data, "render": render_data}, "demos": record_demos},
+                args=words,
+            )
         else:
             run(words)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Tiny robomimic files: the format as robomimic and robosuite write it, with values that tell where they come from."""
+"""Tiny files of demonstrations, in the formats that the simulators write."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -59,3 +59,69 @@ def write_robomimic(
         for name, demos in (masks or {}).items():
             file[f"mask/{name}"] = np.array(demos, dtype="S")
     return path
+
+
+def write_maniskill(
+    folder: Path,
+    lengths: Sequence[int] = (6, 5, 7),
+    obs_mode: str = "pointcloud",
+    control_mode: str = "pd_ee_delta_pose",
+    action_dim: int = 7,
+    n_points: int = 300,
+    failed: Sequence[int] = (),
+    seed: int = 0,
+) -> Path:
+    """Write a sound file in ManiSkill2's layout, with its JSON file beside it.
+
+    Args:
+        folder: where to.
+        lengths: steps of each trajectory.
+        obs_mode: "state", "pointcloud" or "none".
+        control_mode: what the JSON file says of the actions.
+        action_dim: size of an action.
+        n_points: points of a raw cloud; a third of them is ground, and one is infinitely far away.
+        failed: numbers of trajectories that end in failure.
+        seed: seed of all values.
+
+    Returns:
+        The path of the HDF5 file.
+    """
+    random = np.random.default_rng(seed)
+    path = folder / f"trajectory.{obs_mode}.{control_mode}.h5"
+    with h5py.File(path, "w") as file:
+        for number, n_steps in enumerate(lengths):
+            group = file.create_group(f"traj_{number}")
+            group["actions"] = random.uniform(-1, 1, (n_steps, action_dim)).astype(np.float32)
+            group["env_states"] = random.normal(size=(n_steps + 1, 5)).astype(np.float32)
+            group["success"] = (np.arange(n_steps) == n_steps - 1) & (number not in failed)
+            if obs_mode == "state":
+                group["obs"] = random.normal(size=(n_steps + 1, 51))
+                continue
+            obs = group.create_group("obs")
+            if obs_mode == "pointcloud":
+                for name, values in _raw_clouds(random, n_steps + 1, n_points).items():
+                    obs[name] = values
+    episodes = [{"episode_id": i, "episode_seed": i, "elapsed_steps": n} for i, n in enumerate(lengths)]
+    kwargs = {"obs_mode": obs_mode, "control_mode": control_mode}
+    info = {"env_id": "PickCube-v0", "max_episode_steps": 200, "env_kwargs": kwargs}
+    path.with_suffix(".json").write_text(json.dumps({"env_info": info, "episodes": episodes}))
+    return path
+
+
+def _raw_clouds(random: np.random.Generator, n_steps: int, n_points: int) -> dict[str, np.ndarray]:
+    xyzw = random.uniform(-0.5, 0.5, (n_steps, n_points, 4)).astype(np.float32)
+    xyzw[..., 2] = random.uniform(0.01, 0.5, (n_steps, n_points))
+    xyzw[..., 3] = 1
+    xyzw[:, ::3, 2] = 0
+    xyzw[:, 1] = 0
+    quaternions = random.normal(size=(n_steps, 4))
+    quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
+    return {
+        "pointcloud/xyzw": xyzw,
+        "pointcloud/rgb": random.integers(0, 256, (n_steps, n_points, 3), dtype=np.uint8),
+        "agent/qpos": random.normal(size=(n_steps, 9)).astype(np.float32),
+        "agent/qvel": random.normal(size=(n_steps, 9)).astype(np.float32),
+        "agent/base_pose": np.tile(np.float32([-0.6, 0, 0, 1, 0, 0, 0]), (n_steps, 1)),
+        "extra/tcp_pose": np.hstack([random.uniform(-0.2, 0.2, (n_steps, 3)), quaternions]).astype(np.float32),
+        "extra/goal_pos": np.tile([0.1, -0.1, 0.2], (n_steps, 1)),
+    }

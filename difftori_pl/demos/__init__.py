@@ -1,5 +1,6 @@
 """Demonstrations without a download: scripted experts, and what writes robomimic's files."""
 
+from difftori_pl.demos.convert import convert as convert
 from difftori_pl.demos.expert import Expert as Expert
 from difftori_pl.demos.experts import EXPERTS as EXPERTS
 from difftori_pl.demos.lift import LiftExpert as LiftExpert

@@ -1,0 +1,135 @@
+"""Demonstrations in ManiSkill's format: `ManiSkillDataModule`."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from datamodules.columns import Column, ScaledColumn
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.errors import DataError
+from datamodules.faults import Fault, merge
+from datamodules.maniskill_faults import demo_faults, file_faults, unusable
+from datamodules.maniskill_file import ManiSkillFile
+from datamodules.point_cloud import PointCloudRecipe
+from datamodules.windows import Windows
+
+
+class ManiSkillDataModule(DemonstrationDataModule):
+    """Windows of ManiSkill1's or ManiSkill2's trajectories, as batches of `datamodules.batch`.
+
+    A file of states delivers the observation `state`; one of point clouds delivers `point_cloud` and, if the recipe
+    says so, `robot_state`. Raw clouds are 64 MB a demo and are cut down while they are read: convert the file once
+    with `difftori data convert`, and give the result here. ManiSkill itself is not needed.
+
+    Args:
+        path: the HDF5 file; ManiSkill2's JSON file lies beside it.
+        action_dim: number of action coordinates, checked against the file.
+        control_mode: the controller that the actions are for, checked against the file; None for any.
+        cloud: how raw clouds become observations; what a converted file was made by must be the same.
+        horizon: steps of a window from the current one on.
+        n_obs_steps: steps of a window up to the current one.
+        batch_size: windows in a batch.
+        validation_fraction: part of the demos held out; 0 trains on every demo.
+        split_seed: seed of the split.
+        n_demos: train on the first so many training demos only.
+        drop_failed: leave failed and empty trajectories out, instead of refusing the file.
+        in_memory: keep everything in memory, clouds as two bytes a number.
+        n_workers: loader processes of each loader.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        action_dim: int,
+        control_mode: str | None = "pd_ee_delta_pose",
+        cloud: PointCloudRecipe = PointCloudRecipe(),  # noqa: B008  (immutable)
+        horizon: int = 1,
+        n_obs_steps: int = 1,
+        batch_size: int = 256,
+        validation_fraction: float = 0.1,
+        split_seed: int = 0,
+        n_demos: int | None = None,
+        drop_failed: bool = False,
+        in_memory: bool = True,
+        n_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            ManiSkillFile(path, cloud),
+            action_dim,
+            partial(Windows, horizon=horizon, n_obs_steps=n_obs_steps),
+            batch_size=batch_size,
+            validation_fraction=validation_fraction,
+            split_seed=split_seed,
+            n_demos=n_demos,
+            n_workers=n_workers,
+        )
+        # As in `RobomimicDataModule`: the model may have arguments of the same name.
+        self.save_hyperparameters(logger=False)
+        self.file: ManiSkillFile
+        self._control_mode, self._drop_failed, self._in_memory = control_mode, drop_failed, in_memory
+        self._interface: dict[str, Any] = {}
+        self._keys: list[str] = []
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What observations and actions mean; a policy refuses data or environments that disagree with its own."""
+        self.setup()
+        return self._interface
+
+    @property
+    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one step of each observation: (D,), or (N, C) for clouds."""
+        columns = self._train_dataset.columns
+        return {key: columns[f"obs/{key}"].step_shape for key in self._keys}
+
+    @property
+    def _low_dim_keys(self) -> Sequence[str]:
+        return [key for key in self._keys if key != "point_cloud"]
+
+    def _check_file(self) -> list[str]:
+        file = self.file
+        self._refuse(list(file_faults(file, self._control_mode)))
+        if file.is_converted and file.stored_recipe() != file.recipe:
+            differing = {
+                name: (value, getattr(file.recipe, name))
+                for name, value in vars(file.stored_recipe()).items()
+                if value != getattr(file.recipe, name)
+            }
+            raise DataError(
+                f"{file.path}: the clouds were converted with other settings (name: file, wanted) {differing}. Set "
+                "data.init_args.cloud as in the file, or convert the raw file again."
+            )
+        demos = file.demos()
+        left_out = [fault for fault in (unusable(file, demo) for demo in demos) if fault is not None]
+        if left_out and not self._drop_failed:
+            self._refuse(merge(left_out))
+        if len(left_out) == len(demos):
+            raise DataError(f"{file.path}: none of the {len(demos)} trajectories is a success. Record others.")
+        if left_out:
+            rank_zero_info(f"{file.path}: {len(left_out)} of {len(demos)} trajectories failed and are left out")
+        self._interface = file.interface()
+        names = {fault.where for fault in left_out}
+        return [demo for demo in demos if demo not in names]
+
+    def _check_demos(self, demos: list[str]) -> None:
+        self._refuse(demo_faults(self.file, demos, self.action_dim))
+        if not self.file.has_clouds:
+            self._keys = ["state"]
+        else:
+            self._keys = ["point_cloud", "robot_state"] if self.file.recipe.robot_state else ["point_cloud"]
+
+    def _refuse(self, faults: list[Fault]) -> None:
+        if faults:
+            others = f" This is 1 of {len(faults)} kinds of fault." if len(faults) > 1 else ""
+            raise DataError(f"{self.file.path}: {faults[0]}{others}")
+
+    def _columns(self, demos: list[str]) -> dict[str, Column]:
+        columns = {"actions": self._column(demos, "actions", np.float32, in_memory=True)}
+        for key in self._keys:
+            is_cloud = key == "point_cloud"
+            column = self._column(demos, f"obs/{key}", np.int16 if is_cloud else np.float32, self._in_memory)
+            columns[f"obs/{key}"] = ScaledColumn(column, self.file.recipe.scale) if is_cloud else column
+        return columns
