@@ -5,13 +5,16 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help system check-system demo test test-quick lint types format clean
+.PHONY: help system vulkan check-system demo test test-quick lint types format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
 
 system: ## install the system packages (Debian, Ubuntu)
 	@bash setup/system_packages.sh
+
+vulkan: .venv/ready ## a software Vulkan driver for ManiSkill2, where there is no GPU (Debian, Ubuntu)
+	@bash setup/software_vulkan.sh
 
 check-system: ## name the system packages that are missing
 	@$(PYTHON) setup/check_system.py
@@ -24,7 +27,7 @@ check-system: ## name the system packages that are missing
 	$(PIP) install 'pip<25.3'
 	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
 	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
-	$(PIP) install --no-build-isolation -c setup/constraints.txt -e '.[robomimic,dev]' urdf_parser_py
+	$(PIP) install --no-build-isolation -c setup/constraints.txt -e '.[robomimic,maniskill,metaworld,dev]' urdf_parser_py
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 

@@ -37,6 +37,7 @@ class ManiSkillFile(DemoFile):
     def __init__(self, path: str | os.PathLike[str], recipe: PointCloudRecipe | None = None) -> None:
         super().__init__(path)
         self.recipe = recipe or PointCloudRecipe()
+        self._episodes: dict[int, dict[str, Any]] | None = None
 
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
@@ -71,12 +72,12 @@ class ManiSkillFile(DemoFile):
         arrays: dict[str, npt.NDArray[Any]] = {}
         group = self.handle[f"{demo}/obs"]
         group.visititems(lambda name, item: arrays.update({name: item[first:stop]}) if hasattr(item, "shape") else None)
-        number = natural_order(demo)[1]
+        seed = self.episode(demo)["episode_seed"]
         observed = []
         for step in range(stop - first):
             try:
                 raw = {name: values[step] for name, values in arrays.items()}
-                observed.append(self.recipe.observe(raw, (int(number), first + step)))
+                observed.append(self.recipe.observe(raw, (seed, first + step)))
             except DataError as error:
                 raise DataError(f"{self.path}: {demo}, step {first + step}: {error}") from error
         return observed
@@ -134,6 +135,13 @@ class ManiSkillFile(DemoFile):
             return {"env_info": dict(meta["env_info"]), "episodes": list(meta["episodes"])}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: expected JSON with env_info and episodes ({error!r}). Copy it again.") from error
+
+    def episode(self, demo: str) -> dict[str, Any]:
+        """What the JSON file says of a trajectory; of ManiSkill1's, their number stands for the seed."""
+        number = int(natural_order(demo)[1])
+        if self._episodes is None:
+            self._episodes = {episode["episode_id"]: episode for episode in self.meta().get("episodes", [])}
+        return {"episode_seed": number} | self._episodes.get(number, {})
 
     def stored_recipe(self) -> PointCloudRecipe:
         """By what recipe a converted file was made."""

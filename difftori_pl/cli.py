@@ -164,23 +164,27 @@ def convert_data(
     path: Path,
     output: Path | None = None,
     cloud: PointCloudRecipe = PointCloudRecipe(),  # noqa: B008  (immutable)
+    n_demos: int | None = None,
+    shader: str = "ibl",
     n_processes: int | None = None,
 ) -> None:
-    """Cut the raw point clouds of a ManiSkill file down to what training loads; interrupted, it goes on.
+    """Cut ManiSkill's point clouds down to what training loads, or render them from states; interrupted, it goes on.
 
     Args:
         path: ManiSkill's HDF5 file; its JSON file lies beside it.
         output: the file to write; <path>.converted.h5 if not given.
         cloud: how the clouds are cut down; the same as data.init_args.cloud.
+        n_demos: convert the first so many demos only.
+        shader: what colours rendered points: ibl, or trivial, which is faster in software.
         n_processes: number of worker processes; all cores if not given.
     """
     from difftori_pl.demos.convert import convert, plan
 
     target = output or path.with_suffix(".converted.h5")
-    todo = plan(path, cloud)
+    todo = plan(path, cloud, n_demos)
     left_out = f" ({todo.n_left_out} failed or empty ones are left out)" if todo.n_left_out else ""
     _say(f"{len(todo.demos)} demos{left_out}, {todo.n_steps} steps: at most {todo.max_bytes / 1e6:.0f} MB")
-    size = convert(path, target, cloud, n_processes)
+    size = convert(path, target, cloud, n_processes, n_demos=n_demos, shader=shader)
     _say(f"{target}: {size / 1e6:.0f} MB")
 
 

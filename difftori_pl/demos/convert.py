@@ -1,11 +1,12 @@
-"""Raw point clouds of ManiSkill to a file that training can load: cut down once, chunked and compressed."""
+"""ManiSkill's point clouds as a file that training can load: cut down once, or rendered from states, and compressed."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -15,7 +16,13 @@ from datamodules.maniskill_faults import file_faults, unusable
 from datamodules.maniskill_file import CONVERTED, ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
+from difftori_pl.envs.maniskill import ManiSkill
 from difftori_pl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from difftori_pl.envs.maniskill_env import ManiSkillEnv
 
 _STEPS_PER_CHUNK = 4
 """Training reads windows of a few steps that begin anywhere."""
@@ -29,46 +36,53 @@ class Plan(NamedTuple):
         n_left_out: trajectories that failed or are empty.
         n_steps: environment steps to convert.
         max_bytes: size of the result before compression.
+        renders: the file has no clouds; they are rendered from its states.
     """
 
     demos: list[str]
     n_left_out: int
     n_steps: int
     max_bytes: int
+    renders: bool
 
 
 class _Job(NamedTuple):
     source: str
     demo: str
     recipe: PointCloudRecipe
+    shader: str
+    renders: bool
     part: str
 
 
-def plan(path: str | Path, recipe: PointCloudRecipe) -> Plan:
+def plan(path: str | Path, recipe: PointCloudRecipe, n_demos: int | None = None) -> Plan:
     """Look at what is to be converted.
 
     Args:
-        path: ManiSkill's HDF5 file, with raw point clouds.
+        path: ManiSkill's HDF5 file, with raw point clouds or with states to render them from.
         recipe: how the clouds are cut down.
+        n_demos: convert the first so many demonstrations only.
 
     Raises:
         DataError: the file cannot be used.
-        ConfigurationError: it holds no raw point clouds.
+        ConfigurationError: it holds neither raw point clouds nor states.
     """
     file = ManiSkillFile(path, recipe)
     try:
         for fault in file_faults(file, None):
             raise ConfigurationError(f"{path}: {fault}")
-        if file.is_converted or not file.has_clouds:
-            found = "clouds that are converted already" if file.is_converted else "no point clouds"
-            raise ConfigurationError(f"{path} holds {found}; convert a file that was replayed with obs_mode pointcloud")
+        if file.is_converted:
+            raise ConfigurationError(f"{path} is converted already")
         every = file.demos()
-        demos = [demo for demo in every if unusable(file, demo) is None]
-        if not demos:
+        usable = [demo for demo in every if unusable(file, demo) is None]
+        if not usable:
             raise ConfigurationError(f"{path}: none of the {len(every)} trajectories is a success")
+        renders = not file.has_clouds
+        if renders and "env_states" not in file.handle[usable[0]]:
+            raise ConfigurationError(f"{path} holds neither point clouds nor env_states to render them from")
+        demos = usable[:n_demos]
         n_steps = sum(file.length(demo) for demo in demos)
-        a_step = 2 * int(np.prod(recipe.shape)) + (4 * file.shape(demos[0], "obs/robot_state")[1] * recipe.robot_state)
-        return Plan(demos, len(every) - len(demos), n_steps, n_steps * a_step)
+        return Plan(demos, len(every) - len(usable), n_steps, n_steps * 2 * int(np.prod(recipe.shape)), renders)
     finally:
         file.close()
 
@@ -79,37 +93,49 @@ def convert(
     recipe: PointCloudRecipe,
     n_processes: int | None = None,
     progress: bool = True,
+    n_demos: int | None = None,
+    shader: str = "ibl",
 ) -> int:
-    """Cut the clouds of a file down; called again after an interruption, it goes on where it stopped.
+    """Cut the clouds of a file down, or render them; called again after an interruption, it goes on where it stopped.
 
-    The result holds to the bit what `ManiSkillDataModule` makes of the raw file. It is a file of the same layout, with
-    `obs/point_cloud` and `obs/robot_state`, and needs no JSON file: the attribute `difftori_point_cloud` says what it
-    was made of and how.
+    Of raw clouds the result holds to the bit what `ManiSkillDataModule` makes of them. A file without clouds is put
+    through ManiSkill2: each stored state is rendered, as the environment would have observed it. The result is a file
+    of the same layout, with `obs/point_cloud` and `obs/robot_state`, and needs no JSON file: the attribute
+    `difftori_point_cloud` says what it was made of and how.
 
     Args:
-        path: ManiSkill's HDF5 file, with raw point clouds.
+        path: ManiSkill's HDF5 file.
         output: the file to write; finished trajectories are kept in a folder beside it until all are there.
         recipe: how the clouds are cut down.
         n_processes: number of worker processes; all cores if None.
         progress: show a progress bar.
+        n_demos: convert the first so many demonstrations only.
+        shader: how points are coloured when they are rendered; see `ManiSkill`.
 
     Returns:
         The size of the result in bytes.
 
     Raises:
         DataError: the file, or a cloud in it, cannot be used.
-        ConfigurationError: it holds no raw point clouds, or `output` exists.
+        ConfigurationError: it holds nothing to convert, or `output` exists.
+        MissingPackageError: there is something to render, and ManiSkill2 or Vulkan is not installed.
     """
     path, output = Path(path).expanduser(), Path(output).expanduser()
     if output.exists():
         raise ConfigurationError(f"{output} exists: choose another name, or delete it to convert it anew")
-    demos = plan(path, recipe).demos
+    todo = plan(path, recipe, n_demos)
     stamp = path.stat()
-    parts = Parts(output, {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, **asdict(recipe)})
-    pieces = {demo: parts[f"{demo}.h5"] for demo in demos}
-    jobs = [_Job(str(path), demo, recipe, str(part)) for demo, part in pieces.items() if not part.exists()]
-    done = len(demos) - len(jobs)
-    with tqdm(total=len(demos), initial=done, unit="demo", desc="converting", disable=not progress) as bar:
+    made_of = {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, "shader": shader, **asdict(recipe)}
+    parts = Parts(output, made_of)
+    pieces = {demo: parts[f"{demo}.h5"] for demo in todo.demos}
+    jobs = [
+        _Job(str(path), demo, recipe, shader, todo.renders, str(part))
+        for demo, part in pieces.items()
+        if not part.exists()
+    ]
+    total, done = len(pieces), len(pieces) - len(jobs)
+    what = "rendering" if todo.renders else "converting"
+    with tqdm(total=total, initial=done, unit="demo", desc=what, disable=not progress) as bar:
         for _ in run_all(_convert_demo, jobs, n_processes):
             bar.update()
     with whole_file(output) as draft:
@@ -122,7 +148,7 @@ def _convert_demo(job: _Job) -> None:
     """Convert and keep one trajectory."""
     file = ManiSkillFile(job.source, job.recipe)
     try:
-        observed = file.observations(job.demo, 0, file.length(job.demo))
+        observed = _render(file, job) if job.renders else file.observations(job.demo, 0, file.length(job.demo))
         with whole_file(Path(job.part)) as draft, h5py.File(draft, "w") as part:
             for name in ("actions", "dones" if file.is_first_generation else "success"):
                 part[name] = file.read(job.demo, name)
@@ -132,6 +158,21 @@ def _convert_demo(job: _Job) -> None:
                 part.create_dataset(f"obs/{key}", data=values, chunks=chunk, compression="gzip", shuffle=True)
     finally:
         file.close()
+
+
+def _render(file: ManiSkillFile, job: _Job) -> list[dict[str, NDArray[Any]]]:
+    """Observe the states of a trajectory in the simulator."""
+    interface = file.interface()
+    env = _env(interface["env_id"], interface["control_mode"], job.recipe, job.shader)
+    env.reset(seed=file.episode(job.demo)["episode_seed"])
+    states = file.read(job.demo, "env_states")
+    return [env.observe_state(state, step) for step, state in enumerate(states)]
+
+
+@cache
+def _env(task: str, control_mode: str, recipe: PointCloudRecipe, shader: str) -> ManiSkillEnv:
+    """The environment of this process."""
+    return ManiSkill(task, control_mode, recipe, shader=shader)()
 
 
 def _merge(source: Path, recipe: PointCloudRecipe, pieces: dict[str, Path], output: Path) -> None:

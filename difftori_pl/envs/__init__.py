@@ -1,4 +1,5 @@
 """Simulators: one recipe each, all of them optional installs."""
 
 from difftori_pl.envs.base import EnvFactory as EnvFactory
+from difftori_pl.envs.maniskill import ManiSkill as ManiSkill
 from difftori_pl.envs.robosuite import Robosuite as Robosuite

@@ -40,7 +40,7 @@ def test_a_converted_file_is_the_raw_one(tmp_path: Path, in_memory: bool) -> Non
 
 def test_the_plan_is_an_upper_bound(tmp_path: Path) -> None:
     found = plan(write_maniskill(tmp_path, failed=[1]), RECIPE)
-    assert found == (["traj_0", "traj_2"], 1, 13, 13 * (2 * 64 * 6 + 4 * 27))
+    assert found == (["traj_0", "traj_2"], 1, 13, 13 * 2 * 64 * 6, False)
 
 
 def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
@@ -73,8 +73,12 @@ def test_files_that_cannot_be_converted(tmp_path: Path) -> None:
         convert(raw, output, RECIPE)
     with pytest.raises(ConfigurationError, match="converted already"):
         plan(output, RECIPE)
-    with pytest.raises(ConfigurationError, match="no point clouds"):
-        plan(write_maniskill(tmp_path, obs_mode="state"), RECIPE)
+    states = write_maniskill(tmp_path, obs_mode="state")
+    assert plan(states, RECIPE).renders
+    with h5py.File(states, "r+") as file:
+        del file["traj_0/env_states"]
+    with pytest.raises(ConfigurationError, match="neither point clouds nor env_states"):
+        plan(states, RECIPE)
     with pytest.raises(DataError, match=r"converted with other settings.*'n_points': \(64, 99\)"):
         ManiSkillDataModule(str(output), 7, cloud=PointCloudRecipe(99, n_goal_points=8)).setup()
 

@@ -1,0 +1,132 @@
+"""The `gymnasium` environment around a ManiSkill2 task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from difftori_pl.envs.maniskill_import import make_task
+from difftori_pl.errors import ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from difftori_pl.envs.maniskill import ManiSkill
+
+Obs = dict[str, Any]
+
+
+class ManiSkillEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+    """A ManiSkill2 task that ends at success, observed as `ManiSkillDataModule` observes its demonstrations.
+
+    Build it with `difftori_pl.envs.ManiSkill`.
+
+    Args:
+        recipe: the task and what to observe of it.
+        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(self, recipe: ManiSkill, seed: int = 0) -> None:
+        self.recipe = recipe
+        mode = "pointcloud" if recipe.cloud else "state"
+        self.maniskill = make_task(recipe.task, mode, recipe.control_mode, recipe.max_episode_steps, recipe.shader)
+        self._np_random = np.random.default_rng(seed)
+        self._episode_seed = seed
+        self._n_steps = 0
+        self.action_space = self.maniskill.action_space
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                key: gymnasium.spaces.Box(-np.inf, np.inf, value.shape, np.float32)
+                for key, value in self.reset()[0].items()
+            }
+        )
+
+    @property
+    def cameras(self) -> list[str]:
+        """The names of the cameras, in the order of their points in a raw cloud."""
+        return list(self.maniskill.unwrapped._cameras)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Start an episode; the same seed gives the same initial state in any process.
+
+        Args:
+            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
+            options: not used.
+        """
+        super().reset(seed=seed)
+        self._episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        self._n_steps = 0
+        raw, _ = self.maniskill.reset(seed=self._episode_seed)
+        return self._observe(raw), {"success": False, "seed": self._episode_seed}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """Act for one control period (0.05 s).
+
+        Args:
+            action: (A,) in [-1, 1].
+
+        Returns:
+            the observation; ManiSkill2's dense reward; whether it succeeded and ended; whether the horizon has come;
+            and ManiSkill2's information, with `success`.
+
+        Raises:
+            ShapeError: the action has the wrong size.
+            ValueError: the action is not finite.
+        """
+        action = np.asarray(action, np.float32)
+        if action.shape != self.action_space.shape:
+            raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
+        if not np.isfinite(action).all():
+            raise ValueError(f"an action must be finite, but {action} came")
+        raw, reward, terminated, truncated, info = self.maniskill.step(action)
+        self._n_steps += 1
+        return self._observe(raw), float(reward), bool(terminated), bool(truncated), dict(info)
+
+    def observe_state(self, state: NDArray[np.float32], step: int) -> dict[str, NDArray[Any]]:
+        """Go to a stored state (`env_states`) of the present episode; see `PointCloudRecipe.observe` for the result.
+
+        Args:
+            state: one of ManiSkill2's flat states.
+            step: the step that it is of, which decides what points of a cloud are kept.
+        """
+        task = self.maniskill.unwrapped
+        task.set_state(np.asarray(state, np.float64))
+        self._n_steps = step
+        raw = task.get_obs()
+        return self._stored(self.maniskill.get_wrapper_attr("observation")(raw) if self.recipe.cloud else raw)
+
+    def render(self) -> NDArray[np.uint8]:
+        """A frame for a video, (512, 512, 3) uint8."""
+        return np.asarray(self.maniskill.render(), np.uint8)
+
+    def close(self) -> None:
+        """Free the simulation."""
+        self.maniskill.close()
+
+    def _observe(self, raw: Any) -> Obs:
+        observed: Obs = self._stored(raw)
+        if self.recipe.cloud:
+            observed["point_cloud"] = observed["point_cloud"] * self.recipe.cloud.scale
+        return observed
+
+    def _stored(self, raw: Any) -> dict[str, NDArray[Any]]:
+        """An observation as files keep it."""
+        if self.recipe.cloud is None:
+            return {"state": np.asarray(raw, np.float32)}
+        return self.recipe.cloud.observe(dict(_flat(raw)), (self._episode_seed, self._n_steps))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested observations by their paths, e.g. "agent/qpos"."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        pairs += (
+            _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(prefix + name, np.asarray(value))]
+        )
+    return pairs

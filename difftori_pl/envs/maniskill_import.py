@@ -1,0 +1,76 @@
+"""Importing ManiSkill2 and building its tasks, with one sentence for everything that may be missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import warnings
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any
+
+from difftori_pl.envs.vulkan import HELP, prepare_vulkan
+from difftori_pl.errors import ConfigurationError, MissingPackageError
+
+_CUDA = (
+    "ManiSkill2's soft-body tasks need an NVIDIA GPU, and the CUDA toolkit (nvcc) to compile their simulator: install "
+    "it and set CUDA_PATH"
+)
+
+
+def import_maniskill() -> ModuleType:
+    """Import ManiSkill2, which registers its tasks with gymnasium.
+
+    Raises:
+        MissingPackageError: ManiSkill2 or Vulkan is not installed.
+    """
+    if importlib.util.find_spec("mani_skill2") is None:
+        raise MissingPackageError("ManiSkill2 is not installed: pip install 'difftori-pl[maniskill]'")
+    prepare_vulkan()
+    with warnings.catch_warnings():
+        # SAPIEN 2.2 uses pkg_resources, ManiSkill2 old names of gymnasium.
+        warnings.simplefilter("ignore")
+        return importlib.import_module("mani_skill2.envs")
+
+
+def make_task(task: str, obs_mode: str, control_mode: str, max_episode_steps: int, shader: str) -> Any:
+    """Build a ManiSkill2 task.
+
+    Args:
+        task: ManiSkill2's name of it.
+        obs_mode: `state` or `pointcloud`, among others.
+        control_mode: the controller.
+        max_episode_steps: horizon, in environment steps.
+        shader: SAPIEN's name of the shaders of the cameras.
+
+    Raises:
+        MissingPackageError: something is not installed: ManiSkill2, Vulkan, CUDA, or the task's assets.
+        ConfigurationError: ManiSkill2 has no such task, or the task has no such controller.
+    """
+    import_maniskill()
+    import gymnasium
+    from mani_skill2.utils.registration import REGISTERED_ENVS
+
+    if task not in REGISTERED_ENVS:
+        near = get_close_matches(task, REGISTERED_ENVS, cutoff=0.4) or sorted(REGISTERED_ENVS)
+        raise ConfigurationError(f"ManiSkill2 has no task {task!r}; it has {', '.join(near)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gymnasium.make(
+                task,
+                obs_mode=obs_mode,
+                control_mode=control_mode,
+                max_episode_steps=max_episode_steps,
+                shader_dir=shader,
+                render_mode="rgb_array",
+            )
+    except FileNotFoundError as error:
+        found = re.search(r"python -m mani_skill2[\w.]* \w+", str(error))
+        command = found[0] if found else f"python -m mani_skill2.utils.download_asset {task}"
+        raise MissingPackageError(f"the assets of {task} are missing: `{command}` downloads them") from error
+    except (AssertionError, KeyError) as error:
+        raise ConfigurationError(f"{task} has no controller {control_mode!r}: {error}") from error
+    except RuntimeError as error:
+        raise MissingPackageError(f"{_CUDA if 'CUDA' in str(error) else HELP} ({error})") from error

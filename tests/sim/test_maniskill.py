@@ -1,0 +1,94 @@
+"""ManiSkill2's PickCube: observed as its demonstrations are, and reproducible."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules import ManiSkillDataModule, PointCloudRecipe
+from difftori_pl.envs import ManiSkill
+from difftori_pl.envs.maniskill_env import ManiSkillEnv
+from difftori_pl.errors import ConfigurationError, MissingPackageError, ShapeError
+
+pytestmark = [
+    pytest.mark.sim,
+    pytest.mark.skipif(importlib.util.find_spec("mani_skill2") is None, reason="ManiSkill2 is not installed"),
+    # SAPIEN and ManiSkill2 use what numpy and gymnasium have renamed.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+RECIPE = PointCloudRecipe(n_goal_points=50, colors=False)
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[ManiSkillEnv]:
+    made = ManiSkill(cloud=RECIPE, max_episode_steps=3, shader="trivial")()
+    yield made
+    made.close()
+
+
+def test_a_stored_state_looks_as_in_the_file(env: ManiSkillEnv) -> None:
+    if "DIFFTORI_DATA" not in os.environ:
+        pytest.skip("DIFFTORI_DATA is not set: it names a folder with maniskill2/PickCube-v0")
+    path = Path(os.environ["DIFFTORI_DATA"]) / (
+        "maniskill2/PickCube-v0/trajectory.pointcloud.pd_ee_delta_pose.sample1.h5"
+    )
+    data = ManiSkillDataModule(str(path), 7, cloud=RECIPE, validation_fraction=0.0, batch_size=200)
+    (batch,) = data.predict_dataloader()
+    env.reset(seed=data.file.episode("traj_0")["episode_seed"])
+    for step in (0, 60, 99):
+        seen = env.observe_state(data.file.read("traj_0", "env_states", step, step + 1)[0], step)
+        stored = batch["obs"]["point_cloud"][step, 0].numpy()
+        # The same points, to the renderer's noise of a few micrometres and the rounding to 0.1 mm.
+        np.testing.assert_allclose(seen["point_cloud"] * RECIPE.scale, stored, rtol=0, atol=1.5e-4)
+        np.testing.assert_allclose(seen["robot_state"], batch["obs"]["robot_state"][step, 0], rtol=0, atol=1e-5)
+
+
+def test_a_seed_fixes_the_episode(env: ManiSkillEnv) -> None:
+    action = np.full(7, 0.5, np.float32)
+    runs = []
+    for _ in range(2):
+        first, info = env.reset(seed=7)
+        assert info == {"success": False, "seed": 7}
+        second, reward, terminated, truncated, info = env.step(action)
+        assert (terminated, truncated, info["success"]) == (False, False, False)
+        assert np.isfinite(reward)
+        runs.append((first, second))
+        assert first["point_cloud"].shape == (1200, 3)
+        assert {key: value.dtype for key, value in first.items()} == dict.fromkeys(first, np.float32)
+        assert env.observation_space.contains(first)
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one["point_cloud"], other["point_cloud"])
+        np.testing.assert_array_equal(one["robot_state"], other["robot_state"])
+    env.step(action)
+    assert env.step(action)[3], "the horizon of three steps has come"
+
+
+def test_wrong_actions_are_refused(env: ManiSkillEnv) -> None:
+    env.reset(seed=0)
+    with pytest.raises(ShapeError, match=r"\(7,\), but \(4,\) came"):
+        env.step(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="finite"):
+        env.step(np.full(7, np.nan, np.float32))
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"no task 'PickCubes-v0'; it has PickCube-v0"):
+        ManiSkill("PickCubes-v0")()
+    with pytest.raises(ConfigurationError, match="has no controller 'osc_pose'"):
+        ManiSkill(control_mode="osc_pose")()
+    with pytest.raises(MissingPackageError, match=r"download_asset partnet_mobility.*downloads them"):
+        ManiSkill("OpenCabinetDrawer-v1", "base_pd_joint_vel_arm_pd_ee_delta_pose")()
+
+
+def test_soft_bodies_need_cuda() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is CUDA")
+    with pytest.raises(MissingPackageError, match="need an NVIDIA GPU"):
+        ManiSkill("Fill-v0")()
