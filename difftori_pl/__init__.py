@@ -4,7 +4,15 @@ from difftori_pl.baselines import BehaviorCloning
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.models.base_policies import BC, BCRNNGMM, Noise, Zeros, from_checkpoint, from_robomimic
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
-from difftori_pl.models.encoders import RecurrentEncoder, ResNet18Encoder, SmallConvEncoder, StateEncoder
+from difftori_pl.models.encoders import (
+    CloudAugmentation,
+    DP3Encoder,
+    PointNetEncoder,
+    RecurrentEncoder,
+    ResNet18Encoder,
+    SmallConvEncoder,
+    StateEncoder,
+)
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
@@ -15,12 +23,15 @@ __all__ = [
     "BCRNNGMM",
     "MPPI",
     "BehaviorCloning",
+    "CloudAugmentation",
+    "DP3Encoder",
     "Detached",
     "DiffTORIIL",
     "InnerClamp",
     "LatentDynamics",
     "LevenbergMarquardt",
     "Noise",
+    "PointNetEncoder",
     "Posterior",
     "Projection",
     "RecurrentEncoder",

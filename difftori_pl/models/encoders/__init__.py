@@ -1,9 +1,23 @@
 """Encoders: observation to latent."""
 
 from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
+from difftori_pl.models.encoders.dp3 import DP3Encoder
+from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
+from difftori_pl.models.encoders.pointnet import PointNetEncoder
 from difftori_pl.models.encoders.recurrent import RecurrentEncoder
 from difftori_pl.models.encoders.resnet18 import ResNet18Encoder
 from difftori_pl.models.encoders.small_conv import SmallConvEncoder
 from difftori_pl.models.encoders.state import StateEncoder
 
-__all__ = ["Encoder", "RecurrentEncoder", "ResNet18Encoder", "SmallConvEncoder", "StateEncoder"]
+__all__ = [
+    "CloudAugmentation",
+    "DP3Encoder",
+    "Encoder",
+    "PointCloudEncoder",
+    "PointNetEncoder",
+    "RecurrentEncoder",
+    "ResNet18Encoder",
+    "SmallConvEncoder",
+    "StateEncoder",
+]

@@ -1,0 +1,31 @@
+"""The light point-cloud encoder of 3D Diffusion Policy (DP3, arXiv:2403.03954)."""
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
+
+
+class DP3Encoder(PointCloudEncoder):
+    """Coordinates through 64, 128 and 256 units with layer norm, the largest of each, 64 features; the state beside.
+
+    Colours are not looked at, as in DP3, whose policies did not gain by them. Arguments are those of
+    `PointCloudEncoder`.
+    """
+
+    def build(self, n_channels: int, state_dim: int) -> int:
+        """See `PointCloudEncoder.build`."""
+        del n_channels
+        self.points = nn.Sequential(
+            *(nn.Linear(3, 64), nn.LayerNorm(64), nn.ReLU()),
+            *(nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU()),
+            *(nn.Linear(128, 256), nn.LayerNorm(256), nn.ReLU()),
+        )
+        self.out = nn.Sequential(nn.Linear(256, 64), nn.LayerNorm(64))
+        self.state = nn.Sequential(nn.Linear(state_dim, 64), nn.ReLU(), nn.Linear(64, 64)) if state_dim else None
+        return 128 if state_dim else 64
+
+    def features(self, points: Tensor, state: Tensor) -> Tensor:
+        """See `PointCloudEncoder.features`."""
+        cloud = self.out(self.points(points[..., :3]).amax(1))
+        return cloud if self.state is None else torch.cat([cloud, self.state(state)], dim=-1)

@@ -1,0 +1,68 @@
+"""What encoders of point clouds share: augmentation, a network that cares for no order, the robot's state beside."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
+from difftori_pl.models.normalizer import Normalizer
+from difftori_pl.models.policy import Observation, State
+
+
+class PointCloudEncoder(Encoder):
+    """Encode a cloud of points in no order together with the standardised low-dimensional keys.
+
+    Args:
+        key: the cloud's key, (B, T, N, C).
+        n_points: number of points N.
+        n_channels: 3 for coordinates, 6 with colours.
+        obs_dims: size of each low-dimensional key.
+        latent_dim: size Z of the latent, by a linear map; the features themselves are the latent if None.
+        n_training_points: look at so many points only, drawn anew in each pass of training; all if None.
+        augmentation: changes the points in training; None leaves them alone.
+    """
+
+    def __init__(
+        self,
+        key: str = "point_cloud",
+        n_points: int = 1200,
+        n_channels: int = 6,
+        obs_dims: Mapping[str, int] | None = None,
+        latent_dim: int | None = None,
+        n_training_points: int | None = None,
+        augmentation: CloudAugmentation | None = None,
+    ) -> None:
+        super().__init__()
+        self.key = key
+        self.obs_dims = dict(obs_dims or {})
+        self.obs_shapes = {key: (n_points, n_channels)} | {name: (dim,) for name, dim in self.obs_dims.items()}
+        self.normalizer = Normalizer(self.obs_dims)
+        self.n_training_points = n_training_points
+        self.augmentation = augmentation
+        n_features = self.build(n_channels, sum(self.obs_dims.values()))
+        self.latent_dim = n_features if latent_dim is None else latent_dim
+        self.project = nn.Identity() if latent_dim is None else nn.Linear(n_features, latent_dim)
+
+    @abstractmethod
+    def build(self, n_channels: int, state_dim: int) -> int:
+        """Make the networks for points of so many channels and states of such a size; the number of features."""
+
+    @abstractmethod
+    def features(self, points: Tensor, state: Tensor) -> Tensor:
+        """Features (B, F) of points (B, N, C) and standardised states (B, D), the same for points in any order."""
+
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Encode each step on its own; see `Encoder.forward`."""
+        points = obs[self.key]
+        if self.training and self.n_training_points is not None:
+            chosen = torch.randperm(points.shape[2], device=points.device)[: self.n_training_points]
+            points = points[:, :, chosen]
+        if self.augmentation is not None:
+            points = torch.cat([self.augmentation(points[..., :3]), points[..., 3:]], dim=-1)
+        vectors = self.normalizer(obs)
+        low_dim = torch.cat([points.new_zeros(*points.shape[:2], 0), *(vectors[key] for key in self.obs_dims)], dim=-1)
+        features = self.features(points.flatten(0, 1), low_dim.flatten(0, 1))
+        return self.project(features).unflatten(0, points.shape[:2]), state

@@ -1,0 +1,99 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.models.encoders import CloudAugmentation, DP3Encoder, PointCloudEncoder, PointNetEncoder
+from difftori_pl.models.policy import Observation
+
+ENCODERS = {
+    "pointnet": lambda: PointNetEncoder(n_points=40, obs_dims={"robot_state": 5}),
+    "pointnet_of_clouds_only": lambda: PointNetEncoder(n_points=40, n_channels=3, latent_dim=7),
+    "dp3": lambda: DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, latent_dim=7),
+    "dp3_of_clouds_only": lambda: DP3Encoder(n_points=40, n_channels=3),
+}
+
+
+def observation(n_channels: int = 6) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "point_cloud": torch.rand(2, 3, 40, n_channels, generator=generator),
+        "robot_state": torch.randn(2, 3, 5, generator=generator),
+    }
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> PointCloudEncoder:
+    torch.manual_seed(0)
+    made: PointCloudEncoder = ENCODERS[request.param]()
+    return made.eval()
+
+
+def encode(encoder: PointCloudEncoder, obs: Observation) -> torch.Tensor:
+    return encoder(obs, encoder.initial_state(2))[0]
+
+
+def test_the_order_of_the_points_does_not_matter(encoder: PointCloudEncoder) -> None:
+    obs = observation(encoder.obs_shapes["point_cloud"][1])
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    latent = encode(encoder, obs)
+    assert latent.shape == (2, 3, encoder.latent_dim)
+    assert_close(encode(encoder, {**obs, "point_cloud": obs["point_cloud"][:, :, order]}), latent)
+
+
+def test_repeated_points_do_not_matter(encoder: PointCloudEncoder) -> None:
+    obs = observation(encoder.obs_shapes["point_cloud"][1])
+    obs["point_cloud"][:, :, 20:] = obs["point_cloud"][:, :, :20]
+    assert_close(encode(encoder, {**obs, "point_cloud": obs["point_cloud"][:, :, :20]}), encode(encoder, obs))
+
+
+def test_every_part_of_the_observation_matters(encoder: PointCloudEncoder) -> None:
+    obs = observation(encoder.obs_shapes["point_cloud"][1])
+    latent = encode(encoder, obs)
+    for key in encoder.obs_shapes:
+        changed = {**obs, key: obs[key] + 0.3}
+        assert ((encode(encoder, changed) - latent).abs().amax(-1) > 1e-3).all(), key
+
+
+def test_the_split_first_layer_is_that_of_the_concatenation() -> None:
+    torch.manual_seed(0)
+    encoder = PointNetEncoder(n_points=40, obs_dims={"robot_state": 5}).eval()
+    obs = observation()
+    both = torch.cat([obs["point_cloud"], obs["robot_state"].unsqueeze(2).expand(-1, -1, 40, -1)], dim=-1)
+    joined = torch.nn.Linear(11, 64)
+    with torch.no_grad():
+        joined.weight.copy_(torch.cat([encoder.first.weight, encoder.first_of_state.weight], dim=1))
+        joined.bias.copy_(encoder.first.bias)
+        expected = torch.cat([encoder.rest(joined(both)).amax(2), obs["robot_state"]], dim=-1)
+    assert_close(encode(encoder, obs), expected)
+
+
+def test_training_may_look_at_a_part_of_the_points() -> None:
+    torch.manual_seed(0)
+    encoder = DP3Encoder(n_points=40, n_training_points=10)
+    obs = observation()
+    latents = [encode(encoder.train(), obs) for _ in range(2)]
+    assert not torch.equal(*latents)
+    assert_close(encode(encoder.eval(), obs), encode(encoder, obs))
+
+
+def test_augmentation_is_for_training_and_rigid_but_for_the_jitter() -> None:
+    torch.manual_seed(0)
+    points = torch.randn(64, 2, 30, 3)
+    still = CloudAugmentation(jitter=1.0, translation=1.0, rotation=1.0).eval()
+    assert torch.equal(still(points), points)
+    moved = CloudAugmentation(translation=0.1, rotation=math.pi / 6)(points)
+    assert_close(torch.cdist(moved, moved), torch.cdist(points, points), rtol=1e-4, atol=5e-3)
+    shift = moved.mean(2) - points.mean(2)
+    assert_close(moved[..., 2] - points[..., 2], shift[:, :1, 2:].expand(-1, 2, 30))
+    flat, turned = (
+        points[..., :2] - points[..., :2].mean(2, keepdim=True),
+        moved[..., :2] - moved[..., :2].mean(2, True),
+    )
+    cross = flat[..., 0] * turned[..., 1] - flat[..., 1] * turned[..., 0]
+    angle = torch.atan2(cross.sum(2), (flat * turned).sum((2, 3)))
+    assert_close(angle[:, 0], angle[:, 1])
+    assert 0.9 * math.pi / 6 < angle.abs().max() <= math.pi / 6 + 1e-4
+    shaken = CloudAugmentation(jitter=0.02)(points) - points
+    assert shaken.std().item() == pytest.approx(0.02, rel=0.05)
