@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.robomimic_file import natural_order
+from datamodules.demo_file import natural_order
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.robosuite import IMAGE_KEYS, Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
