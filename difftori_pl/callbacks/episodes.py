@@ -22,6 +22,7 @@ class Episode:
         success: the task was solved at some step.
         length: number of environment steps.
         total_reward: undiscounted sum of rewards.
+        max_reward: largest reward of a step, at least 0; in Push-T, the share of the goal that was covered at best.
         crash: what went wrong in the simulator, None if nothing did.
         frames: pictures (height, width, 3), uint8, if they were asked for.
     """
@@ -30,6 +31,7 @@ class Episode:
     success: bool = False
     length: int = 0
     total_reward: float = 0.0
+    max_reward: float = 0.0
     crash: str | None = None
     frames: list[np.ndarray[Any, Any]] = field(default_factory=list)
 
@@ -37,6 +39,7 @@ class Episode:
         """Account for what the environment answered."""
         self.success = self.success or bool(step.info.get("success", False))
         self.total_reward += step.reward
+        self.max_reward = max(self.max_reward, step.reward)
         self.crash = step.crash
         if step.frame is not None:
             self.frames.append(step.frame)

@@ -26,7 +26,8 @@ class RolloutEvaluation(Callback):
     initial states; one that does not change in training is evaluated once. Episodes are shared out over ranks.
 
     Logged for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (shares),
-    `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted) and `crashed_episodes`.
+    `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted), `max_reward` (mean of the largest
+    reward of each episode) and `crashed_episodes`.
 
     Args:
         env: recipe of the environment; None switches evaluation off.
@@ -81,7 +82,10 @@ class RolloutEvaluation(Callback):
         was_training = pl_module.training
         pl_module.eval()
         pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
-        table = ["| policy | success (Wilson 95 %) | steps an episode | crashed |", "|---|---|---|---|"]
+        table = [
+            "| policy | success (Wilson 95 %) | largest reward | steps an episode | crashed |",
+            "|---|---|---|---|---|",
+        ]
         try:
             for name, policy in self._policies(pl_module).items():
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
@@ -127,6 +131,7 @@ class RolloutEvaluation(Callback):
         means = {
             "episode_length_steps": sum(episode.length for episode in episodes) / count,
             "return": sum(episode.total_reward for episode in episodes) / count,
+            "max_reward": sum(episode.max_reward for episode in episodes) / count,
         }
         prefix = f"rollout/{name}"
         pl_module.log_dict({f"{prefix}/{key}": value for key, value in means.items()}, sync_dist=True, batch_size=count)
@@ -150,7 +155,8 @@ class RolloutEvaluation(Callback):
                 episode.crash,
             )
         self._save_videos(trainer, name, episodes)
-        return f"| {name} | {success} | {means['episode_length_steps']:.0f} | {len(crashed)} |"
+        length, reward = means["episode_length_steps"], means["max_reward"]
+        return f"| {name} | {success} | {reward:.3f} | {length:.0f} | {len(crashed)} |"
 
     def _save_episodes(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
         """One line of JSON for each episode, so that policies can be compared state by state."""

@@ -2,4 +2,5 @@
 
 from difftori_pl.envs.base import EnvFactory as EnvFactory
 from difftori_pl.envs.maniskill import ManiSkill as ManiSkill
+from difftori_pl.envs.pusht import PushT as PushT
 from difftori_pl.envs.robosuite import Robosuite as Robosuite

@@ -27,7 +27,10 @@ STRANGERS = [{"trajopt", "models"}]
 DATA_USERS = {"demos", "cli"}
 """Parts that may import more of `datamodules` than the batch contract, its errors, and how clouds are observed."""
 
-OPTIONAL = {"theseus", "torchlie", "torchkin", "robomimic", "robosuite", "mani_skill2", "sapien", "mujoco", "h5py"}
+OPTIONAL = {
+    *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr"),
+    *("robomimic", "robosuite", "mujoco", "mani_skill2", "sapien", "gym_pusht"),
+}
 
 
 def modules() -> list[Path]:

@@ -41,7 +41,7 @@ class FakePool:
             return Step(None, done=True, crash="gone")
         frame = np.zeros((16, 16, 3), dtype=np.uint8) if render else None
         info = {"success": left == 0 and seed % 2 == 1}
-        return Step({"left": np.array([left], dtype=np.float32)}, 1.0, left == 0, info, frame)
+        return Step({"left": np.array([left], dtype=np.float32)}, float(left), left == 0, info, frame)
 
 
 class AgePolicy:
@@ -64,5 +64,7 @@ def test_each_episode_keeps_its_memory_and_its_outcome() -> None:
     assert [episode.success for episode in episodes] == [True, True, False, False, True, False, True]
     assert [episode.length for episode in episodes] == [3, 5, 2, 2, 1, 6, 7]
     assert [episode.crash for episode in episodes] == [None, None, "gone", None, None, None, None]
+    assert [episode.max_reward for episode in episodes] == [3, 5, 4, 2, 1, 6, 7]
+    assert [episode.total_reward for episode in episodes] == [6, 15, 7, 3, 1, 21, 28]
     assert [len(episode.frames) for episode in episodes] == [4, 0, 0, 0, 0, 0, 0]
     assert json.loads(episodes[2].to_json())["crash"] == "gone"
