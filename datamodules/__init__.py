@@ -4,7 +4,16 @@ from datamodules.batch import Batch
 from datamodules.errors import DataError
 from datamodules.maniskill import ManiSkillDataModule
 from datamodules.point_cloud import PointCloudRecipe
+from datamodules.pusht import PushTDataModule
 from datamodules.robomimic import RobomimicDataModule
 from datamodules.statistics import Statistics
 
-__all__ = ["Batch", "DataError", "ManiSkillDataModule", "PointCloudRecipe", "RobomimicDataModule", "Statistics"]
+__all__ = [
+    "Batch",
+    "DataError",
+    "ManiSkillDataModule",
+    "PointCloudRecipe",
+    "PushTDataModule",
+    "RobomimicDataModule",
+    "Statistics",
+]

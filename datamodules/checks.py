@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.faults import Fault, Request, demo_faults, file_faults
+from datamodules.pusht_file import PushTFile, pusht_faults
 from datamodules.robomimic_file import RobomimicFile
 
 
@@ -42,16 +44,14 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
 
     Args:
         path: the file.
-        request: what it is wanted for; None asks for everything that robomimic's format has.
+        request: what it is wanted for; None asks for everything that the format has.
 
     Returns:
         The faults, those of the whole file first; none if the file is sound.
     """
-    file = RobomimicFile(path)
+    file = _file(path)
     try:
-        faults = list(file_faults(file))
-        if "data" in file.handle:
-            faults += demo_faults(file, file.demos(), request or Request())
+        faults = _faults(file, request or Request())
     except DataError as error:
         problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
         faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]
@@ -66,25 +66,35 @@ def summary(path: str | os.PathLike[str]) -> Summary:
     Raises:
         DataError: the file cannot be opened.
     """
-    file = RobomimicFile(path)
+    file = _file(path)
     try:
         demos = file.demos()
         lengths = [file.length(demo) for demo in demos]
         ranges = [(values.min(axis=0), values.max(axis=0)) for values in (file.read(demo, "actions") for demo in demos)]
-        shapes: dict[str, tuple[int, ...]] = {}
-        file.handle["data"][demos[0]].visititems(
-            lambda name, item: shapes.update({name: item.shape[1:]}) if hasattr(item, "shape") else None
-        )
         return Summary(
             n_demos=len(demos),
             n_steps=sum(lengths),
             shortest=min(lengths),
             longest=max(lengths),
-            shapes=shapes,
+            shapes={key: file.shape(demos[0], key)[1:] for key in file.keys(demos[0])},
             filters={name: len(file.filtered(name)) for name in file.filters()},
             action_min=tuple(np.min([low for low, _ in ranges], axis=0).tolist()),
             action_max=tuple(np.max([high for _, high in ranges], axis=0).tolist()),
-            env_name=str(file.env_meta().get("env_name", "")),
+            env_name=file.env_name(),
         )
     finally:
         file.close()
+
+
+def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile:
+    return PushTFile(path) if Path(path).is_dir() else RobomimicFile(path)
+
+
+def _faults(file: RobomimicFile | PushTFile, request: Request) -> list[Fault]:
+    if isinstance(file, PushTFile):
+        faults = pusht_faults(file)
+        for demo in file.demos() if not faults else ():
+            file.read(demo, "obs/img")
+        return faults
+    faults = list(file_faults(file))
+    return [*faults, *demo_faults(file, file.demos(), request)] if "data" in file.handle else faults

@@ -21,7 +21,7 @@ _CHUNK_CACHE_BYTES = 32 * 2**20
 
 
 class DemoFile(ABC):
-    """An HDF5 file of demonstrations, opened at the first read and once per process.
+    """A file of demonstrations, HDF5 if a format does not say otherwise, opened at the first read and once per process.
 
     A forked worker must not read through the handle of its parent: both would move the same file position and get
     each other's bytes (https://github.com/pytorch/pytorch/issues/11887).

@@ -14,6 +14,7 @@ from datamodules.batch import Batch
 from datamodules.columns import Column, FileColumn, MemoryColumn
 from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError
+from datamodules.faults import Fault
 from datamodules.shuffle import EpochShuffle
 from datamodules.split import split_demos
 from datamodules.statistics import Statistics, statistics_of
@@ -154,6 +155,11 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         self.setup()
         assert self._train is not None
         return self._train
+
+    def _refuse(self, faults: Sequence[Fault]) -> None:
+        if faults:
+            others = f" This is 1 of {len(faults)} faults: `difftori data check` lists all." if len(faults) > 1 else ""
+            raise DataError(f"{self.file.path}: {faults[0]}{others}")
 
     def _few(self, demos: list[str]) -> list[str]:
         if self._n_demos is None:

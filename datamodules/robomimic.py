@@ -8,8 +8,7 @@ import numpy as np
 
 from datamodules.columns import Column
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.errors import DataError
-from datamodules.faults import Fault, Request, demo_faults, file_faults
+from datamodules.faults import Request, demo_faults, file_faults
 from datamodules.robomimic_file import RobomimicFile
 from datamodules.windows import Windows
 
@@ -119,11 +118,6 @@ class RobomimicDataModule(DemonstrationDataModule):
             rewards=self._load_rewards,
         )
         self._refuse(demo_faults(self.file, demos, request))
-
-    def _refuse(self, faults: list[Fault]) -> None:
-        if faults:
-            others = f" This is 1 of {len(faults)} faults: `difftori data check` lists all." if len(faults) > 1 else ""
-            raise DataError(f"{self.file.path}: {faults[0]}{others}")
 
     def _columns(self, demos: list[str]) -> dict[str, Column]:
         columns = {"actions": self._low_dim(demos, "actions")}

@@ -60,6 +60,18 @@ class RobomimicFile(DemoFile):
         """See `DemoFile.shape`."""
         return tuple(self.handle[f"data/{demo}/{key}"].shape)
 
+    def keys(self, demo: str) -> list[str]:
+        """The names of the arrays of a demo, e.g. "obs/state"."""
+        names: list[str] = []
+        self.handle[f"data/{demo}"].visititems(
+            lambda name, item: names.append(name) if hasattr(item, "shape") else None
+        )
+        return names
+
+    def env_name(self) -> str:
+        """The simulator's task; empty if the file does not say."""
+        return str(self.env_meta().get("env_name", ""))
+
     def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """See `DemoFile.read`."""
         return self._read(f"data/{demo}/{key}", first, stop)

@@ -99,10 +99,10 @@ def record_demos(
 
 
 def check_data(path: Path) -> None:
-    """Report every fault of a robomimic file at once, or what a sound one holds; exit code 1 if there are faults.
+    """Report every fault of a file at once, or what a sound one holds; exit code 1 if there are faults.
 
     Args:
-        path: the HDF5 file.
+        path: a robomimic HDF5 file, or the zarr folder of Push-T.
     """
     from datamodules.checks import check, summary
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -125,3 +126,35 @@ def _raw_clouds(random: np.random.Generator, n_steps: int, n_points: int) -> dic
         "extra/tcp_pose": np.hstack([random.uniform(-0.2, 0.2, (n_steps, 3)), quaternions]).astype(np.float32),
         "extra/goal_pos": np.tile([0.1, -0.1, 0.2], (n_steps, 1)),
     }
+def write_pusht(path: Path, lengths: Sequence[int] = (9, 12, 7), image_size: int = 96, seed: int = 0) -> Path:
+    """Write a sound Push-T file of zarr's version 2, with chunks of five steps.
+
+    Args:
+        path: the folder.
+        lengths: steps of each episode.
+        image_size: height and width of the images.
+        seed: seed of all values.
+
+    Returns:
+        The path.
+    """
+    import zarr
+
+    random = np.random.default_rng(seed)
+    n_steps = sum(lengths)
+    arrays = {
+        "action": random.uniform(0, 512, (n_steps, 2)),
+        "state": random.uniform(0, 512, (n_steps, 5)),
+        "keypoint": random.uniform(0, 512, (n_steps, 9, 2)),
+        "img": random.integers(0, 256, (n_steps, image_size, image_size, 3)),
+    }
+    group = zarr.group(str(path), **({"zarr_format": 2} if zarr.__version__ >= "3" else {}))
+    for name, values in arrays.items():
+        _zarr_array(group, f"data/{name}", values.astype(np.float32))
+    _zarr_array(group, "meta/episode_ends", np.cumsum(lengths))
+    return path
+
+
+def _zarr_array(group: Any, name: str, values: np.ndarray) -> None:
+    create = getattr(group, "create_array", None) or group.create_dataset
+    create(name, shape=values.shape, dtype=values.dtype, chunks=(5, *values.shape[1:]))[:] = values

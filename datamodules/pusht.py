@@ -1,0 +1,103 @@
+"""Human demonstrations of Push-T, in Diffusion Policy's zarr format: `PushTDataModule`."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from datamodules.columns import Column
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.errors import DataError
+from datamodules.pusht_file import SOURCES, PushTFile, pusht_faults
+from datamodules.windows import Windows
+
+ACTION_DIM = 2
+
+
+class PushTDataModule(DemonstrationDataModule):
+    """Windows of the public Push-T demonstrations; units and keys are those of `PushTFile`.
+
+    Args:
+        path: the folder `pusht_cchi_v7_replay.zarr`, which is only read.
+        obs_keys: low-dim observation keys, among `state`, `keypoint`, `agent_pos`.
+        image_keys: `[img]`, or none.
+        horizon: steps of a window from the current one on.
+        n_obs_steps: steps of a window up to the current one.
+        pad_obs: windows may begin before the demo.
+        pad_horizon: windows may end after the demo.
+        batch_size: windows in a batch.
+        validation_fraction: part of the demos held out; 0 trains on every demo.
+        split_seed: seed of the split.
+        n_demos: train on the first so many training demos only.
+        image_max: the value of white in the file's images: 255, or 1.
+        cache_images: keep images in memory (0.6 GB); from the file, each window unpacks 500 of them.
+        n_workers: loader processes of each loader.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        obs_keys: Sequence[str] = ("keypoint", "agent_pos"),
+        image_keys: Sequence[str] = (),
+        horizon: int = 10,
+        n_obs_steps: int = 1,
+        pad_obs: bool = True,
+        pad_horizon: bool = True,
+        batch_size: int = 100,
+        validation_fraction: float = 0.1,
+        split_seed: int = 0,
+        n_demos: int | None = None,
+        image_max: float = 255.0,
+        cache_images: bool = True,
+        n_workers: int = 0,
+    ) -> None:
+        unknown = [key for key in (*obs_keys, *image_keys) if f"obs/{key}" not in SOURCES]
+        if unknown or "img" in obs_keys or set(image_keys) - {"img"}:
+            raise DataError(
+                "Push-T has state, keypoint and agent_pos for obs_keys and img for image_keys, "
+                f"but obs_keys={list(obs_keys)} and image_keys={list(image_keys)} came."
+            )
+        super().__init__(
+            PushTFile(path, image_max),
+            ACTION_DIM,
+            partial(Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon),
+            image_keys,
+            batch_size,
+            validation_fraction=validation_fraction,
+            split_seed=split_seed,
+            n_demos=n_demos,
+            n_workers=n_workers,
+        )
+        self.save_hyperparameters(logger=False)
+        self.file: PushTFile
+        self._obs_keys = tuple(obs_keys)
+        self._cache_images = cache_images
+
+    @property
+    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one step of each observation: (D,) for low-dim keys, (3, height, width) for images."""
+        shapes = {key: self._train_dataset.columns[f"obs/{key}"].step_shape for key in self._obs_keys}
+        for key in self._image_keys:
+            height, width, n_channels = self._train_dataset.columns[f"obs/{key}"].step_shape
+            shapes[key] = (n_channels, height, width)
+        return shapes
+
+    @property
+    def _low_dim_keys(self) -> Sequence[str]:
+        return self._obs_keys
+
+    def _check_file(self) -> list[str]:
+        keys = [f"obs/{key}" for key in (*self._obs_keys, *self._image_keys)]
+        self._refuse(pusht_faults(self.file, ["actions", *keys]))
+        return self.file.demos()
+
+    def _check_demos(self, demos: list[str]) -> None:
+        """The arrays hold all episodes: `_check_file` has looked at each."""
+
+    def _columns(self, demos: list[str]) -> dict[str, Column]:
+        columns = {"actions": self._column(demos, "actions", np.float32, in_memory=True)}
+        columns |= {f"obs/{key}": self._column(demos, f"obs/{key}", np.float32, True) for key in self._obs_keys}
+        columns |= {
+            f"obs/{key}": self._column(demos, f"obs/{key}", np.uint8, self._cache_images) for key in self._image_keys
+        }
+        return columns
