@@ -2,7 +2,18 @@
 
 from difftori_pl.baselines import BehaviorCloning
 from difftori_pl.il import DiffTORIIL
-from difftori_pl.models.base_policies import BC, BCRNNGMM, Noise, Zeros, from_checkpoint, from_robomimic
+from difftori_pl.models.action_samplers import DerivativeFree, Langevin
+from difftori_pl.models.base_policies import (
+    BC,
+    BCRNNGMM,
+    IBC,
+    DiffusionPolicy,
+    Noise,
+    Residual,
+    Zeros,
+    from_checkpoint,
+    from_robomimic,
+)
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import (
     CloudAugmentation,
@@ -13,6 +24,7 @@ from difftori_pl.models.encoders import (
     SmallConvEncoder,
     StateEncoder,
 )
+from difftori_pl.models.noise_schedule import DDIM, DDPM
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
@@ -21,13 +33,19 @@ from difftori_pl.trajopt.solvers import MPPI, LevenbergMarquardt
 __all__ = [
     "BC",
     "BCRNNGMM",
+    "DDIM",
+    "DDPM",
+    "IBC",
     "MPPI",
     "BehaviorCloning",
     "CloudAugmentation",
     "DP3Encoder",
+    "DerivativeFree",
     "Detached",
     "DiffTORIIL",
+    "DiffusionPolicy",
     "InnerClamp",
+    "Langevin",
     "LatentDynamics",
     "LevenbergMarquardt",
     "Noise",
@@ -36,6 +54,7 @@ __all__ = [
     "Projection",
     "RecurrentEncoder",
     "ResNet18Encoder",
+    "Residual",
     "Score",
     "SmallConvEncoder",
     "StateEncoder",

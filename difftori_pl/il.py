@@ -1,7 +1,6 @@
 """DiffTORI for imitation learning: a CVAE whose decoder is the trajectory optimiser (section 4.3, Appendix E)."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,12 +12,10 @@ from difftori_pl.losses import elbo, gaussian_kl, masked_mean, reconstruction, r
 from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import Encoder
-from difftori_pl.models.policy import Observation, Policy, State
+from difftori_pl.models.normalizer import MIN_ACTION_STD
+from difftori_pl.models.policy import Observation, Policy, State, join, part
 from difftori_pl.module import ImitationModule
 from difftori_pl.trajopt import ActionScore, Solution, Status, TrajOptLayer
-
-MIN_ACTION_SCALE = 0.01
-"""Floor of an action component's standard deviation, for components that the demonstrations never use."""
 
 
 class DiffTORIIL(ImitationModule):
@@ -96,7 +93,7 @@ class DiffTORIIL(ImitationModule):
         super().setup(stage)
         if stage == "fit" and self.trainer.datamodule is not None:  # type: ignore[attr-defined]
             spread = self.trainer.datamodule.statistics()["actions"].std  # type: ignore[attr-defined]
-            self.action_scale.copy_(spread.clamp(min=MIN_ACTION_SCALE))
+            self.action_scale.copy_(spread.clamp(min=MIN_ACTION_STD))
 
     def train(self, mode: bool = True) -> "DiffTORIIL":
         """Change the mode of all but the base policy, which stays as it will act."""
@@ -110,7 +107,7 @@ class DiffTORIIL(ImitationModule):
 
     def initial_state(self, batch_size: int) -> State:
         """Memories of the encoder and the base policy; see `Policy.initial_state`."""
-        return _join(self.encoder.initial_state(batch_size), self.base_policy.initial_state(batch_size))
+        return join(encoder=self.encoder.initial_state(batch_size), base=self.base_policy.initial_state(batch_size))
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Optimise from the base policy's proposal, with a sample of the prior; see `Policy.act`.
@@ -128,14 +125,15 @@ class DiffTORIIL(ImitationModule):
 
         The proposals are those that explain the demonstrated actions (B, T, H, A), where these are given.
         """
-        encoder_state, base_state = _part(state)
-        latent, encoder_state = self.encoder(obs, encoder_state)
+        base_state = part(state, "base")
+        latent, encoder_state = self.encoder(obs, part(state, "encoder"))
         with torch.no_grad():
             if demonstrated is None:
                 proposals, base_state = self.base_policy.propose(obs, self.horizon, base_state)
             else:
                 proposals, base_state = self.base_policy.explain(obs, demonstrated, base_state)
-        return latent.flatten(0, 1), proposals.flatten(0, 1) / self.action_scale, _join(encoder_state, base_state)
+        state = join(encoder=encoder_state, base=base_state)
+        return latent.flatten(0, 1), proposals.flatten(0, 1) / self.action_scale, state
 
     def sample_prior(self, latent: Tensor) -> Tensor:
         """A sample of the prior (B, 64) for each latent (B, Zs), scaled by `prior_temperature`."""
@@ -214,22 +212,3 @@ class DiffTORIIL(ImitationModule):
         targets = demonstrated.flatten(0, 1) / self.action_scale
         mask = batch["mask"].unfold(1, self.horizon, 1).all(-1).flatten()
         return latent, proposals, targets, mask
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe a base policy that came from a file by its parts, so that the file is not needed again."""
-        config = getattr(self.base_policy, "config", None)
-        if config is not None and "hyper_parameters" in checkpoint:
-            checkpoint["hyper_parameters"]["base_policy"] = config
-
-
-def _join(encoder_state: State, base_state: State) -> State:
-    return {f"encoder.{name}": value for name, value in encoder_state.items()} | {
-        f"base.{name}": value for name, value in base_state.items()
-    }
-
-
-def _part(state: State) -> tuple[State, State]:
-    def only(prefix: str) -> State:
-        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-    return only("encoder."), only("base.")

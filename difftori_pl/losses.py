@@ -30,3 +30,16 @@ def elbo(reconstruction_error: Tensor, divergence: Tensor, kl_weight: float) -> 
 def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
     """A sample of N(mean, exp(log_variance)) that gradients pass through."""
     return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+
+
+def info_nce(energy: Tensor, counter_energies: Tensor) -> Tensor:
+    """InfoNCE of IBC (arXiv:2109.00137, Eq. 2) in nats: how unlikely the demonstrated action is among others.
+
+    Args:
+        energy: energy of the demonstrated action (...).
+        counter_energies: energies of the counter-examples (..., N).
+
+    Returns:
+        -log(exp(-E) / (exp(-E) + sum_j exp(-E_j))), shape (...).
+    """
+    return energy + torch.logsumexp(-torch.cat([energy.unsqueeze(-1), counter_energies], dim=-1), dim=-1)

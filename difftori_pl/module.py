@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from datamodules.batch import Batch
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import Normalizer
 
@@ -69,6 +70,16 @@ class ImitationModule(LightningModule, ABC):
                         f"{name} reads the observation {key!r} with the shape {shape}, but the data hold "
                         f"{tuple(shapes[key])}: set the encoder's sizes to those of the data"
                     )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe policies that came from files by their parts, so that the files are not needed again."""
+        for name, part in self.named_modules():
+            if isinstance(part, BasePolicy) and part.config is not None and "hyper_parameters" in checkpoint:
+                *path, last = name.split(".")
+                owner = checkpoint["hyper_parameters"]
+                for word in path:
+                    owner = owner[word]["init_args"]
+                owner[last] = part.config
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over the parameters that require a gradient."""

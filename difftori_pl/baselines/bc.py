@@ -1,4 +1,4 @@
-"""Behaviour cloning: trains a base policy on demonstrations."""
+"""Behaviour cloning: trains a policy on demonstrations, whatever its kind: the policy defines the loss."""
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -7,7 +7,7 @@ from torch import Tensor
 from datamodules.batch import Batch
 from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import LearnedPolicy
-from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.policy import Observation, Policy, State
 from difftori_pl.module import ImitationModule
 
 
@@ -28,6 +28,10 @@ class BehaviorCloning(ImitationModule):
     ) -> None:
         super().__init__(policy.action_dim, optimizer, lr_scheduler)
         self.policy = policy
+
+    def reference_policies(self) -> dict[str, Policy]:
+        """Frozen policies to evaluate beside this one, on the same initial states."""
+        return {**self.policy.reference_policies()}
 
     def initial_state(self, batch_size: int) -> State:
         """See `Policy.initial_state`."""

@@ -1,5 +1,6 @@
-"""Callbacks: evaluation in the simulator."""
+"""Callbacks: evaluation in the simulator, and averaged weights."""
 
+from difftori_pl.callbacks.ema import ExponentialMovingAverage
 from difftori_pl.callbacks.rollout import RolloutEvaluation
 
-__all__ = ["RolloutEvaluation"]
+__all__ = ["ExponentialMovingAverage", "RolloutEvaluation"]

@@ -6,6 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+MIN_ACTION_STD = 0.01
+"""Floor of an action component's standard deviation, for components that the demonstrations never use."""
+
 
 class Statistics(Protocol):
     """What a datamodule reports of one key: float32 tensors of the key's shape."""
@@ -47,6 +50,10 @@ class Normalizer(nn.Module):
             self.get_buffer(f"{key}_mean").copy_(statistics[key].mean)
             self.get_buffer(f"{key}_std").copy_(statistics[key].std.clamp(min=self.min_std))
         self.fitted.fill_(True)
+
+    def std(self, key: str) -> Tensor:
+        """The standard deviation (dim,) of a key, in its unit; 1 before `fit`."""
+        return self.get_buffer(f"{key}_std")
 
     def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standardise each known key of `obs`, tensors (..., dim) in the key's unit; other keys are left out."""

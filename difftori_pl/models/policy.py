@@ -28,3 +28,13 @@ class Policy(Protocol):
         Returns:
             Actions (B, A) in [-1, 1], and the memory for the next call.
         """
+
+
+def join(**states: State) -> State:
+    """One memory out of the memories of several parts, by name."""
+    return {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
+
+
+def part(state: State, name: str) -> State:
+    """The memory of the part `name` out of a memory that `join` made."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}

@@ -4,7 +4,7 @@ import torch
 from torch import distributions
 from torch.testing import assert_close
 
-from difftori_pl.losses import elbo, gaussian_kl, masked_mean, reconstruction, reparameterize
+from difftori_pl.losses import elbo, gaussian_kl, info_nce, masked_mean, reconstruction, reparameterize
 
 
 def test_kl_equals_torch_distributions() -> None:
@@ -47,3 +47,11 @@ def test_reparameterised_samples_have_the_moments_and_pass_gradients() -> None:
     assert_close(sample.std().item(), 3.0, rtol=0.0, atol=0.03)
     sample.sum().backward()
     assert_close(mean.grad, torch.ones_like(mean))
+
+
+def test_info_nce_by_hand() -> None:
+    # exp(-E) is 1/2 for the demonstrated action and 1/4, 1/8 and 1/8 for the others: it has half of the sum.
+    energy, others = torch.tensor([2.0]).log(), torch.tensor([[4.0, 8.0, 8.0]]).log()
+    assert_close(info_nce(energy, others), torch.tensor([2.0]).log())
+    assert_close(info_nce(energy + 7.0, others + 7.0), torch.tensor([2.0]).log())
+    assert info_nce(energy - 50.0, others).abs().max() < 1e-6

@@ -3,8 +3,23 @@
 from difftori_pl.models.base_policies.base import BasePolicy, LearnedPolicy
 from difftori_pl.models.base_policies.bc import BC
 from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
+from difftori_pl.models.base_policies.diffusion import DiffusionPolicy
 from difftori_pl.models.base_policies.fixed import Noise, Zeros
+from difftori_pl.models.base_policies.ibc import IBC
 from difftori_pl.models.base_policies.pretrained import from_checkpoint
+from difftori_pl.models.base_policies.residual import Residual
 from difftori_pl.models.base_policies.robomimic_checkpoint import from_robomimic
 
-__all__ = ["BC", "BCRNNGMM", "BasePolicy", "LearnedPolicy", "Noise", "Zeros", "from_checkpoint", "from_robomimic"]
+__all__ = [
+    "BC",
+    "BCRNNGMM",
+    "IBC",
+    "BasePolicy",
+    "DiffusionPolicy",
+    "LearnedPolicy",
+    "Noise",
+    "Residual",
+    "Zeros",
+    "from_checkpoint",
+    "from_robomimic",
+]

@@ -63,6 +63,10 @@ class BasePolicy(nn.Module, ABC):
 class LearnedPolicy(BasePolicy):
     """A base policy with parameters, trained on demonstrations by `BehaviorCloning`."""
 
+    def reference_policies(self) -> dict[str, BasePolicy]:
+        """Frozen policies that this one starts from, to evaluate beside it on the same initial states."""
+        return {}
+
     @abstractmethod
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
         """Imitation loss of each step.

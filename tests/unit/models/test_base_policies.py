@@ -2,12 +2,29 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from difftori_pl.models.base_policies import BC, BCRNNGMM, BasePolicy, LearnedPolicy, Noise, Zeros
+from difftori_pl.models.base_policies import (
+    BC,
+    BCRNNGMM,
+    IBC,
+    BasePolicy,
+    DiffusionPolicy,
+    LearnedPolicy,
+    Noise,
+    Residual,
+    Zeros,
+)
 from difftori_pl.models.encoders import StateEncoder
+from difftori_pl.models.noise_schedule import DDIM
 
 POLICIES = {
     "bc": lambda: BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,)),
     "bc_rnn_gmm": lambda: BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, restart_after=4),
+    "ibc": lambda: IBC(StateEncoder({"x": 3}, None), 2, hidden_dims=(8,), n_samples=16),
+    "ibc_from_base": lambda: IBC(StateEncoder({"x": 3}, None), 2, base=Noise(2), hidden_dims=(8,), n_samples=16),
+    "residual": lambda: Residual(Noise(2), StateEncoder({"x": 3}, None), hidden_dims=(8,)),
+    "diffusion": lambda: DiffusionPolicy(
+        StateEncoder({"x": 3}, None), 2, DDIM(10, 3), n_chunk_steps=8, n_executed_steps=3, dims=(8, 16)
+    ),
     "zeros": lambda: Zeros(2),
     "noise": lambda: Noise(2),
 }

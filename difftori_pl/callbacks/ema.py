@@ -1,0 +1,37 @@
+"""Exponential moving average of the weights, as diffusion policies need."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+
+class ExponentialMovingAverage(WeightAveraging):
+    """Validate, save and deploy averaged weights; the average is short-lived at first and lengthens with training.
+
+    After n updates the decay is `1 - (1 + n) ** -power`, at most `max_decay`: the schedule of Diffusion Policy.
+    Checkpoints hold the average as their weights, and those in training beside it, to go on from. Rollouts
+    between epochs use the weights in training; `test` uses the average.
+
+    Args:
+        max_decay: largest decay; 0.9999 in Diffusion Policy.
+        power: exponent of the warm-up; 0.75 in Diffusion Policy.
+    """
+
+    def __init__(self, max_decay: float = 0.9999, power: float = 0.75) -> None:
+        super().__init__(avg_fn=self._average)
+        self.max_decay = max_decay
+        self.power = power
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up both sets of weights when training goes on; elsewhere the average alone is wanted."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def _average(self, averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():
+            return current
+        decay = min(self.max_decay, 1.0 - (1.0 + float(n_averaged)) ** -self.power)
+        return torch.lerp(current, averaged, decay)

@@ -1,0 +1,145 @@
+"""Diffusion Policy (arXiv:2303.04137): chunks of actions by denoising, with a receding horizon."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.base_policies.base import LearnedPolicy
+from difftori_pl.models.conditional_unet import ConditionalUNet
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.noise_schedule import DDPM, NoiseSchedule
+from difftori_pl.models.policy import Observation, State
+
+
+class DiffusionPolicy(LearnedPolicy):
+    """Denoise a chunk of actions given the last observations, execute the first few of them, and do so again.
+
+    A chunk begins at the oldest of the observations it is conditioned on::
+
+        observed   |o|o|               n_obs_steps
+        predicted  |a|a|a|a|a|a|a|a|   n_chunk_steps
+        executed     |a|a|a|           n_executed_steps, from the newest observation on
+
+    Asked for proposals at every step, as by `DiffTORIIL`, it proposes what is left of the chunk that it is
+    executing, so that it commits to a way as it does when it acts alone.
+
+    Train it on windows of exactly one chunk: `data.init_args.n_obs_steps` the same as here, and
+    `data.init_args.horizon` the chunk's steps less the observed steps that lie before its current one.
+
+    Args:
+        encoder: encodes each observed step; without memory.
+        action_dim: size A of an action.
+        schedule: the diffusion; DDPM with 100 steps in Diffusion Policy.
+        n_obs_steps: observed steps; 2 in Diffusion Policy.
+        n_chunk_steps: predicted steps; 16 in Diffusion Policy.
+        n_executed_steps: executed steps; 8 in Diffusion Policy.
+        dims: channels of the U-Net; see `ConditionalUNet`.
+        kernel_size: steps that a convolution of the U-Net sees.
+        n_groups: groups of the U-Net's normalisation.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        action_dim: int,
+        schedule: NoiseSchedule | None = None,
+        n_obs_steps: int = 2,
+        n_chunk_steps: int = 16,
+        n_executed_steps: int = 8,
+        dims: Sequence[int] = (256, 512, 1024),
+        kernel_size: int = 5,
+        n_groups: int = 8,
+    ) -> None:
+        super().__init__()
+        self.unet = ConditionalUNet(action_dim, n_obs_steps * encoder.latent_dim, dims, kernel_size, n_groups)
+        if n_obs_steps < 1 or not 1 <= n_executed_steps <= n_chunk_steps - n_obs_steps + 1:
+            raise ConfigurationError(
+                f"a chunk of {n_chunk_steps} steps, {n_obs_steps - 1} of them past, has no {n_executed_steps} steps to "
+                "execute: choose n_executed_steps <= n_chunk_steps - n_obs_steps + 1"
+            )
+        if n_chunk_steps % self.unet.shrinks_by:
+            raise ConfigurationError(
+                f"n_chunk_steps must be a multiple of {self.unet.shrinks_by} for a U-Net of {len(dims)} resolutions, "
+                f"got {n_chunk_steps}"
+            )
+        if encoder.initial_state(1):
+            raise ConfigurationError(
+                f"DiffusionPolicy has a memory of n_obs_steps, but {type(encoder).__name__} has one of its own: "
+                "give it an encoder of single steps"
+            )
+        self.encoder = encoder
+        self.action_dim = action_dim
+        self.schedule = DDPM() if schedule is None else schedule
+        self.n_obs_steps = n_obs_steps
+        self.n_chunk_steps = n_chunk_steps
+        self.n_executed_steps = n_executed_steps
+
+    def initial_state(self, batch_size: int) -> State:
+        """Nothing seen and no chunk; see `BasePolicy.initial_state`."""
+        like = next(self.unet.parameters())
+        n_left = self.n_chunk_steps - self.n_obs_steps + 1
+        return {
+            "age": torch.zeros(batch_size, dtype=torch.long, device=like.device),
+            "seen": like.new_zeros(batch_size, self.n_obs_steps - 1, self.encoder.latent_dim),
+            "chunk": like.new_zeros(batch_size, n_left, self.action_dim),
+        }
+
+    def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        """Propose what follows in the chunk; see `BasePolicy.propose`.
+
+        Raises:
+            ConfigurationError: the chunk ends before the horizon does.
+        """
+        longest = self.n_chunk_steps - self.n_obs_steps - self.n_executed_steps + 2
+        if horizon > longest:
+            raise ConfigurationError(
+                f"the base policy predicts {self.n_chunk_steps} steps and executes {self.n_executed_steps} of them, so "
+                f"that it can propose at most {longest} actions ahead, not {horizon}: choose a shorter horizon, or "
+                "train a base policy with longer chunks"
+            )
+        latents, _ = self.encoder(obs, {})
+        age, seen, chunk = state["age"], state["seen"], state["chunk"]
+        ahead = torch.arange(horizon, device=age.device)
+        proposals = []
+        for latent in latents.unbind(dim=1):
+            # At the start of an episode the first observation stands for those before it, as in training.
+            seen = torch.where((age == 0)[:, None, None], latent.unsqueeze(1), seen)
+            seen = torch.cat([seen, latent.unsqueeze(1)], dim=1)
+            due = (age % self.n_executed_steps == 0).nonzero().squeeze(1)
+            if len(due) > 0:
+                drawn = self.sample(seen[due].flatten(1))[:, self.n_obs_steps - 1 :]
+                chunk = chunk.index_copy(0, due, drawn)
+            steps = (age % self.n_executed_steps)[:, None] + ahead
+            proposals.append(chunk.gather(1, steps.unsqueeze(-1).expand(-1, -1, self.action_dim)))
+            seen, age = seen[:, 1:], age + 1
+        return torch.stack(proposals, dim=1), {"age": age, "seen": seen, "chunk": chunk}
+
+    def sample(self, condition: Tensor) -> Tensor:
+        """Denoise chunks (B, n_chunk_steps, A) in [-1, 1] for conditions (B, n_obs_steps * Z)."""
+        actions = torch.randn(
+            len(condition), self.n_chunk_steps, self.action_dim, device=condition.device, dtype=condition.dtype
+        )
+        for timestep in self.schedule.timesteps:
+            steps = torch.full((len(condition),), timestep, device=condition.device)
+            actions = self.schedule.remove_noise(actions, self.unet(actions, steps, condition), timestep)
+        return actions.clamp(-1.0, 1.0)
+
+    def loss(self, obs: Observation, actions: Tensor) -> Tensor:
+        """Squared error of the predicted noise, mean over the action; see `LearnedPolicy.loss`.
+
+        Raises:
+            ConfigurationError: the windows are not one chunk long.
+        """
+        if actions.shape[1] != self.n_chunk_steps:
+            raise ConfigurationError(
+                f"the policy predicts chunks of {self.n_chunk_steps} steps, but the windows have {actions.shape[1]}: "
+                f"set data.init_args.n_obs_steps to {self.n_obs_steps} and data.init_args.horizon to "
+                f"{self.n_chunk_steps - self.n_obs_steps + 1}"
+            )
+        seen, _ = self.encoder({key: value[:, : self.n_obs_steps] for key, value in obs.items()}, {})
+        timesteps = torch.randint(self.schedule.n_train_steps, (len(actions),), device=actions.device)
+        noise = torch.randn_like(actions)
+        noisy = self.schedule.add_noise(actions, noise, timesteps)
+        return (self.unet(noisy, timesteps, seen.flatten(1)) - noise).square().mean(-1)

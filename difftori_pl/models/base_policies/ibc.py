@@ -1,0 +1,129 @@
+"""Implicit behavioural cloning (arXiv:2109.00137): the action of lowest energy."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from difftori_pl.losses import info_nce
+from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Energy
+from difftori_pl.models.base_policies.base import BasePolicy, LearnedPolicy
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.mlp import mlp
+from difftori_pl.models.policy import Observation, State, join, part
+
+
+class IBC(LearnedPolicy):
+    """Learn an energy over actions by telling demonstrated from other actions, and act by searching for its minimum.
+
+    The search starts from uniform samples or, with a base policy, from disturbed copies of its action (the rivals
+    "IBC" and "IBC + Diffusion" of Table 1).
+
+    Args:
+        encoder: observation to latent.
+        action_dim: size A of an action.
+        sampler: searches for actions of low energy, and may choose the counter-examples.
+        base: proposes the action to start from; it is frozen. None starts from all over [-1, 1].
+        start_std: standard deviation of the samples about the base policy's action.
+        n_counter_examples: counter-examples for each demonstrated action; 256 in IBC's particle tasks.
+        n_samples: samples of the search; 16,384 in IBC, which few dimensions do not need.
+        gradient_penalty: weight of the penalty on energy gradients above 1 at the counter-examples; IBC has 1 with
+            Langevin sampling and 0 otherwise.
+        hidden_dims: hidden layers of the energy.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        action_dim: int,
+        sampler: ActionSampler | None = None,
+        base: BasePolicy | None = None,
+        start_std: float = 0.1,
+        n_counter_examples: int = 256,
+        n_samples: int = 1024,
+        gradient_penalty: float = 0.0,
+        hidden_dims: Sequence[int] = (512, 512),
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.action_dim = action_dim
+        self.sampler = DerivativeFree() if sampler is None else sampler
+        self.base = None if base is None else base.requires_grad_(False).eval()
+        self.start_std = start_std
+        self.n_counter_examples = n_counter_examples
+        self.n_samples = n_samples
+        self.gradient_penalty = gradient_penalty
+        # A bias at the end would shift all energies alike, and no gradient would reach it.
+        self.net = mlp(encoder.latent_dim + action_dim, hidden_dims, 1, last_bias=False)
+
+    def train(self, mode: bool = True) -> "IBC":
+        """Change the mode of all but the base policy, which stays as it will act."""
+        super().train(mode)
+        if self.base is not None:
+            self.base.eval()
+        return self
+
+    def reference_policies(self) -> dict[str, BasePolicy]:
+        """The base policy, if there is one."""
+        return {} if self.base is None else {"base": self.base}
+
+    def initial_state(self, batch_size: int) -> State:
+        """Memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
+        base_state = {} if self.base is None else self.base.initial_state(batch_size)
+        return join(encoder=self.encoder.initial_state(batch_size), base=base_state)
+
+    def energy(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Energies (P, N) of actions (P, N, A) at latents (P, Z)."""
+        latent = latent.unsqueeze(1).expand(-1, actions.shape[1], -1)
+        energy: Tensor = self.net(torch.cat([latent, actions], dim=-1)).squeeze(-1)
+        return energy
+
+    def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        """Search one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
+        latent, encoder_state = self.encoder(obs, part(state, "encoder"))
+        flat = latent.flatten(0, 1)
+        base_state: State = {}
+        if self.base is None:
+            start = self._uniform(flat, self.n_samples)
+        else:
+            proposed, base_state = self.base.propose(obs, 1, part(state, "base"))
+            start = proposed.flatten(0, 1).expand(-1, self.n_samples, -1)
+            start = (start + self.start_std * torch.randn_like(start)).clamp(-1.0, 1.0)
+        actions = self._search(flat, start).unflatten(0, latent.shape[:2])
+        state = join(encoder=encoder_state, base=base_state)
+        return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
+
+    def loss(self, obs: Observation, actions: Tensor) -> Tensor:
+        """InfoNCE in nats, and the gradient penalty; see `LearnedPolicy.loss`."""
+        latent, _ = self.encoder(obs, self.encoder.initial_state(len(actions)))
+        flat, demonstrated = latent.flatten(0, 1), actions.flatten(0, 1).unsqueeze(1)
+        uniform = self._uniform(flat, self.n_counter_examples)
+        others = self.sampler.counter_examples(self._energy_at(flat.detach()), uniform)
+        energies = self.energy(flat, torch.cat([demonstrated, others], dim=1))
+        loss = info_nce(energies[:, 0], energies[:, 1:])
+        if self.gradient_penalty and torch.is_grad_enabled():
+            loss = loss + self.gradient_penalty * self._steepness(flat, others)
+        return loss.unflatten(0, latent.shape[:2])
+
+    def _search(self, latent: Tensor, start: Tensor) -> Tensor:
+        """The best of the samples (P, A) that the sampler makes of `start` (P, N, A)."""
+        # A sampler may differentiate the energy, which inference mode could not be asked for afterwards.
+        with torch.inference_mode(False), torch.no_grad():
+            energy = self._energy_at(latent.clone())
+            samples = self.sampler.sample(energy, start.clone())
+            best = energy(samples).argmin(dim=1)
+            return samples[torch.arange(len(samples), device=samples.device), best]
+
+    def _steepness(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Mean square (P,) of what the largest component of the energy's gradient has above 1."""
+        actions = actions.detach().requires_grad_()
+        energy = self.energy(latent, actions).sum()
+        (gradient,) = torch.autograd.grad(energy, actions, create_graph=True)
+        return (gradient.abs().amax(-1) - 1.0).clamp(min=0.0).square().mean(-1)
+
+    def _energy_at(self, latent: Tensor) -> Energy:
+        return lambda actions: self.energy(latent, actions)
+
+    def _uniform(self, latent: Tensor, n_samples: int) -> Tensor:
+        """Actions (P, N, A), uniform over [-1, 1]."""
+        return torch.rand(len(latent), n_samples, self.action_dim, device=latent.device) * 2.0 - 1.0

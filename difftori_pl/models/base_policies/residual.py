@@ -1,0 +1,70 @@
+"""Residual policy: a learned correction of another policy's action (the rival "Residual" of Tables 1 and 2)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.base_policies.base import BasePolicy, LearnedPolicy
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.mlp import mlp
+from difftori_pl.models.normalizer import MIN_ACTION_STD, Normalizer
+from difftori_pl.models.policy import Observation, State, join, part
+
+
+class Residual(LearnedPolicy):
+    """Add an MLP's output to the action that a frozen base policy proposes.
+
+    The correction is in standard deviations of each action component, and so is the loss. The last layer starts at
+    zero: an untrained residual policy is its base policy.
+
+    Args:
+        base: proposes the action; it is frozen.
+        encoder: observation to latent.
+        hidden_dims: hidden layers of the MLP over latent and proposed action.
+    """
+
+    def __init__(self, base: BasePolicy, encoder: Encoder, hidden_dims: Sequence[int] = (512, 512)) -> None:
+        super().__init__()
+        self.action_dim = base.action_dim
+        self.base = base.requires_grad_(False).eval()
+        self.encoder = encoder
+        self.normalizer = Normalizer({"actions": base.action_dim}, min_std=MIN_ACTION_STD)
+        self.correction = mlp(encoder.latent_dim + base.action_dim, hidden_dims, base.action_dim)
+        last: nn.Linear = self.correction[-1]  # type: ignore[assignment]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def train(self, mode: bool = True) -> "Residual":
+        """Change the mode of all but the base policy, which stays as it will act."""
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def reference_policies(self) -> dict[str, BasePolicy]:
+        """The base policy."""
+        return {"base": self.base}
+
+    def initial_state(self, batch_size: int) -> State:
+        """Memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
+        return join(encoder=self.encoder.initial_state(batch_size), base=self.base.initial_state(batch_size))
+
+    def forward(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        """Corrected actions (B, T, H, A), which may leave [-1, 1], and the memory after the window."""
+        latent, encoder_state = self.encoder(obs, part(state, "encoder"))
+        with torch.no_grad():
+            proposed, base_state = self.base.propose(obs, horizon, part(state, "base"))
+        latent = latent.unsqueeze(2).expand(-1, -1, horizon, -1)
+        scaled = self.normalizer({"actions": proposed})["actions"]
+        correction = self.correction(torch.cat([latent, scaled], dim=-1)) * self.normalizer.std("actions")
+        return proposed + correction, join(encoder=encoder_state, base=base_state)
+
+    def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
+        """Correct each of the actions that the base policy proposes; see `BasePolicy.propose`."""
+        actions, state = self(obs, horizon, state)
+        return actions.clamp(-1.0, 1.0), state
+
+    def loss(self, obs: Observation, actions: Tensor) -> Tensor:
+        """Squared error in standard deviations, summed over the action; see `LearnedPolicy.loss`."""
+        corrected, _ = self(obs, 1, self.initial_state(len(actions)))
+        return ((corrected[:, :, 0] - actions) / self.normalizer.std("actions")).square().sum(-1)
