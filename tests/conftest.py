@@ -4,10 +4,17 @@ from pathlib import Path
 import pytest
 
 from difftori_pl.cli import run
-from tests.data import write_robomimic
+from tests.data import write_pusht, write_robomimic
 
 SQUARE_OBS = {"object": (14,), "robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,)}
 CAMERAS = ("agentview_image", "robot0_eye_in_hand_image")
+SECOND_ARM = {key.replace("robot0", "robot1"): shape for key, shape in SQUARE_OBS.items() if key != "object"}
+ACTION_DIMS = {"square": 7, "tool_hang": 7, "transport": 14, "pusht": 2}
+
+
+def task_of(config: str) -> str:
+    """The task that a configuration or fragment is for."""
+    return next(task for task in ACTION_DIMS if task in config)
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +22,22 @@ def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the keys, shapes and cameras of Square."""
     path = tmp_path_factory.mktemp("data") / "square.hdf5"
     return write_robomimic(path, [18, 20, 19], SQUARE_OBS, CAMERAS, image_size=84)
+
+
+@pytest.fixture(scope="session")
+def files(square: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file with the keys, shapes and cameras of each task."""
+    folder = tmp_path_factory.mktemp("files")
+    transport = SQUARE_OBS | SECOND_ARM | {"object": (41,)}
+    cameras = [f"{name}_image" for i in (0, 1) for name in (f"shouldercamera{i}", f"robot{i}_eye_in_hand")]
+    hang = SQUARE_OBS | {"object": (44,)}
+    hang_cameras = ("sideview_image", "robot0_eye_in_hand_image")
+    return {
+        "square": square,
+        "transport": write_robomimic(folder / "transport.hdf5", [4, 3, 5], transport, cameras, 84, action_dim=14),
+        "tool_hang": write_robomimic(folder / "tool_hang.hdf5", [4, 3, 5], hang, hang_cameras, image_size=240),
+        "pusht": write_pusht(folder / "pusht.zarr", [18, 20, 19]),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -7,33 +7,60 @@ import torch
 import yaml
 
 from difftori_pl.cli import SHIPPED_CONFIGS, run
+from tests.conftest import ACTION_DIMS, task_of
 
 CONFIGS = sorted(path.name for path in SHIPPED_CONFIGS.glob("*.yaml"))
 FRAGMENTS = {
     folder: sorted(f"{folder}/{path.name}" for path in (SHIPPED_CONFIGS / folder).glob("*.yaml"))
-    for folder in ("encoder", "solver", "backward_mode", "base_policy")
+    for folder in ("encoder", "solver", "backward_mode", "base_policy", "sampler")
 }
 
 
+SMALL = {
+    "bc_rnn": ["--model.policy.hidden_dim=8"],
+    "diffusion": ["--model.policy.dims=[8, 16]"],
+    "ibc": ["--model.policy.n_samples=8", "--model.policy.n_counter_examples=8"],
+}
+"""What makes the networks of some configurations quick to train."""
+
+
 def base_options(config: str, low_dim_base: Path, image_base: Path) -> list[str]:
-    if not config.startswith("il_"):
+    option = {"il": "--model.base_policy", "residual": "--model.policy.base"}.get(config.split("_")[0])
+    if option is None:
         return []
-    return [f"--model.base_policy.checkpoint={low_dim_base if 'low_dim' in config else image_base}"]
+    if task_of(config) == "square":
+        return [f"{option}.checkpoint={low_dim_base if 'low_dim' in config else image_base}"]
+    return [f"{option}=Zeros", f"{option}.action_dim={ACTION_DIMS[task_of(config)]}"]
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_configuration_trains(config: str, quick: list[str], low_dim_base: Path, image_base: Path) -> None:
-    options = base_options(config, low_dim_base, image_base)
+def test_configuration_trains(
+    config: str, quick: list[str], files: dict[str, Path], low_dim_base: Path, image_base: Path
+) -> None:
+    options = [f"--data.path={files[task_of(config)]}", *base_options(config, low_dim_base, image_base)]
+    options += [option for method, small in SMALL.items() if config.startswith(method) for option in small]
     trainer = run(["fit", f"--config={config}", *quick, *options, "--trainer.fast_dev_run=1"]).trainer
     assert trainer.global_step == 1
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
     assert torch.isfinite(trainer.callback_metrics["val/action_error"])
 
 
-@pytest.mark.parametrize("encoder", FRAGMENTS["encoder"])
-def test_encoder_swaps_in(encoder: str, quick: list[str], low_dim_base: Path, image_base: Path) -> None:
-    config = "il_square_low_dim.yaml" if "state" in encoder else "il_square.yaml"
-    options = base_options(config, low_dim_base, image_base)
+@pytest.mark.parametrize("sampler", FRAGMENTS["sampler"])
+def test_sampler_swaps_in(sampler: str, quick: list[str]) -> None:
+    options = [*SMALL["ibc"], f"--model.policy.sampler={sampler}", "--model.policy.gradient_penalty=1.0"]
+    run(["fit", "--config=ibc_square_low_dim.yaml", *quick, *options, "--trainer.fast_dev_run=1"])
+
+
+USED = "".join(path.read_text() for path in SHIPPED_CONFIGS.glob("*.yaml"))
+"""The fragments named here run with the configurations that name them."""
+
+
+@pytest.mark.parametrize("encoder", [encoder for encoder in FRAGMENTS["encoder"] if encoder not in USED])
+def test_encoder_swaps_in(
+    encoder: str, quick: list[str], files: dict[str, Path], low_dim_base: Path, image_base: Path
+) -> None:
+    config = f"il_{task_of(encoder)}{'_low_dim' if 'state' in encoder else ''}.yaml"
+    options = [f"--data.path={files[task_of(encoder)]}", *base_options(config, low_dim_base, image_base)]
     run(["fit", f"--config={config}", *quick, *options, f"--model.encoder={encoder}", "--trainer.fast_dev_run=1"])
 
 

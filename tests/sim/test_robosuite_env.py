@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import yaml
 
+from difftori_pl.cli import SHIPPED_CONFIGS
 from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
@@ -98,3 +100,26 @@ def test_wrong_input_is_refused(square_env: RobosuiteEnv) -> None:
         Robosuite("Lift", obs_keys=["temperature"])()
     with pytest.raises(ConfigurationError, match="<camera>_image"):
         Robosuite("Lift", image_keys=["agentview"])
+
+
+@pytest.mark.parametrize(("task", "action_dim"), [("transport", 14), ("tool_hang", 7)])
+def test_the_shipped_environment_observes_what_the_shipped_encoder_reads(task: str, action_dim: int) -> None:
+    def shipped(fragment: str) -> dict:
+        return yaml.safe_load((SHIPPED_CONFIGS / fragment).read_text())["init_args"]
+
+    recipe = Robosuite(**shipped(f"env/{task}_low_dim.yaml"))
+    assert recipe.max_episode_steps == 700  # robomimic's horizon
+    env = recipe()
+    obs, _ = env.reset(seed=0)
+    assert {key: value.shape[0] for key, value in obs.items()} == shipped(f"encoder/{task}_state.yaml")["obs_dims"]
+    assert set(obs) == set(shipped(f"data/{task}_low_dim.yaml")["obs_keys"])
+    assert env.action_space.shape == (action_dim,) == (shipped(f"data/{task}_low_dim.yaml")["action_dim"],)
+    assert env.step(np.zeros(action_dim, np.float32))[2:4] == (False, False)
+    images = Robosuite(**shipped(f"env/{task}.yaml"))
+    encoder = shipped(f"encoder/{task}_resnet18.yaml")
+    for camera in images.image_keys:
+        frame = env.render_camera(camera.removesuffix("_image"), images.image_size)
+        assert frame.shape == (encoder["image_size"], encoder["image_size"], 3)
+        assert frame.std() > 1
+    assert list(images.image_keys) == encoder["cameras"] == shipped(f"data/{task}.yaml")["image_keys"]
+    env.close()
