@@ -49,11 +49,20 @@ class Residual(LearnedPolicy):
         """Memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
         return join(encoder=self.encoder.initial_state(batch_size), base=self.base.initial_state(batch_size))
 
-    def forward(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
-        """Corrected actions (B, T, H, A), which may leave [-1, 1], and the memory after the window."""
+    def forward(
+        self, obs: Observation, horizon: int, state: State, demonstrated: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Corrected actions (B, T, H, A), which may leave [-1, 1], and the memory after the window.
+
+        Where the demonstrated actions (B, T, H, A) are given, the base policy's proposals are those that explain them.
+        """
         latent, encoder_state = self.encoder(obs, part(state, "encoder"))
+        base_state = part(state, "base")
         with torch.no_grad():
-            proposed, base_state = self.base.propose(obs, horizon, part(state, "base"))
+            if demonstrated is None:
+                proposed, base_state = self.base.propose(obs, horizon, base_state)
+            else:
+                proposed, base_state = self.base.explain(obs, demonstrated, base_state)
         latent = latent.unsqueeze(2).expand(-1, -1, horizon, -1)
         scaled = self.normalizer({"actions": proposed})["actions"]
         correction = self.correction(torch.cat([latent, scaled], dim=-1)) * self.normalizer.std("actions")
@@ -64,7 +73,13 @@ class Residual(LearnedPolicy):
         actions, state = self(obs, horizon, state)
         return actions.clamp(-1.0, 1.0), state
 
+    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Correct the base policy's explanation; see `BasePolicy.explain`."""
+        corrected, state = self(obs, actions.shape[2], state, actions)
+        return corrected.clamp(-1.0, 1.0), state
+
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
         """Squared error in standard deviations, summed over the action; see `LearnedPolicy.loss`."""
-        corrected, _ = self(obs, 1, self.initial_state(len(actions)))
+        demonstrated = actions.unsqueeze(2) if self.training else None
+        corrected, _ = self(obs, 1, self.initial_state(len(actions)), demonstrated)
         return ((corrected[:, :, 0] - actions) / self.normalizer.std("actions")).square().sum(-1)

@@ -3,6 +3,7 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
@@ -34,10 +35,9 @@ def walk(folder: Path, n_epochs: int, checkpoint: Path | None = None) -> Walk:
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=n_epochs,
-        callbacks=[ExponentialMovingAverage(max_decay=0.8)],
+        callbacks=[ExponentialMovingAverage(max_decay=0.8), ModelCheckpoint(folder, "{epoch}", save_top_k=-1)],
         default_root_dir=folder,
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -45,7 +45,6 @@ def walk(folder: Path, n_epochs: int, checkpoint: Path | None = None) -> Walk:
     module = Walk()
     loader = DataLoader([torch.zeros(1)] * 5)
     trainer.fit(module, loader, loader, ckpt_path=checkpoint)
-    trainer.save_checkpoint(folder / "last.ckpt")
     return module
 
 
@@ -61,10 +60,9 @@ def expected(n_steps: int) -> float:
 def test_the_average_is_validated_saved_and_gone_on_from(tmp_path: Path) -> None:
     module = walk(tmp_path, 2)
     assert_close(module.seen, [expected(5)] * 5 + [expected(10)] * 5)
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    saved = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
     assert saved["state_dict"]["weight"] == pytest.approx(expected(10))
     assert saved["current_model_state"]["weight"] == 10
     assert bool(saved["state_dict"]["fitted"])
-    walk(tmp_path / "parts", 1)
-    resumed = walk(tmp_path / "parts", 2, tmp_path / "parts/last.ckpt")
+    resumed = walk(tmp_path / "resumed", 2, tmp_path / "epoch=0.ckpt")
     assert resumed.weight.item() == pytest.approx(expected(10))

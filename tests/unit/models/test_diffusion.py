@@ -134,19 +134,22 @@ def test_acting_step_by_step_equals_the_window_also_out_of_step_with_others() ->
             assert_close(actions[1], expected[1][step - late])
 
 
-def test_it_learns_two_ways_and_takes_each() -> None:
+def test_it_learns_two_ways_and_takes_either() -> None:
     module = policy(DDIM(20, 10)).train()
-    optimizer = torch.optim.Adam(module.parameters(), lr=5e-3)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    for _ in range(200):
         side = (torch.randint(2, (64, 1, 1)) * 2.0 - 1.0).expand(-1, 8, 2)
         optimizer.zero_grad()
         loss = module.loss({"x": torch.zeros(64, 8, 3)}, 0.7 * side)
         assert loss.shape == (64, 8)
         loss.mean().backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         drawn = module.sample(torch.zeros(64, 6)).mean((1, 2))
-    assert (drawn.abs() - 0.7).abs().mean() < 0.2
+    # The mean of the demonstrations, which a regression would learn, is 0.
+    assert drawn.abs().median() > 0.5
     assert 8 < (drawn > 0).sum() < 56
 
 

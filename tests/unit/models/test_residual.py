@@ -11,6 +11,7 @@ def residual() -> Residual:
     return Residual(base, StateEncoder({"x": 3}, None), hidden_dims=(8,))
 
 
+@torch.no_grad()
 def test_it_begins_as_its_base_policy() -> None:
     policy = residual().eval()
     obs = {"x": torch.randn(5, 6, 3)}
@@ -19,6 +20,10 @@ def test_it_begins_as_its_base_policy() -> None:
     torch.manual_seed(1)
     actions, _ = policy.propose(obs, 3, policy.initial_state(5))
     assert torch.equal(actions, expected)
+    torch.manual_seed(1)
+    explained, _ = policy.base.explain(obs, expected, policy.base.initial_state(5))
+    torch.manual_seed(1)
+    assert torch.equal(policy.explain(obs, expected, policy.initial_state(5))[0], explained)
 
 
 def test_it_learns_what_its_base_lacks_and_leaves_the_base_alone() -> None:
@@ -40,7 +45,7 @@ def test_it_learns_what_its_base_lacks_and_leaves_the_base_alone() -> None:
 
 
 def test_the_loss_is_in_standard_deviations() -> None:
-    policy = residual()
+    policy = residual().eval()
     policy.normalizer.get_buffer("actions_std").copy_(torch.tensor([0.5, 0.1]))
     obs = {"x": torch.randn(2, 4, 3)}
     torch.manual_seed(1)
