@@ -1,6 +1,7 @@
 """Differentiable trajectory optimisation as a policy class, on PyTorch Lightning."""
 
 from difftori_pl.baselines import BehaviorCloning
+from difftori_pl.deploy import RobotPolicy, load_policy
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.models.action_samplers import DerivativeFree, Langevin
 from difftori_pl.models.base_policies import (
@@ -55,6 +56,7 @@ __all__ = [
     "RecurrentEncoder",
     "ResNet18Encoder",
     "Residual",
+    "RobotPolicy",
     "Score",
     "SmallConvEncoder",
     "StateEncoder",
@@ -66,4 +68,5 @@ __all__ = [
     "Zeros",
     "from_checkpoint",
     "from_robomimic",
+    "load_policy",
 ]

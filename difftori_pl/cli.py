@@ -15,8 +15,9 @@ from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.callbacks import RolloutEvaluation
 from difftori_pl.errors import DiffTORIError
 
-EPILOG = """Beside training there are `difftori demos` (scripted demonstrations) and `difftori data` (check, convert and
-render files); each has its own --help. A configuration named without a folder is looked for here and then among those
+EPILOG = """Beside training there are `difftori demos` (scripted demonstrations), `difftori data` (check, convert and
+render files), `difftori table` (the paper's tables) and `difftori export` (a policy as a program); each has its own
+--help. A configuration named without a folder is looked for here and then among those
 that ship with the package."""
 
 
@@ -188,19 +189,61 @@ def convert_data(
     _say(f"{target}: {size / 1e6:.0f} MB")
 
 
+def export_policy(ckpt: Path, output: Path = Path("policy.pt2"), n_runs: int = 100) -> None:
+    """Write one step of a trained policy as a program, check it against the policy, and time both.
+
+    Args:
+        ckpt: a checkpoint of a run that was started from a YAML file.
+        output: the file to write: .pt2 for torch.export, .onnx for ONNX.
+        n_runs: steps to time.
+    """
+    from difftori_pl.export import export
+
+    written = export(ckpt, output, n_runs)
+    _say(f"{output}: {', '.join(written.inputs)} -> {', '.join(written.outputs)}")
+    _say(f"  largest difference from the policy in Python: {written.error:.2g}")
+    _say(f"  in Python: {written.eager}")
+    _say(f"  exported:  {written.exported}")
+
+
+def print_table(name: str, runs: Path = Path("runs"), csv: Path | None = None, plot: Path | None = None) -> None:
+    """Print one of the paper's tables with the success rates of the runs in a folder beside the published ones.
+
+    Args:
+        name: robomimic (Tables 1 and 3), maniskill (Tables 2 and 4), init (Table 3) or ablation-horizon (Table 6).
+        runs: a folder; every run below it that was evaluated counts.
+        csv: write the figures to this file too.
+        plot: draw them into this file (.png, .pdf) too.
+    """
+    from difftori_pl.tables import make_table
+
+    table = make_table(name, runs)
+    _say(table.markdown())
+    if csv is not None:
+        csv.write_text(table.csv())
+    if plot is not None:
+        table.plot(plot)
+
+
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
+
+
+COMMANDS: dict[str, Any] = {
+    "data": {"check": check_data, "convert": convert_data, "render": render_data},
+    "demos": record_demos,
+    "export": export_policy,
+    "table": print_table,
+}
+"""The commands beside those of training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: like `run`, but a user's mistake ends in one message and exit code 1."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] in (["data"], ["demos"]):
-            auto_cli(
-                {"data": {"check": check_data, "convert": convert_data, "render": render_data}, "demos": record_demos},
-                args=words,
-            )
+        if words and words[0] in COMMANDS:
+            auto_cli(COMMANDS, args=words)
         else:
             run(words)
     except Exception as error:

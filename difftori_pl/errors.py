@@ -17,5 +17,9 @@ class CheckpointError(DiffTORIError, ValueError):
     """A checkpoint that cannot be read, or that was trained for something else."""
 
 
+class ExportError(DiffTORIError):
+    """A policy, or a part of one, that cannot be written as a program."""
+
+
 class MissingPackageError(DiffTORIError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""

@@ -137,7 +137,10 @@ class DiffTORIIL(ImitationModule):
 
     def sample_prior(self, latent: Tensor) -> Tensor:
         """A sample of the prior (B, 64) for each latent (B, Zs), scaled by `prior_temperature`."""
-        return self.prior_temperature * torch.randn(len(latent), self.posterior.sample_dim, device=latent.device)
+        size = len(latent), self.posterior.sample_dim
+        if self.prior_temperature == 0.0:
+            return latent.new_zeros(size)
+        return self.prior_temperature * torch.randn(size, device=latent.device)
 
     def decode(self, latent: Tensor, sample: Tensor, proposals: Tensor) -> Solution:
         """Solve Eq. 7 from the proposals (B, H, A), conditioned on z = [sample, latent] (Appendix E).

@@ -126,6 +126,8 @@ def _raw_clouds(random: np.random.Generator, n_steps: int, n_points: int) -> dic
         "extra/tcp_pose": np.hstack([random.uniform(-0.2, 0.2, (n_steps, 3)), quaternions]).astype(np.float32),
         "extra/goal_pos": np.tile([0.1, -0.1, 0.2], (n_steps, 1)),
     }
+
+
 def write_pusht(path: Path, lengths: Sequence[int] = (9, 12, 7), image_size: int = 96, seed: int = 0) -> Path:
     """Write a sound Push-T file of zarr's version 2, with chunks of five steps.
 

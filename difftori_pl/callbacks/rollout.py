@@ -1,5 +1,6 @@
 """Evaluation in the simulator, during training and by `test`."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from difftori_pl.callbacks.video import log_gif, save_mp4
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.metrics import Proportion, SuccessRate
-from difftori_pl.models.policy import Policy
+from difftori_pl.models.policy import Policy, describe
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class RolloutEvaluation(Callback):
                     torch.manual_seed(self.first_seed + trainer.global_rank)
                     episodes = self._run(trainer, name, policy, pool, seeds, pl_module.device)
                 table.append(self._report(trainer, pl_module, name, episodes))
+                self._save_description(trainer, name, policy)
             rank_zero_info("\n".join(["", *table, f"log: {trainer.log_dir}", ""]))
         finally:
             pool.close()
@@ -166,6 +168,20 @@ class RolloutEvaluation(Callback):
         path = Path(trainer.log_dir) / f"rollouts_step{trainer.global_step}_{name}{rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(episode.to_json() + "\n" for episode in episodes))
+
+    def _save_description(self, trainer: Trainer, name: str, policy: Policy) -> None:
+        """What was evaluated, for `difftori table`."""
+        if trainer.log_dir is None or not trainer.is_global_zero:
+            return
+        description = {
+            "task": getattr(self.env, "task", type(self.env).__name__),
+            "method": describe(policy),
+            "horizon": getattr(policy, "horizon", 1),
+            "first_seed": self.first_seed,
+            "n_episodes": self.n_episodes,
+        }
+        path = Path(trainer.log_dir) / f"rollouts_step{trainer.global_step}_{name}.json"
+        path.write_text(json.dumps(description, indent=1) + "\n")
 
     def _save_videos(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
         filmed = [episode for episode in episodes if episode.frames]

@@ -38,3 +38,11 @@ def join(**states: State) -> State:
 def part(state: State, name: str) -> State:
     """The memory of the part `name` out of a memory that `join` made."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
+def describe(policy: object) -> str:
+    """Name a policy by its class, and what it starts from: `DiffTORIIL + BCRNNGMM`."""
+    inner = getattr(policy, "policy", policy)
+    base = getattr(inner, "reference_policies", dict)().get("base")
+    name = type(inner).__name__
+    return name if base is None else f"{name} + {describe(base)}"

@@ -15,7 +15,7 @@ LAYERS = [
     {"trajopt", "models", "envs", "losses", "metrics"},
     {"module"},
     {"il", "baselines"},
-    {"callbacks", "demos"},
+    {"callbacks", "demos", "deploy", "export", "tables"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,125 @@
+"""Trained policies for robots: a checkpoint becomes an object that maps an observation to an action."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from difftori_pl.errors import CheckpointError, ShapeError
+from difftori_pl.models.base_policies.pretrained import read_checkpoint
+from difftori_pl.models.encoders import Encoder
+from difftori_pl.models.policy import Policy
+
+
+class RobotPolicy:
+    """A policy in one episode at a time; made by `load_policy`.
+
+    Attributes:
+        obs_shapes: shape of each observation that `act` wants.
+
+    Args:
+        policy: the trained module.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.obs_shapes = observation_shapes(policy)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode: forget what was seen."""
+        self._state = self.policy.initial_state(1)
+
+    @torch.inference_mode()
+    def act(self, observation: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float32]:
+        """Choose the next action of the episode.
+
+        Args:
+            observation: key -> vector (dim,) in the unit of the training data, or image (3, height, width) uint8; keys
+                that the policy does not read are left alone.
+
+        Returns:
+            The action (A,) in [-1, 1], as in the training data.
+
+        Raises:
+            ShapeError: a key is missing or has another shape.
+        """
+        device = next(iter(self._parameters()), torch.empty(0)).device
+        obs = {key: self._tensor(key, observation).to(device) for key in self.obs_shapes}
+        actions, self._state = self.policy.act(obs, self._state)
+        action: npt.NDArray[np.float32] = actions[0].float().cpu().numpy()
+        return action
+
+    def _parameters(self) -> Any:
+        return self.policy.parameters() if isinstance(self.policy, nn.Module) else ()
+
+    def _tensor(self, key: str, observation: Mapping[str, npt.ArrayLike]) -> Tensor:
+        wanted = self.obs_shapes[key]
+        if key not in observation:
+            raise ShapeError(f"the policy reads {', '.join(self.obs_shapes)}, but the observation has no {key!r}")
+        value = np.asarray(observation[key])
+        if value.shape != wanted:
+            advice = (
+                "put the channels first" if len(wanted) == 3 and value.shape == (*wanted[1:], 3) else "check the key"
+            )
+            raise ShapeError(f"the policy reads {key!r} with the shape {wanted}, but {value.shape} came: {advice}")
+        is_image = len(wanted) == 3
+        return torch.as_tensor(value.astype(np.uint8 if is_image else np.float32))[None, None]
+
+
+def observation_shapes(policy: object) -> dict[str, tuple[int, ...]]:
+    """Shape of each observation that the encoders inside a policy read."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in policy.modules() if isinstance(policy, nn.Module) else ():
+        if isinstance(part, Encoder):
+            shapes |= part.obs_shapes
+    return shapes
+
+
+def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
+    """Load the module that a run trained, ready to act.
+
+    Args:
+        checkpoint: a `.ckpt` file of a run that was started from a YAML file.
+        device: where to put it.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds something else.
+    """
+    path = os.fspath(checkpoint)
+    content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/")
+    if "_class_path" not in content.get("hyper_parameters", {}):
+        raise CheckpointError(
+            f"{path} does not describe its model: it was built in Python, or another program wrote it. Load it with "
+            "the module's load_from_checkpoint and its arguments, or train from a YAML file"
+        )
+    module = LightningModule.load_from_checkpoint(path, map_location=device, weights_only=True)
+    if not hasattr(module, "act"):
+        raise CheckpointError(f"{path} holds a {type(module).__name__}, which has no method `act`")
+    return module.eval()
+
+
+def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> RobotPolicy:
+    """Load a trained policy for a robot; the checkpoint is all it needs.
+
+    Example::
+
+        policy = load_policy("last.ckpt")
+        policy.reset()
+        action = policy.act({"agent_pos": position, "keypoint": points})
+
+    Args:
+        checkpoint: a `.ckpt` file of a run that was started from a YAML file.
+        device: where the policy computes.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds something else.
+    """
+    return RobotPolicy(load_module(checkpoint, device))

@@ -1,0 +1,111 @@
+"""A trained policy leaves the laboratory: as an object, and as a program."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from difftori_pl import load_policy
+from difftori_pl.cli import main
+from difftori_pl.deploy import load_module
+from difftori_pl.errors import CheckpointError, ExportError, ShapeError
+from difftori_pl.export import export
+from tests.conftest import SQUARE_OBS
+
+
+@pytest.fixture(scope="session")
+def refined(train: Callable[..., Path], low_dim_base: Path) -> Path:
+    """A checkpoint of DiffTORI on a mixture."""
+    options = [f"--model.base_policy.checkpoint={low_dim_base}", "--model.encoder.hidden_dim=8"]
+    return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=6")
+
+
+@pytest.fixture(scope="session")
+def refined_without_draws(train: Callable[..., Path]) -> Path:
+    """A checkpoint of DiffTORI from zero."""
+    options = ["--model.base_policy=Zeros", "--model.base_policy.action_dim=7", "--model.encoder.hidden_dim=8"]
+    return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=6")
+
+
+def observations(n_steps: int) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [{key: random.normal(size=shape) for key, shape in SQUARE_OBS.items()} for _ in range(n_steps)]
+
+
+def test_a_loaded_policy_acts_as_the_module(refined: Path) -> None:
+    policy, module = load_policy(refined), load_module(refined)
+    for _ in range(2):  # the second episode begins as the first
+        policy.reset()
+        torch.manual_seed(1)
+        ours = [policy.act(observation) for observation in observations(3)]
+        torch.manual_seed(1)
+        state = module.initial_state(1)
+        for observation, action in zip(observations(3), ours, strict=True):
+            obs = {key: torch.tensor(value, dtype=torch.float32)[None, None] for key, value in observation.items()}
+            with torch.inference_mode():
+                expected, state = module.act(obs, state)
+            np.testing.assert_array_equal(action, expected[0].numpy())
+    assert ours[0].shape == (7,)
+    assert ours[0].dtype == np.float32
+
+
+def test_observations_are_checked(refined: Path, image_base: Path) -> None:
+    policy = load_policy(refined)
+    (observation,) = observations(1)
+    with pytest.raises(ShapeError, match=r"the observation has no 'object'"):
+        policy.act({key: value for key, value in observation.items() if key != "object"})
+    with pytest.raises(ShapeError, match=r"'object' with the shape \(14,\), but \(3,\) came"):
+        policy.act(observation | {"object": np.zeros(3)})
+    assert policy.act(observation | {"temperature": np.zeros(1)}).shape == (7,)
+    images = load_policy(image_base)
+    with pytest.raises(ShapeError, match=r"but \(84, 84, 3\) came: put the channels first"):
+        images.act(
+            {key: np.zeros((84, 84, 3) if len(shape) == 3 else shape) for key, shape in images.obs_shapes.items()}
+        )
+
+
+def test_a_checkpoint_without_a_description_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="was built in Python"):
+        load_policy(tmp_path / "last.ckpt")
+
+
+def test_the_optimiser_and_its_mixture_are_exported(
+    refined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "policy.pt2"
+    main(["export", str(refined), f"--output={output}", "--n_runs=3"])
+    said = capsys.readouterr().out
+    assert "object" in said
+    assert "99th percentile" in said
+    program = torch.export.load(output).module()
+    module = load_module(refined)
+    state = module.initial_state(1)
+    obs = {key: torch.ones(1, 1, *shape) for key, shape in SQUARE_OBS.items()}
+    torch.manual_seed(2)
+    expected, _ = module.act(obs, state)
+    torch.manual_seed(2)
+    action, *_ = program(*obs.values(), *state.values())
+    torch.testing.assert_close(action, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_policy_without_draws_becomes_an_onnx_file(refined_without_draws: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    written = export(refined_without_draws, tmp_path / "policy.onnx", n_runs=3)
+    assert written.error <= 1e-5
+    assert written.outputs[0] == "action"
+    assert written.eager.median > 0
+
+
+def test_what_cannot_be_exported_is_named(refined: Path, train: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"draws random numbers \(.*multinomial.*\).*\.pt2"):
+        export(refined, tmp_path / "policy.onnx")
+    with pytest.raises(ExportError, match=r"a \.pt2 \(torch.export\) or an \.onnx file"):
+        export(refined, tmp_path / "policy.bin")
+    diffusion = train("diffusion_square_low_dim.yaml", "--model.policy.dims=[8, 16]")
+    with pytest.raises(ExportError, match=r"DiffusionPolicy cannot be exported: .*difftori_pl.load_policy"):
+        export(diffusion, tmp_path / "policy.pt2")
