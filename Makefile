@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help system vulkan check-system demo test test-quick lint types format clean
+.PHONY: help system vulkan check-system demo test test-quick lint types docs format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -28,14 +28,14 @@ check-system: ## name the system packages that are missing
 	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
 	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
 	$(PIP) install --no-build-isolation -c setup/constraints.txt urdf_parser_py \
-	    -e '.[robomimic,maniskill,metaworld,pusht,diffusion,dev]'
+	    -e '.[robomimic,maniskill,metaworld,pusht,diffusion,export,docs,dev]'
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 
 demo: .venv/ready ## demonstrations, base policy, DiffTORI, and both in the simulator: under 20 minutes on 2 cores
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
 
-test: .venv/ready lint types ## all tests, the simulators' too
+test: .venv/ready lint types docs ## all tests, the simulators' too
 	$(BIN)/pytest -m 'not gpu' --durations=15
 
 test-quick: .venv/ready ## the tests that need no simulator and little time
@@ -47,6 +47,9 @@ lint: .venv/ready ## ruff
 
 types: .venv/ready ## mypy
 	$(BIN)/mypy
+
+docs: .venv/ready ## the documentation, as a site; any warning is an error
+	$(BIN)/mkdocs build --strict --site-dir build/docs
 
 format: .venv/ready ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

@@ -189,7 +189,7 @@ def convert_data(
     _say(f"{target}: {size / 1e6:.0f} MB")
 
 
-def export_policy(ckpt: Path, output: Path = Path("policy.pt2"), n_runs: int = 100) -> None:
+def export_policy(ckpt: Path = Path("last.ckpt"), output: Path = Path("policy.pt2"), n_runs: int = 100) -> None:
     """Write one step of a trained policy as a program, check it against the policy, and time both.
 
     Args:

@@ -76,7 +76,7 @@ def test_the_optimiser_and_its_mixture_are_exported(
     refined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "policy.pt2"
-    main(["export", str(refined), f"--output={output}", "--n_runs=3"])
+    main(["export", f"--ckpt={refined}", f"--output={output}", "--n_runs=3"])
     said = capsys.readouterr().out
     assert "object" in said
     assert "99th percentile" in said

@@ -1,0 +1,39 @@
+"""The documentation speaks of what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SOURCES = re.sub(
+    r"\s+",
+    " ",
+    "\n".join(path.read_text() for part in ("difftori_pl", "datamodules") for path in (ROOT / part).rglob("*.py")),
+)
+
+
+def test_every_configuration_is_explained() -> None:
+    explained = (DOCS / "configs.md").read_text()
+    names = [path.name for path in (ROOT / "configs").glob("*.yaml")]
+    missing = [name for name in names if name not in explained and name.split("_")[0] != "rl"]
+    assert not missing, f"docs/configs.md says nothing of {missing}"
+
+
+def test_messages_under_troubleshooting_are_the_codes_own() -> None:
+    terms = re.findall(r"^`(.+)`\n:", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(terms) > 15
+    assert not [term for term in terms if term not in SOURCES]
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name)
+def test_named_configurations_and_fragments_exist(page: Path) -> None:
+    named = set(
+        re.findall(
+            r"(?:--config |(?:encoder|solver|data|env|base_policy|sampler|backward_mode)[ =])(\S+\.yaml)",
+            page.read_text(),
+        )
+    )
+    own = {"mine.yaml", "data/my_task.yaml"}
+    assert not [name for name in named - own if not (ROOT / "configs" / name.strip("`'")).exists()]
