@@ -27,8 +27,11 @@ class ManiSkillDataModule(DemonstrationDataModule):
     Args:
         path: the HDF5 file; ManiSkill2's JSON file lies beside it.
         action_dim: number of action coordinates, checked against the file.
+        task: ManiSkill's name of the task, checked against the file where it says; None for any.
         control_mode: the controller that the actions are for, checked against the file; None for any.
         cloud: how raw clouds become observations; what a converted file was made by must be the same.
+        obs_dims: size of each low-dimensional observation (`robot_state`, or `state`), checked against the file; None
+            for any.
         horizon: steps of a window from the current one on.
         n_obs_steps: steps of a window up to the current one.
         batch_size: windows in a batch.
@@ -44,8 +47,10 @@ class ManiSkillDataModule(DemonstrationDataModule):
         self,
         path: str,
         action_dim: int,
+        task: str | None = None,
         control_mode: str | None = "pd_ee_delta_pose",
         cloud: PointCloudRecipe = PointCloudRecipe(),  # noqa: B008  (immutable)
+        obs_dims: dict[str, int] | None = None,
         horizon: int = 1,
         n_obs_steps: int = 1,
         batch_size: int = 256,
@@ -69,7 +74,9 @@ class ManiSkillDataModule(DemonstrationDataModule):
         # As in `RobomimicDataModule`: the model may have arguments of the same name.
         self.save_hyperparameters(logger=False)
         self.file: ManiSkillFile
-        self._control_mode, self._drop_failed, self._in_memory = control_mode, drop_failed, in_memory
+        self._wanted = {"env_id": task, "control_mode": control_mode}
+        self._obs_dims = dict(obs_dims or {})
+        self._drop_failed, self._in_memory = drop_failed, in_memory
         self._interface: dict[str, Any] = {}
         self._keys: list[str] = []
 
@@ -91,7 +98,7 @@ class ManiSkillDataModule(DemonstrationDataModule):
 
     def _check_file(self) -> list[str]:
         file = self.file
-        self._refuse(list(file_faults(file, self._control_mode)))
+        self._refuse(list(file_faults(file, self._wanted)))
         if file.is_converted and file.stored_recipe() != file.recipe:
             differing = {
                 name: (value, getattr(file.recipe, name))
@@ -120,6 +127,12 @@ class ManiSkillDataModule(DemonstrationDataModule):
             self._keys = ["state"]
         else:
             self._keys = ["point_cloud", "robot_state"] if self.file.recipe.robot_state else ["point_cloud"]
+        found = {key: self.file.shape(demos[0], f"obs/{key}")[1] for key in self._low_dim_keys}
+        if self._obs_dims and self._obs_dims != found:
+            raise DataError(
+                f"{self.file.path}: expected low-dimensional observations {self._obs_dims}, found {found}. Set "
+                "data.init_args.obs_dims to the file's."
+            )
 
     def _refuse(self, faults: list[Fault]) -> None:
         if faults:

@@ -1,6 +1,6 @@
 """What can be wrong with ManiSkill's trajectories, each rule once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,12 +14,12 @@ _REPLAY = (
 )
 
 
-def file_faults(file: ManiSkillFile, control_mode: str | None) -> Iterator[Fault]:
+def file_faults(file: ManiSkillFile, wanted: Mapping[str, str | None] | None = None) -> Iterator[Fault]:
     """Find what is wrong with the file as a whole.
 
     Args:
         file: the file.
-        control_mode: the controller that the actions are wanted for; None for any.
+        wanted: `control_mode` and `env_id` that the file is wanted for; None for any.
 
     Raises:
         DataError: it cannot be opened, or the JSON file is missing or damaged.
@@ -37,9 +37,12 @@ def file_faults(file: ManiSkillFile, control_mode: str | None) -> Iterator[Fault
         yield Fault(
             "obs_mode", name, f"expected {declared} observations, as the name says, found {content}", "Rename the file."
         )
-    found_mode = meta.get("env_info", {}).get("env_kwargs", {}).get("control_mode")
-    if control_mode is not None and found_mode not in (None, control_mode):
-        yield Fault("control_mode", name, f"expected actions for {control_mode}, found {found_mode}", _REPLAY)
+    env = meta.get("env_info", {})
+    present = {"env_id": env.get("env_id"), "control_mode": env.get("env_kwargs", {}).get("control_mode")}
+    advice = {"env_id": "Use data of the same task.", "control_mode": _REPLAY}
+    for key, value in (wanted or {}).items():
+        if value is not None and present[key] not in (None, value):
+            yield Fault(key, name, f"expected demonstrations of {key} {value}, found {present[key]}", advice[key])
 
 
 def _other_episodes(name: str, demos: Sequence[str], listed: Sequence[str]) -> Iterator[Fault]:

@@ -169,7 +169,9 @@ def _choose(n_found: int, n_wanted: int, random: np.random.Generator) -> npt.NDA
 def _robot_state(raw: Raw, rotation: npt.NDArray[Any], origin: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if "state" in raw:  # ManiSkill1 gives one vector
         return raw["state"].astype(np.float32)
+    joints = [_required(raw, key, "robot_state: false") for key in ("agent/qpos", "agent/qvel")]
     positions = [(raw[key][:3] - origin) @ rotation for key in _POSITIONS if key in raw]
-    others = [raw[key] for key in sorted(raw) if key.startswith("extra/") and key not in _POSITIONS]
-    parts = [_required(raw, "agent/qpos", "robot_state: false"), raw["agent/qvel"], *positions, *others]
+    used = {"agent/qpos", "agent/qvel", *_POSITIONS}
+    others = [raw[key] for key in sorted(raw) if key.startswith(("agent/", "extra/")) and key not in used]
+    parts = [*joints, *positions, *others]
     return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)

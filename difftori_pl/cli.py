@@ -1,10 +1,11 @@
 """The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`, and the data tools."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import auto_cli, set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -15,10 +16,10 @@ from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.callbacks import RolloutEvaluation
 from difftori_pl.errors import DiffTORIError
 
-EPILOG = """Beside training there are `difftori demos` (scripted demonstrations), `difftori data` (check, convert and
-render files), `difftori table` (the paper's tables) and `difftori export` (a policy as a program); each has its own
---help. A configuration named without a folder is looked for here and then among those
-that ship with the package."""
+EPILOG = """Beside training there are `difftori demos` (demonstrations), `difftori data` (check, convert and render files),
+`difftori table` (the paper's tables) and `difftori export` (a policy as a program); each has its own --help. A
+configuration named without a folder is looked for here and then among those that ship with the package. It may list
+others under `template`: they are read before it, in that order."""
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -32,19 +33,39 @@ def find_config(name: str) -> str:
 
 
 def _find_configs(arguments: Sequence[str]) -> list[str]:
-    found = []
+    found: list[str] = []
     for argument in arguments:
         option, equals, value = argument.partition("=")
-        is_option = argument.startswith("-") and equals
-        found.append(f"{option}={find_config(value)}" if is_option else find_config(argument))
+        if argument.startswith("-") and equals:
+            name, value = option, find_config(value)
+        else:
+            # "--config" and its value are two words; other words that name a configuration are left as they are.
+            name, value = (found.pop() if found and found[-1] in _CONFIG_OPTIONS else ""), find_config(argument)
+        if name in _CONFIG_OPTIONS:
+            found += [f"{name}={path}" for path in _with_templates(Path(value))]
+        else:
+            found.append(f"{name}={value}" if name else value)
     return found
+
+
+_CONFIG_OPTIONS = ("--config", "-c")
+
+
+def _with_templates(path: Path) -> Iterator[Path]:
+    """A configuration after those that its key `template` lists, in that order; each may have its own."""
+    content = yaml.safe_load(path.read_text()) if path.is_file() else None
+    for template in (content.get("template") or ()) if isinstance(content, dict) else ():
+        beside = path.parent / template
+        yield from _with_templates(beside if beside.exists() else Path(find_config(template)))
+    yield path
 
 
 class DiffTORICLI(LightningCLI):
     """LightningCLI with rollouts and checkpoints as sections of the configuration."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the sections `rollout` and `checkpoint`."""
+        """Add the sections `rollout` and `checkpoint`, and what `_with_templates` has read already."""
+        parser.add_argument("--template", type=list[str] | None, default=None, help="configurations to start from")
         parser.add_lightning_class_args(RolloutEvaluation, "rollout")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
@@ -58,6 +79,7 @@ class DiffTORICLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, looking bare names of configurations up among the shipped ones."""
         self.config = parser.parse_args(_find_configs(sys.argv[1:] if args is None else args))
+        self.config[self.config.subcommand].template = None  # what it led to is all in the configuration that is saved
 
 
 def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:

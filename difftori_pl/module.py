@@ -35,6 +35,7 @@ class ImitationModule(LightningModule, ABC):
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
         self.action_dim = action_dim
+        self.interface: dict[str, Any] = {}
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
 
@@ -43,6 +44,9 @@ class ImitationModule(LightningModule, ABC):
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if datamodule is None:
             return
+        interface = getattr(datamodule, "interface", {})
+        self.agree("data", interface)
+        self.interface = self.interface or dict(interface)
         self._check_observations(datamodule.obs_shapes)
         if datamodule.action_dim != self.action_dim:
             raise ConfigurationError(
@@ -55,6 +59,53 @@ class ImitationModule(LightningModule, ABC):
                 statistics = datamodule.statistics()
                 for part in new:
                     part.fit(statistics)
+
+    def agree(self, other: str, interface: Mapping[str, Any]) -> None:
+        """Refuse data or an environment whose observations or actions mean something else than in training.
+
+        What the data of the training say of themselves (controller, frame of the points, ...) goes into the checkpoint;
+        of a base policy, its own checkpoint says it.
+
+        Args:
+            other: what it is, for the message.
+            interface: what it says of itself; nothing is compared that one side leaves open.
+
+        Raises:
+            ConfigurationError: they disagree.
+        """
+        for policy, known in self._interfaces().items():
+            for name in sorted(known.keys() & interface.keys()):
+                if known[name] != interface[name]:
+                    raise ConfigurationError(
+                        f"{policy} was trained with {name} {known[name]!r}, but the {other} has {interface[name]!r}: "
+                        "use the same, or train again"
+                    )
+
+    def _interfaces(self) -> dict[str, dict[str, Any]]:
+        """What each part of the module was trained with."""
+        parts = {name: getattr(part, "interface", None) for name, part in self.named_children()}
+        return {"the policy": self.interface} | {name: known for name, known in parts.items() if known}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what observations and actions mean, and describe policies that came from files by their parts.
+
+        The files are then not needed again.
+        """
+        checkpoint["interface"] = self.interface
+        for name, part in self.named_modules():
+            if isinstance(part, BasePolicy) and part.config is not None and "hyper_parameters" in checkpoint:
+                *path, last = name.split(".")
+                owner = checkpoint["hyper_parameters"]
+                for word in path:
+                    owner = owner[word]["init_args"]
+                owner[last] = part.config
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Know again what observations and actions mean, and refuse data that disagree."""
+        self.interface = checkpoint.get("interface", {})
+        trainer = self._trainer
+        if trainer is not None and getattr(trainer, "datamodule", None) is not None:
+            self.agree("data", getattr(trainer.datamodule, "interface", {}))  # type: ignore[attr-defined]
 
     def _check_observations(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse data that lack what an encoder reads, or hold it in another shape."""
@@ -70,16 +121,6 @@ class ImitationModule(LightningModule, ABC):
                         f"{name} reads the observation {key!r} with the shape {shape}, but the data hold "
                         f"{tuple(shapes[key])}: set the encoder's sizes to those of the data"
                     )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe policies that came from files by their parts, so that the files are not needed again."""
-        for name, part in self.named_modules():
-            if isinstance(part, BasePolicy) and part.config is not None and "hyper_parameters" in checkpoint:
-                *path, last = name.split(".")
-                owner = checkpoint["hyper_parameters"]
-                for word in path:
-                    owner = owner[word]["init_args"]
-                owner[last] = part.config
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over the parameters that require a gradient."""

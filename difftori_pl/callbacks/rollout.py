@@ -65,6 +65,16 @@ class RolloutEvaluation(Callback):
         self.step_timeout = step_timeout
         self._done_once: set[str] = set()
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse an environment whose observations or actions mean something else than in training."""
+        del trainer
+        if self.env is not None and hasattr(pl_module, "agree"):
+            pl_module.agree("environment", self.env.interface)  # type: ignore[operator]
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As `on_fit_start`."""
+        self.on_fit_start(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every `every_n_epochs` epochs."""
         due = self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0

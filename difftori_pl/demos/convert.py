@@ -69,7 +69,7 @@ def plan(path: str | Path, recipe: PointCloudRecipe, n_demos: int | None = None)
     """
     file = ManiSkillFile(path, recipe)
     try:
-        for fault in file_faults(file, None):
+        for fault in file_faults(file):
             raise ConfigurationError(f"{path}: {fault}")
         if file.is_converted:
             raise ConfigurationError(f"{path} is converted already")

@@ -16,6 +16,11 @@ class EnvFactory(ABC):
     start every episode from a state that is fixed by the seed given to `reset`.
     """
 
+    @property
+    def interface(self) -> dict[str, Any]:
+        """What observations and actions mean, for a policy to compare with what it was trained on; may stay open."""
+        return {}
+
     @abstractmethod
     def __call__(self, seed: int = 0) -> gymnasium.Env[Any, Any]:
         """Build the environment.

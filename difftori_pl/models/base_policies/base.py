@@ -14,10 +14,12 @@ class BasePolicy(nn.Module, ABC):
     Attributes:
         action_dim: size A of an action.
         config: class path and arguments of a policy that was loaded from a file; None for others.
+        interface: what observations and actions meant in training, of a policy that was loaded from a file.
     """
 
     action_dim: int
     config: dict[str, Any] | None = None
+    interface: dict[str, Any] | None = None
 
     def initial_state(self, batch_size: int) -> State:
         """Memory before the first step of `batch_size` episodes."""

@@ -39,6 +39,7 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     policy = build(config, checkpoint)
     load_weights(policy, weights, checkpoint)
     policy.config = config
+    policy.interface = content.get("interface")
     return policy
 
 

@@ -161,13 +161,22 @@ def test_a_name_unlike_the_content(tmp_path: Path) -> None:
 
 def test_recordings_without_observations_and_of_other_controllers(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="none", control_mode="pd_joint_pos", action_dim=8)
-    with pytest.raises(DataError, match=r"expected actions for pd_ee_delta_pose, found pd_joint_pos.*replay"):
+    with pytest.raises(DataError, match=r"of control_mode pd_ee_delta_pose, found pd_joint_pos.*replay"):
         datamodule(path).setup()
     with pytest.raises(DataError, match=r"expected observations, found a recording without them"):
         datamodule(path, control_mode=None).setup()
     other = write_maniskill(tmp_path, action_dim=8)
     with pytest.raises(DataError, match=r"expected actions of size 7, found 8"):
         datamodule(other).setup()
+
+
+def test_declared_task_and_sizes_are_checked(tmp_path: Path) -> None:
+    path = write_maniskill(tmp_path)
+    with pytest.raises(DataError, match=r"of env_id StackCube-v0, found PickCube-v0"):
+        datamodule(path, task="StackCube-v0").setup()
+    with pytest.raises(DataError, match=r"expected low-dimensional observations .*30}, found .*27}"):
+        datamodule(path, obs_dims={"robot_state": 30}).setup()
+    datamodule(path, task="PickCube-v0", obs_dims={"robot_state": 27}).setup()
 
 
 @pytest.fixture
