@@ -9,9 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from difftori_pl.trajopt import Objective, RolloutReturn
-from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
-from difftori_pl.trajopt.bounds import Bounds, InnerClamp, InUnits, Projection, StraightThroughProjection, Unbounded
-from difftori_pl.trajopt.solvers import MPPI, Adam, LevenbergMarquardt, Solver, Theseus
+from difftori_pl.trajopt.backward import BackwardMode, Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
+from difftori_pl.trajopt.bounds import (
+    Bounds,
+    InnerClamp,
+    InUnits,
+    Projection,
+    StraightThroughProjection,
+    Tanh,
+    Unbounded,
+)
+from difftori_pl.trajopt.solvers import (
+    LBFGS,
+    MPPI,
+    Adam,
+    GaussNewton,
+    LevenbergMarquardt,
+    NewtonCG,
+    Solver,
+    Theseus,
+)
 
 N_STEPS = 25
 
@@ -27,6 +44,9 @@ needs_theseus = [
 SOLVERS: dict[type[Solver], Callable[[], Solver]] = {
     LevenbergMarquardt: lambda: LevenbergMarquardt(**SETTINGS),
     Theseus: lambda: Theseus(**SETTINGS),
+    GaussNewton: lambda: GaussNewton(max_steps=N_STEPS, damping=1.7, adaptive=False, offset=10.0),
+    LBFGS: lambda: LBFGS(max_steps=N_STEPS),
+    NewtonCG: lambda: NewtonCG(max_steps=N_STEPS),
     Adam: lambda: Adam(max_steps=N_STEPS),
     MPPI: lambda: MPPI(max_steps=N_STEPS, n_samples=32, n_elites=8, max_std=0.5, min_std=1e-3, seed=0),
 }
@@ -34,20 +54,34 @@ SOLVERS: dict[type[Solver], Callable[[], Solver]] = {
 CONVERGING: dict[type[Solver], Callable[[], Solver]] = {
     LevenbergMarquardt: SOLVERS[LevenbergMarquardt],
     Theseus: SOLVERS[Theseus],
+    GaussNewton: SOLVERS[GaussNewton],
+    LBFGS: SOLVERS[LBFGS],
+    NewtonCG: SOLVERS[NewtonCG],
     Adam: lambda: Adam(max_steps=150, beta_1=0.5, beta_2=0.99),
 }
-# Those that follow the gradient, and so fail where it does; a sampler goes around such places.
-FOLLOWING = {part: build for part, build in SOLVERS.items() if part is not MPPI}
+# Those that follow the gradient wherever it leads; a sampler or a line search goes around places of NaN.
+FOLLOWING = {part: build for part, build in SOLVERS.items() if part not in (MPPI, LBFGS, NewtonCG)}
 MODES: dict[type[BackwardMode], Callable[[], BackwardMode]] = {
     Unroll: Unroll,
     Truncated: lambda: Truncated(n_steps=5),
     Detached: Detached,
+    # Wherever the solve ends: what becomes of elements that did not converge has tests of its own.
+    Implicit: lambda: Implicit(tolerance=torch.inf),
+    DirectLoss: lambda: DirectLoss(tolerance=torch.inf),
+    LibraryMode: lambda: LibraryMode("truncated"),
+}
+# Those whose gradient is that of the solution, once it is one.
+EXACT: dict[type[BackwardMode], Callable[[], BackwardMode]] = {
+    Unroll: Unroll,
+    Implicit: Implicit,
+    DirectLoss: lambda: DirectLoss(epsilon=1e-4),
 }
 BOUNDS: dict[type[Bounds], Callable[[], Bounds]] = {
     Projection: lambda: Projection(low=-1.0, high=1.0),
     StraightThroughProjection: lambda: StraightThroughProjection(low=-1.0, high=1.0),
     InnerClamp: lambda: InnerClamp(low=-1.0, high=1.0),
     InUnits: lambda: InUnits(Projection(low=-2.0, high=2.0), torch.tensor(2.0, dtype=torch.float64)),
+    Tanh: lambda: Tanh(low=-1.0, high=1.0),
     Unbounded: Unbounded,
 }
 
@@ -66,21 +100,23 @@ def params(parts: dict, mode: type[BackwardMode] | None = None) -> list:
     ]
 
 
-def pairs(solvers: dict = SOLVERS) -> list:
-    """Give every one of `solvers` with every mode that can differentiate it, as parameters of a test."""
+def pairs(solvers: dict = SOLVERS, modes: dict = MODES) -> list:
+    """Give every one of `solvers` with every one of `modes` that can differentiate it, as parameters of a test."""
     return [
         pytest.param(
             solver, mode, id=f"{part.__name__}-{kind.__name__}", marks=needs_theseus if part is Theseus else ()
         )
         for part, solver in solvers.items()
-        for kind, mode in MODES.items()
+        for kind, mode in modes.items()
         if fits(part, kind)
     ]
 
 
 def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
     """Tell whether a mode can differentiate a solver."""
-    return solver.supported_modes is None or mode.__name__ in solver.supported_modes
+    if solver.supported_modes is None:
+        return mode is not LibraryMode
+    return mode.__name__ in solver.supported_modes
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -10,13 +12,13 @@ from difftori_pl.trajopt.backward.base import BackwardMode
 from difftori_pl.trajopt.bounds.base import Bounds
 from difftori_pl.trajopt.bounds.in_units import InUnits
 from difftori_pl.trajopt.bounds.projection import Projection
-from difftori_pl.trajopt.objective import Objective
+from difftori_pl.trajopt.objective import Latent, Objective
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.quarantine import is_finite, stand_in
+from difftori_pl.trajopt.quarantine import all_finite, stand_in
 from difftori_pl.trajopt.solution import Solution, Status
 from difftori_pl.trajopt.solvers.base import Solver, check_not_negative, check_positive
 from difftori_pl.trajopt.starts import add_noise, keep_best
-from difftori_pl.trajopt.tree import map_tensors, select
+from difftori_pl.trajopt.tree import detach, leaves, map_tensors, repeat, select
 
 
 class TrajOptLayer(nn.Module):
@@ -33,6 +35,10 @@ class TrajOptLayer(nn.Module):
         n_starts: how many starts each problem has at least: those given, and noisy copies of the first of them. All
             are solved in one batch, and the one with the highest best value is kept.
         start_noise: standard deviation of that noise, in units of the actions; drawn from torch's global generator.
+        compiled: whether steps are compiled, and on a GPU, where no gradient is attached, launched as a CUDA graph.
+            Costs tens of seconds at the first solve, and again when a size first changes; see docs/trajopt.md for
+            where it pays. Not for a solver whose loop is a library's, nor for `GaussNewton` and `NewtonCG`, whose
+            systems are put together from several backward passes.
 
     Raises:
         ConfigurationError: the solver cannot be differentiated by this backward mode.
@@ -45,9 +51,14 @@ class TrajOptLayer(nn.Module):
         bounds: Bounds | None = None,
         n_starts: int = 1,
         start_noise: float = 0.3,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
-        _check_pair(solver, backward_mode)
+        reason = backward_mode.excludes(solver)
+        if compiled and not solver.compiles:
+            reason = f"{type(solver).__name__} cannot be compiled: set compiled to False"
+        if reason is not None:
+            raise ConfigurationError(reason)
         check_positive(n_starts=n_starts)
         check_not_negative(start_noise=start_noise)
         self.solver = solver
@@ -55,18 +66,28 @@ class TrajOptLayer(nn.Module):
         self.bounds = Projection() if bounds is None else bounds
         self.n_starts = n_starts
         self.start_noise = start_noise
+        self.compiled = compiled
 
-    def forward(self, objective: Objective, latent: Tensor, actions: Tensor, unit: Tensor | None = None) -> Solution:
+    def forward(
+        self,
+        objective: Objective,
+        latent: Latent,
+        actions: Tensor,
+        unit: Tensor | None = None,
+        trace: bool = False,
+    ) -> Solution:
         """Improve `actions` under `objective` and attach the backward mode's gradient.
 
         Args:
             objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,); larger is better. Tensors it uses
                 besides its arguments and parameters must not have been made in inference mode: pass them in `latent`.
-            latent: what the objective is conditioned on (B, Z), constant while solving; gradients flow to it.
+            latent: what the objective is conditioned on (B, Z), constant while solving; gradients flow to it. May be a
+                dictionary, list, tuple or dataclass of tensors (B, ...), which the objective is given as it is.
             actions: initial actions (B, H, A), or several starts for each element (B, S, H, A), normalised to [-1, 1];
                 float16 and bfloat16 are solved in float32.
             unit: what 1 means in each action component (A,), if actions are in other units than the bounds, which
                 then hold for `actions * unit`; constant.
+            trace: whether to keep every iterate in `Solution.trace`.
 
         Raises:
             ShapeError: `actions` is not (B, H, A) or not of the latent's batch size, or the objective did not return
@@ -75,47 +96,49 @@ class TrajOptLayer(nn.Module):
         """
         _check_inputs(latent, actions)
         bounds = self.bounds if unit is None else InUnits(self.bounds, unit)
+        problem = Problem(objective, bounds, trace, self.compiled)
         if not torch.is_inference_mode_enabled():
-            return self._solve(objective, bounds, _trackable(latent), _trackable(actions))
+            return self._solve(problem, *map_tensors(_trackable, (latent, actions)))
         # The solve itself needs gradients with respect to the actions, which inference mode cannot give.
         with torch.inference_mode(False), torch.no_grad():
-            return self._solve(objective, bounds, _trackable(latent), _trackable(actions))
+            return self._solve(problem, *map_tensors(_trackable, (latent, actions)))
 
     def extra_repr(self) -> str:
         """Name the parts."""
         names = "solver", "backward_mode", "bounds", "n_starts"
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
-    def _solve(self, objective: Objective, bounds: Bounds, latent: Tensor, actions: Tensor) -> Solution:
+    def _solve(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         if actions.dtype in (torch.float16, torch.bfloat16):
             actions = actions.float()
-        problem = Problem(objective, bounds)
         starts = add_noise(actions if actions.ndim == 4 else actions.unsqueeze(1), self.n_starts, self.start_noise)
         n_starts = starts.shape[1]
         if n_starts == 1:
             return self._solve_all(problem, latent, starts.squeeze(1))
         if self.solver.joins_starts:
             return self._solve_all(problem, latent, starts)
-        latent = map_tensors(lambda tensor: tensor.repeat_interleave(n_starts, dim=0), latent)
-        return keep_best(self._solve_all(problem, latent, starts.flatten(0, 1)), n_starts)
+        return keep_best(self._solve_all(problem, repeat(latent, n_starts), starts.flatten(0, 1)), n_starts)
 
-    def _solve_all(self, problem: Problem, latent: Tensor, actions: Tensor) -> Solution:
+    def _solve_all(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         # Where several starts are searched together, one that is unusable is the solver's to leave out.
-        unusable = ~(is_finite(latent) & is_finite(actions if actions.ndim == 3 else actions[:, 0]))
+        unusable = ~all_finite((latent, actions if actions.ndim == 3 else actions[:, 0]))
         solution = self.backward_mode.apply(
             self.solver, problem, stand_in(unusable, latent), stand_in(unusable, actions)
         )
-        return select(unusable, _untouched(problem, actions), solution)
+        return select(unusable, _untouched(problem, actions, solution), solution)
 
 
-def _untouched(problem: Problem, actions: Tensor) -> Solution:
+def _untouched(problem: Problem, actions: Tensor, like: Solution) -> Solution:
     """Give the failed solution that stays at the initial `actions` (B, H, A), or at the first of (B, S, H, A)."""
     actions = actions if actions.ndim == 3 else actions[:, 0]
     usable = torch.where(torch.isfinite(actions), actions, 0.0).detach()
     usable = problem.bounds.to_actions(problem.bounds.to_iterate(usable))
-    nan = torch.full_like(usable[:, 0, 0], torch.nan)
-    steps = torch.zeros_like(nan, dtype=torch.int64)
-    return Solution(usable, nan, usable, nan, torch.full_like(steps, int(Status.FAILED)), steps, nan)
+    nothing = map_tensors(
+        lambda tensor: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else torch.zeros_like(tensor),
+        detach(like),
+    )
+    failed = torch.full_like(like.status, int(Status.FAILED))
+    return replace(nothing, actions=usable, best_actions=usable, status=failed)
 
 
 def _trackable(tensor: Tensor) -> Tensor:
@@ -123,26 +146,17 @@ def _trackable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _check_pair(solver: Solver, backward_mode: BackwardMode) -> None:
-    supported = solver.supported_modes
-    if supported is None or any(base.__name__ in supported for base in type(backward_mode).__mro__):
-        return
-    raise ConfigurationError(
-        f"{type(solver).__name__} cannot be differentiated by {type(backward_mode).__name__}; "
-        f"choose a backward mode among {', '.join(sorted(supported))}, or another solver"
-    )
-
-
-def _check_inputs(latent: Tensor, actions: Tensor) -> None:
+def _check_inputs(latent: Latent, actions: Tensor) -> None:
     if actions.ndim not in (3, 4) or actions.numel() == 0:
         raise ShapeError(
             "actions must be (batch, horizon, action), or (batch, start, horizon, action) for several starts, with no "
             f"empty dimension, got {tuple(actions.shape)}; a single step needs a horizon dimension of 1"
         )
-    if latent.ndim < 1 or latent.shape[0] != actions.shape[0]:
-        raise ShapeError(
-            f"latent and actions must have the same batch size, got latent {tuple(latent.shape)} "
-            f"and actions {tuple(actions.shape)}"
-        )
+    for tensor in leaves(latent):
+        if tensor.ndim < 1 or tensor.shape[0] != actions.shape[0]:
+            raise ShapeError(
+                f"latent and actions must have the same batch size, got latent {tuple(tensor.shape)} "
+                f"and actions {tuple(actions.shape)}"
+            )
     if not actions.is_floating_point():
         raise ConfigurationError(f"actions must be floating point to be optimised, got {actions.dtype}")

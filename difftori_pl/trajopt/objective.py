@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError, ShapeError
+
+Latent: TypeAlias = Any
+"""What an objective is conditioned on: a tensor (B, Z), or a nested structure of tensors (B, ...)."""
 
 LatentActionFunction = Callable[[Tensor, Tensor], Tensor]
 """Maps a latent (B, Z) and one action (B, A) to a score (B,) or (B, 1), or to the next latent (B, Z)."""
@@ -18,7 +22,7 @@ class Objective(Protocol):
     Batch elements must not influence one another. Everything that varies with the element belongs in the latent.
     """
 
-    def __call__(self, latent: Tensor, actions: Tensor, /) -> Tensor:
+    def __call__(self, latent: Latent, actions: Tensor, /) -> Tensor:
         """Give the return (B,), larger is better, of `actions` (B, H, A) from `latent` (B, Z)."""
         ...
 
@@ -44,13 +48,17 @@ class ActionScore:
             ConfigurationError: more than one action, but no dynamics.
             ShapeError: the score is not one number per batch element.
         """
+        return self.terms(latent, actions).sum(dim=1)
+
+    def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Give the H terms of the sum (B, H)."""
         if self.dynamics is None and actions.shape[1] > 1:
             raise ConfigurationError(
                 f"ActionScore needs dynamics to look {actions.shape[1]} actions ahead; "
                 "pass `dynamics`, or use a horizon of 1"
             )
-        total, _ = _rollout(self.score, self.dynamics, self.discount, latent, actions)
-        return total
+        scores, _ = _rollout(self.score, self.dynamics, self.discount, latent, actions)
+        return torch.stack(scores, dim=1)
 
 
 @dataclass(frozen=True)
@@ -75,9 +83,13 @@ class RolloutReturn:
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Give the return (B,) of all H `actions` (B, H, A) from `latent` (B, Z)."""
+        return self.terms(latent, actions).sum(dim=1)
+
+    def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
         rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions)
-        terminal = _per_element(self.terminal_value(last, self.policy(last)), last)
-        return rewards + self.discount ** actions.shape[1] * terminal
+        terminal = _per_element(self.terminal_value(last, self.policy(last)), actions)
+        return torch.stack((*rewards, self.discount ** actions.shape[1] * terminal), dim=1)
 
 
 @dataclass(frozen=True)
@@ -98,9 +110,13 @@ class OptimisedTerminalReturn:
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Give the return (B,) of `actions` (B, H + 1, A) from `latent` (B, Z); only the last one enters Q."""
+        return self.terms(latent, actions).sum(dim=1)
+
+    def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
         rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions[:, :-1])
-        terminal = _per_element(self.terminal_value(last, actions[:, -1]), last)
-        return rewards + self.discount ** (actions.shape[1] - 1) * terminal
+        terminal = _per_element(self.terminal_value(last, actions[:, -1]), actions)
+        return torch.stack((*rewards, self.discount ** (actions.shape[1] - 1) * terminal), dim=1)
 
 
 def return_to_residual(value: Tensor, offset: float) -> Tensor:
@@ -111,27 +127,54 @@ def return_to_residual(value: Tensor, offset: float) -> Tensor:
     return offset - value
 
 
+def return_to_residuals(objective: Objective, latent: Tensor, actions: Tensor, offset: float) -> Tensor:
+    """Give residuals r (B, K) whose half squared sum is a constant less the return: ½ ‖r‖² = const − G.
+
+    Minimising it maximises G, exactly. An objective may bring a method `residuals(latent, actions)` that does so. Of
+    one with a method `terms(latent, actions)`, whose sum over (B, K) is the return, r = √(2 (offset − term)) is taken;
+    any other is a single term.
+
+    Args:
+        objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,).
+        latent: what the objective is conditioned on (B, Z).
+        actions: where to evaluate (B, H, A).
+        offset: must exceed every term; beyond it there is no residual, and NaN comes out. Not used by an objective
+            that brings its residuals.
+    """
+    if hasattr(objective, "residuals"):
+        residuals: Tensor = objective.residuals(latent, actions)
+        if residuals.ndim != 2 or residuals.shape[0] != actions.shape[0]:
+            raise ShapeError(
+                f"the objective's residuals must be (batch, number), here ({actions.shape[0]}, K), "
+                f"but came as {tuple(residuals.shape)}"
+            )
+        return residuals
+    terms = objective.terms(latent, actions) if hasattr(objective, "terms") else objective(latent, actions).unsqueeze(1)
+    return (2 * (offset - terms)).sqrt()
+
+
 def _rollout(
     score: LatentActionFunction,
     dynamics: LatentActionFunction | None,
     discount: float,
     latent: Tensor,
     actions: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Give the discounted sum of scores (B,) and the latent after the last action (B, Z); z itself without dynamics."""
-    total = latent.new_zeros(latent.shape[0])
+) -> tuple[list[Tensor], Tensor]:
+    """Give the H discounted scores (B,) and the latent after the last action (B, Z); z itself without dynamics."""
+    scores = []
     for step, action in enumerate(actions.unbind(dim=1)):
-        total = total + discount**step * _per_element(score(latent, action), latent)
+        scores.append(discount**step * _per_element(score(latent, action), action))
         if dynamics is not None:
             latent = dynamics(latent, action)
-    return total, latent
+    return scores, latent
 
 
-def _per_element(score: Tensor, latent: Tensor) -> Tensor:
-    n_elements = latent.shape[0]
+def _per_element(score: Tensor, actions: Tensor) -> Tensor:
+    """Check that there is one score per element, and give it in the dtype of the actions, in which it is summed."""
+    n_elements = actions.shape[0]
     if score.shape not in ((n_elements,), (n_elements, 1)):
         raise ShapeError(
             f"a score must be one number per batch element, shape ({n_elements},) or ({n_elements}, 1), "
             f"but came as {tuple(score.shape)}"
         )
-    return score.reshape(n_elements)
+    return score.reshape(n_elements).to(actions.dtype)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt.bounds.base import Bounds
-from difftori_pl.trajopt.objective import Objective
+from difftori_pl.trajopt.objective import Latent, Objective, return_to_residuals
+from difftori_pl.trajopt.tree import detach
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,47 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Curvature:
+    """Minus the Hessian of the objective at one iterate, on the components that are free to move.
+
+    Attributes:
+        gradient: the objective's gradient (B, H, A), part of the autograd graph.
+        point: the iterate that it was taken at (B, H, A), a leaf of that graph.
+        free: components that do not push against an active bound, boolean (B, H, A).
+        damping: added to the diagonal.
+    """
+
+    gradient: Tensor
+    point: Tensor
+    free: Tensor
+    damping: float
+
+    def product(self, vector: Tensor) -> Tensor:
+        """Multiply with a `vector` (B, H, A), exactly; one more backward pass, whatever the number of components."""
+        vector, image = vector * self.free, None
+        if self.gradient.requires_grad:
+            (image,) = torch.autograd.grad(self.gradient, self.point, vector, retain_graph=True, allow_unused=True)
+        damped = self.damping * vector
+        return damped if image is None else damped - image * self.free
+
+
+@dataclass(frozen=True)
 class Problem:
     """Maximise `objective` within `bounds`, separately for each batch element.
 
     Attributes:
         objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,).
         bounds: relates the solver's iterate to actions.
+        traced: whether a search keeps every iterate.
+        compiled: whether the steps of a search are compiled.
     """
 
     objective: Objective
     bounds: Bounds
+    traced: bool = False
+    compiled: bool = False
 
-    def value(self, latent: Tensor, iterate: Tensor) -> Tensor:
+    def value(self, latent: Latent, iterate: Tensor) -> Tensor:
         """Evaluate the objective (B,) at an `iterate` (B, H, A), in the iterate's dtype.
 
         Raises:
@@ -51,7 +81,7 @@ class Problem:
             )
         return value.to(iterate.dtype)
 
-    def evaluate(self, latent: Tensor, iterate: Tensor) -> Evaluation:
+    def evaluate(self, latent: Latent, iterate: Tensor) -> Evaluation:
         """Evaluate value and gradient together.
 
         The result is part of the autograd graph where gradients are enabled, and detached under `torch.no_grad()`.
@@ -66,17 +96,64 @@ class Problem:
         """
         differentiable = torch.is_grad_enabled()
         if not differentiable:
-            latent, iterate = latent.detach(), iterate.detach()
-        with torch.enable_grad():
-            if not iterate.requires_grad:
-                iterate = iterate.detach().requires_grad_()
-            value = self.value(latent, iterate)
-            gradient = self._gradient(value, iterate, differentiable)
+            latent, iterate = detach(latent), iterate.detach()
+        if torch.compiler.is_compiling():
+            value, gradient = self._value_and_gradient(latent, iterate)
+        else:
+            with torch.enable_grad():
+                if not iterate.requires_grad:
+                    iterate = iterate.detach().requires_grad_()
+                value = self.value(latent, iterate)
+                gradient = self._gradient(value, iterate, differentiable)
         if not differentiable:
-            value = value.detach()
+            value, gradient = value.detach(), gradient.detach()
         # Square root and division of a norm are of no use in the graph, and infinite there at a zero gradient.
         free = gradient.detach().masked_fill(self.bounds.active(iterate.detach(), gradient.detach()), 0.0)
         return Evaluation(value, gradient, torch.linalg.vector_norm(free.flatten(1), dim=1))
+
+    def curvature(self, latent: Latent, iterate: Tensor, damping: float = 0.0) -> Curvature:
+        """Prepare products with the Hessian at an `iterate` (B, H, A).
+
+        The gradient it holds reaches the objective's parameters and `latent` where gradients are enabled. The iterate
+        counts as a constant.
+        """
+        point = iterate.detach().requires_grad_()
+        latent = latent if torch.is_grad_enabled() else detach(latent)
+        with torch.enable_grad():
+            gradient = self._gradient(self.value(latent, point), point, differentiable=True)
+        return Curvature(gradient, point, ~self.bounds.active(point.detach(), gradient.detach()), damping)
+
+    def jacobian(self, latent: Latent, iterate: Tensor, offset: float) -> tuple[Tensor, Tensor]:
+        """Give the residuals r (B, K) and their derivatives (B, K, H, A); see `return_to_residuals`.
+
+        The result is part of the autograd graph where gradients are enabled, and detached under `torch.no_grad()`.
+        """
+        differentiable = torch.is_grad_enabled()
+        if not differentiable:
+            latent, iterate = detach(latent), iterate.detach()
+        with torch.enable_grad():
+            if not iterate.requires_grad:
+                iterate = iterate.detach().requires_grad_()
+            actions = self.bounds.to_actions(iterate)
+            residuals = return_to_residuals(self.objective, latent, actions, offset).to(iterate.dtype)
+            rows = [
+                torch.autograd.grad(
+                    residual.sum(), iterate, retain_graph=True, create_graph=differentiable, materialize_grads=True
+                )[0]
+                for residual in residuals.unbind(dim=1)
+            ]
+            jacobian = torch.stack(rows, dim=1)
+        return (residuals, jacobian) if differentiable else (residuals.detach(), jacobian.detach())
+
+    def _value_and_gradient(self, latent: Latent, iterate: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same by `torch.func`, which the compiler can follow, and through which it can differentiate."""
+
+        def total(point: Tensor) -> tuple[Tensor, Tensor]:
+            value = self.value(latent, point)
+            return value.sum(), value
+
+        gradient, value = torch.func.grad(total, has_aux=True)(iterate)
+        return value, gradient
 
     @staticmethod
     def _gradient(value: Tensor, iterate: Tensor, differentiable: bool) -> Tensor:

@@ -10,12 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from difftori_pl.trajopt.tree import Record, map_tensors, per_element
+from difftori_pl.trajopt.tree import Record, leaves, map_tensors, per_element
 
 
 def is_finite(tensor: Tensor) -> Tensor:
     """Mark the batch elements (B,) of a `tensor` (B, ...) that hold neither NaN nor infinity."""
     return torch.isfinite(tensor).flatten(1).all(dim=1) if tensor.ndim > 1 else torch.isfinite(tensor)
+
+
+def all_finite(record: Record) -> Tensor:
+    """Mark the batch elements (B,) of which no tensor of a record holds NaN or infinity."""
+    return torch.stack([is_finite(tensor) for tensor in leaves(record)]).all(dim=0)
 
 
 def stand_in(failed: Tensor, record: Record) -> Record:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from difftori_pl.trajopt.compilation import compiled
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import sever
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver
-from difftori_pl.trajopt.tree import per_element, select
+from difftori_pl.trajopt.trace import Trace
+from difftori_pl.trajopt.tree import map_tensors, per_element, select
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Search:
         best_value: its value (B,), detached.
         failed: elements that met NaN or infinity (B,), boolean; they do not move any more.
         n_steps: steps each element has taken (B,), int64.
+        initial_value: the value at the first iterate (B,), detached.
+        trace: every iterate, if the problem asks for it.
     """
 
     state: SolverState
@@ -30,6 +35,8 @@ class Search:
     best_value: Tensor
     failed: Tensor
     n_steps: Tensor
+    initial_value: Tensor
+    trace: Trace | None = None
 
     def without_gradient(self, anchor: Tensor) -> Search:
         """Attach iterate and value to the graph of `anchor` such that `backward()` runs and changes nothing."""
@@ -39,26 +46,27 @@ class Search:
         )
 
 
-def begin(solver: StepSolver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
+def begin(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor) -> Search:
     """Start a solve of `problem` at `iterate` (B, H, A)."""
     state = solver.init(problem, latent, iterate)
-    return Search(
-        state=state,
-        best_iterate=state.iterate.detach(),
-        best_value=state.evaluation.value.detach(),
-        failed=~state.is_finite(),
-        n_steps=torch.zeros_like(state.evaluation.value, dtype=torch.int64),
+    value = state.evaluation.value.detach()
+    n_steps = torch.zeros_like(value, dtype=torch.int64)
+    trace = (
+        Trace.empty(state.iterate.detach(), solver.max_steps).record(n_steps, state.iterate, value)
+        if problem.traced
+        else None
     )
+    return Search(state, state.iterate.detach(), value, ~state.is_finite(), n_steps, initial_value=value, trace=trace)
 
 
-def resume(problem: Problem, latent: Tensor, search: Search) -> Search:
+def resume(problem: Problem, latent: Latent, search: Search) -> Search:
     """Evaluate the current iterate anew, so that what follows is differentiated from there on."""
     state = replace(search.state, evaluation=problem.evaluate(latent, search.state.iterate))
     return replace(search, state=state, failed=search.failed | ~state.is_finite())
 
 
 def advance(
-    solver: StepSolver, problem: Problem, latent: Tensor, search: Search, n_steps: int, rest_when_done: bool = True
+    solver: StepSolver, problem: Problem, latent: Latent, search: Search, n_steps: int, rest_when_done: bool = True
 ) -> Search:
     """Take `n_steps` steps with every element that has not failed.
 
@@ -72,18 +80,34 @@ def advance(
         n_steps: how many steps.
         rest_when_done: whether elements that the solver calls done stay where they are.
     """
+    if not problem.compiled:
+        for _ in range(n_steps):
+            search = _take_step(solver, problem, latent, search, rest_when_done)
+        return search
+    # With a gradient, many steps wait for their backward pass, which recorded graphs do not allow.
+    cuda_graph = search.best_value.is_cuda and not torch.is_grad_enabled()
+    take_step = compiled(_take_step, cuda_graph)
+    if cuda_graph:
+        torch.compiler.cudagraph_mark_step_begin()
     for _ in range(n_steps):
-        candidate = solver.step(problem, latent, search.state)
-        stays = search.failed | solver.done(search.state) if rest_when_done else search.failed
-        failed = search.failed | ~(candidate.is_finite() | stays)
-        stays = stays | failed
-        iterate, value = (tensor.detach() for tensor in candidate.best())
-        improved = (value > search.best_value) & ~stays
-        search = Search(
-            state=select(stays, search.state, candidate),
-            best_iterate=torch.where(per_element(improved, iterate), iterate, search.best_iterate),
-            best_value=torch.where(improved, value, search.best_value),
-            failed=failed,
-            n_steps=search.n_steps + ~stays,
-        )
-    return search
+        search = take_step(solver, problem, latent, search, rest_when_done)
+    return map_tensors(torch.clone, search) if cuda_graph else search
+
+
+def _take_step(solver: StepSolver, problem: Problem, latent: Latent, search: Search, rest_when_done: bool) -> Search:
+    candidate = solver.step(problem, latent, search.state)
+    stays = search.failed | solver.done(search.state) if rest_when_done else search.failed
+    failed = search.failed | ~(candidate.is_finite() | stays)
+    stays = stays | failed
+    iterate, value = (tensor.detach() for tensor in candidate.best())
+    improved = (value > search.best_value) & ~stays
+    state, n_taken = select(stays, search.state, candidate), search.n_steps + ~stays
+    return replace(
+        search,
+        state=state,
+        best_iterate=torch.where(per_element(improved, iterate), iterate, search.best_iterate),
+        best_value=torch.where(improved, value, search.best_value),
+        failed=failed,
+        n_steps=n_taken,
+        trace=None if search.trace is None else search.trace.record(n_taken, state.iterate, state.evaluation.value),
+    )

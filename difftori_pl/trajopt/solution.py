@@ -5,6 +5,8 @@ from enum import IntEnum
 
 from torch import Tensor
 
+from difftori_pl.trajopt.trace import Trace
+
 
 class Status(IntEnum):
     """How the solve of one batch element ended."""
@@ -17,6 +19,9 @@ class Status(IntEnum):
 
     FAILED = 2
     """NaN or infinity in the input, the objective or its gradient; the element stayed at its last good iterate."""
+
+    NOT_STATIONARY = 3
+    """The solve ended with a slope too steep for a backward mode that needs a maximum; see its fallback."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Solution:
         n_steps: steps taken by each element (B,), int64.
         grad_norm: Euclidean norm of the objective's gradient at `actions`, components that push against an active
             bound left out (B,); no gradient.
+        initial_value: the objective at the initial actions, brought within the bounds (B,); no gradient.
+        trace: every iterate, if it was asked for.
     """
 
     actions: Tensor
@@ -44,3 +51,14 @@ class Solution:
     status: Tensor
     n_steps: Tensor
     grad_norm: Tensor
+    initial_value: Tensor
+    trace: Trace | None = None
+
+    def summary(self) -> dict[str, Tensor]:
+        """Give what is worth logging: means over the batch, those of values over the elements that have one."""
+        return {
+            "failed_fraction": (self.status == int(Status.FAILED)).double().mean(),
+            "steps": self.n_steps.double().mean(),
+            "grad_norm": self.grad_norm.nanmean(),
+            "value_gain": (self.value.detach() - self.initial_value).nanmean(),
+        }

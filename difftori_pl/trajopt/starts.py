@@ -1,6 +1,7 @@
 """Where a solve may start from: given starts, noisy copies, a policy's roll-outs, the previous solution."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,7 +45,8 @@ def policy_rollouts(
         for _ in range(horizon):
             actions.append(policy(latent))
             latent = dynamics(latent, actions[-1])
-        return torch.stack(actions, dim=1).unflatten(0, (-1, n_rollouts))
+        rollouts = torch.stack(actions, dim=1)
+        return rollouts.view(-1, n_rollouts, *rollouts.shape[1:])
 
 
 def add_noise(starts: Tensor, n_starts: int, std: float) -> Tensor:
@@ -62,5 +64,8 @@ def add_noise(starts: Tensor, n_starts: int, std: float) -> Tensor:
 def keep_best(solution: Solution, n_starts: int) -> Solution:
     """Keep, of the solutions (B · S) from S starts of each element, the one with the highest best value."""
     values = torch.where(torch.isnan(solution.best_value), -torch.inf, solution.best_value).view(-1, n_starts)
+    # What is gained is gained over the first start, the one that would have been without the others.
+    first = solution.initial_value.view(-1, n_starts)[:, :1].expand(-1, n_starts).flatten()
+    solution = replace(solution, initial_value=first)
     chosen = values.argmax(dim=1) + n_starts * torch.arange(len(values), device=values.device)
     return map_tensors(lambda tensor: tensor.index_select(0, chosen), solution)

@@ -34,6 +34,23 @@ def map_tensors(function: Callable[..., Tensor], record: Record, *others: Record
     return record
 
 
+def leaves(record: Record) -> list[Tensor]:
+    """List the tensors of a record."""
+    found: list[Tensor] = []
+
+    def collect(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(collect, record)
+    return found
+
+
+def repeat(record: Record, n_copies: int) -> Record:
+    """Repeat each batch element `n_copies` times, copies side by side."""
+    return map_tensors(lambda tensor: tensor.repeat_interleave(n_copies, dim=0), record)
+
+
 def select(mask: Tensor, if_true: Record, if_false: Record) -> Record:
     """Take each batch element from `if_true` where `mask` (B,) holds, else from `if_false`."""
     return map_tensors(lambda a, b: torch.where(per_element(mask, a), a, b), if_true, if_false)

@@ -100,7 +100,7 @@ def _check_isolation(
     assert (expected.status != Status.FAILED).all()
     assert torch.isfinite(solution.actions).all()
     assert torch.isfinite(solution.best_actions).all()
-    for name in vars(solution):
+    for name in set(vars(solution)) - {"trace"}:
         # Near an optimum the objective is flat to rounding, so which iterate is called best may differ.
         tolerance = {"rtol": 1e-6, "atol": 1e-6} if name == "best_actions" else {"rtol": 1e-10, "atol": 1e-12}
         assert_close(

@@ -1,10 +1,12 @@
 """What every backward mode offers: it runs the solver, and decides how the result is differentiated."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.part import Part
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.search import Search
@@ -16,7 +18,7 @@ class BackwardMode(Part, ABC):
     """How gradients of the loss pass through a solve."""
 
     @abstractmethod
-    def apply(self, solver: Solver, problem: Problem, latent: Tensor, actions: Tensor) -> Solution:
+    def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve `problem` and attach this mode's gradient; none under `torch.no_grad()`.
 
         Args:
@@ -25,6 +27,16 @@ class BackwardMode(Part, ABC):
             latent: what the objective is conditioned on (B, Z).
             actions: initial actions (B, H, A).
         """
+
+    def excludes(self, solver: Solver) -> str | None:
+        """Say why this mode cannot differentiate `solver`, or None if it can."""
+        supported = solver.supported_modes
+        if supported is None or any(base.__name__ in supported for base in type(self).__mro__):
+            return None
+        return (
+            f"{type(solver).__name__} cannot be differentiated by {type(self).__name__}; "
+            f"choose a backward mode among {', '.join(sorted(supported))}, or another solver"
+        )
 
 
 def conclude(solver: Solver, problem: Problem, search: Search) -> Solution:
@@ -39,4 +51,6 @@ def conclude(solver: Solver, problem: Problem, search: Search) -> Solution:
         status=torch.where(search.failed, int(Status.FAILED), status),
         n_steps=search.n_steps,
         grad_norm=evaluation.grad_norm,
+        initial_value=search.initial_value,
+        trace=search.trace and replace(search.trace, actions=problem.bounds.to_actions(search.trace.actions)),
     )

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.backward.base import BackwardMode, conclude
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import stand_in
 from difftori_pl.trajopt.search import Search, advance, begin, resume
@@ -17,48 +19,64 @@ from difftori_pl.trajopt.tree import Record, detach, select
 
 
 class LastSteps(BackwardMode):
-    """Take the first steps without a graph and differentiate through the rest."""
+    """Take the first steps without a graph and differentiate through the rest.
+
+    Attributes:
+        segment: None keeps the activations of all differentiated steps for the backward pass; a number keeps only
+            every so many-th iterate, and computes the steps between them again.
+    """
+
+    segment: int | None = None
 
     @abstractmethod
     def n_differentiated(self, max_steps: int) -> int:
         """Give how many of a solver's `max_steps` steps, counted from the last, are differentiated."""
 
-    def apply(self, solver: Solver, problem: Problem, latent: Tensor, actions: Tensor) -> Solution:
+    def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve and attach the gradient of the last steps."""
         iterate = problem.bounds.to_iterate(actions)
         n_attached = self.n_differentiated(solver.max_steps) if torch.is_grad_enabled() else 0
-        return conclude(solver, problem, _run(solver, problem, latent, iterate, n_attached))
+        return conclude(solver, problem, run(solver, problem, latent, iterate, n_attached, self.segment))
 
 
-def _run(solver: Solver, problem: Problem, latent: Tensor, iterate: Tensor, n_attached: int) -> Search:
+def run(
+    solver: Solver, problem: Problem, latent: Latent, iterate: Tensor, n_attached: int, segment: int | None = None
+) -> Search:
+    """Take all steps of a solver from `iterate` (B, H, A), the last `n_attached` of them with a graph."""
     if isinstance(solver, LibrarySolver):
         return solver.solve(problem, latent, iterate, n_attached)
     if not isinstance(solver, StepSolver):
         raise ConfigurationError(f"{type(solver).__name__} must derive from StepSolver or LibrarySolver")
     if n_attached == solver.max_steps:
-        return _all_steps(solver, problem, latent, iterate)
+        return _all_steps(solver, problem, latent, iterate, segment)
     with torch.no_grad():
         search = begin(solver, problem, latent, iterate)
         search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
     return _last_steps(solver, problem, latent, search, n_attached) if n_attached > 0 else search
 
 
-def _all_steps(solver: StepSolver, problem: Problem, latent: Tensor, iterate: Tensor) -> Search:
-    def attempt(latent: Tensor, iterate: Tensor) -> Search:
-        return advance(solver, problem, latent, begin(solver, problem, latent, iterate), solver.max_steps)
+def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor, segment: int | None) -> Search:
+    def attempt(latent: Latent, iterate: Tensor) -> Search:
+        search = begin(solver, problem, latent, iterate)
+        if segment is None:
+            return advance(solver, problem, latent, search, solver.max_steps)
+        for start in range(0, solver.max_steps, segment):
+            n_steps = min(segment, solver.max_steps - start)
+            search = checkpoint(advance, solver, problem, latent, search, n_steps, use_reentrant=False)
+        return search
 
     return _isolated(attempt, latent, iterate, torch.zeros_like(iterate[:, 0, 0], dtype=torch.bool))
 
 
-def _last_steps(solver: StepSolver, problem: Problem, latent: Tensor, search: Search, n_steps: int) -> Search:
-    def attempt(latent: Tensor, search: Search) -> Search:
+def _last_steps(solver: StepSolver, problem: Problem, latent: Latent, search: Search, n_steps: int) -> Search:
+    def attempt(latent: Latent, search: Search) -> Search:
         # An element at rest would pass no gradient, so those that are done take these few steps as well.
         return advance(solver, problem, latent, resume(problem, latent, search), n_steps, rest_when_done=False)
 
     return _isolated(attempt, latent, search, search.failed)
 
 
-def _isolated(attempt: Callable[[Tensor, Record], Search], latent: Tensor, start: Record, failed: Tensor) -> Search:
+def _isolated(attempt: Callable[[Tensor, Record], Search], latent: Latent, start: Record, failed: Tensor) -> Search:
     """Make an attempt at differentiated steps whose graph holds healthy elements only.
 
     The graph of an attempt during which an element fails is of use to none of them, so the attempt is repeated with a

@@ -32,3 +32,8 @@ class InnerClamp(Bounds):
     def to_actions(self, iterate: Tensor) -> Tensor:
         """Clamp the `iterate` (B, H, A)."""
         return iterate.clamp(self.low, self.high)
+
+    def active(self, iterate: Tensor, gradient: Tensor) -> Tensor:
+        """Mark components outside the box, boolean (B, H, A)."""
+        del gradient
+        return (iterate < self.low) | (iterate > self.high)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
 from difftori_pl.trajopt.tree import per_element
@@ -70,13 +71,13 @@ class Adam(StepSolver):
         self.epsilon = epsilon
         self.grad_tolerance = grad_tolerance
 
-    def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> AdamState:
+    def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> AdamState:
         """Give the state at the first `iterate` (B, H, A), without a memory yet."""
         start = super().init(problem, latent, iterate)
         zero = torch.zeros_like(start.iterate)
         return AdamState(start.iterate, start.evaluation, zero, zero, torch.zeros_like(start.evaluation.value))
 
-    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> AdamState:
+    def step(self, problem: Problem, latent: Latent, state: SolverState) -> AdamState:
         """Take one step with bias-corrected means and project it."""
         assert isinstance(state, AdamState)
         gradient, n_steps = state.evaluation.gradient, state.n_steps.detach() + 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.part import Part
 from difftori_pl.trajopt.problem import Evaluation, Problem
 from difftori_pl.trajopt.quarantine import is_finite
@@ -50,12 +51,14 @@ class Solver(Part, ABC):
             do not know backward modes); None for every mode.
         joins_starts: whether the solver makes one search of all starts of an element, which it then gets at once,
             (B, S, H, A); otherwise each start is solved on its own.
+        compiles: whether a step can be compiled as a whole.
     """
 
     max_steps: int
     grad_tolerance: float = 0.0
     supported_modes: ClassVar[frozenset[str] | None] = None
     joins_starts: ClassVar[bool] = False
+    compiles: ClassVar[bool] = True
 
     def done(self, state: SolverState) -> Tensor:
         """Mark the elements (B,) that need no further step."""
@@ -65,12 +68,12 @@ class Solver(Part, ABC):
 class StepSolver(Solver):
     """A solver that gives its steps, and leaves the loop to the backward mode."""
 
-    def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> SolverState:
+    def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> SolverState:
         """Give the state at the first `iterate` (B, H, A); (B, S, H, A) if the solver `joins_starts`."""
         return SolverState(iterate, problem.evaluate(latent, iterate))
 
     @abstractmethod
-    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> SolverState:
+    def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
         """Take one step with every element, and evaluate where it leads.
 
         Neither failed nor finished elements need attention here: the loop discards their steps.
@@ -78,10 +81,19 @@ class StepSolver(Solver):
 
 
 class LibrarySolver(Solver):
-    """A solver whose loop and backward pass belong to a library; it lists the modes it supports."""
+    """A solver whose loop and backward pass belong to a library; it lists the modes it supports.
+
+    Attributes:
+        own_modes: names of the library's own backward modes, for `LibraryMode`.
+    """
+
+    compiles = False
+    own_modes: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def solve(self, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
+    def solve(
+        self, problem: Problem, latent: Latent, iterate: Tensor, n_differentiated: int, own_mode: str | None = None
+    ) -> Search:
         """Run the library's loop.
 
         Args:
@@ -89,6 +101,7 @@ class LibrarySolver(Solver):
             latent: what the objective is conditioned on (B, Z).
             iterate: where to start (B, H, A).
             n_differentiated: how many of the last steps the result's gradient goes back through.
+            own_mode: differentiates the result by this mode of the library instead.
         """
 
 

@@ -1,8 +1,6 @@
 """Levenberg–Marquardt on one residual, in closed form."""
 
-from torch import Tensor
-
-from difftori_pl.trajopt.objective import return_to_residual
+from difftori_pl.trajopt.objective import Latent, return_to_residual
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
 from difftori_pl.trajopt.tree import per_element
@@ -42,7 +40,7 @@ class LevenbergMarquardt(StepSolver):
         self.offset = offset
         self.grad_tolerance = grad_tolerance
 
-    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> SolverState:
+    def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
         """Take one damped step and project it."""
         gradient = state.evaluation.gradient
         residual = return_to_residual(state.evaluation.value, self.offset)

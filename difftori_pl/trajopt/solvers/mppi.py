@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Evaluation, Problem
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_positive
-from difftori_pl.trajopt.tree import map_tensors
+from difftori_pl.trajopt.tree import repeat
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class MPPI(StepSolver):
         self.max_std = max_std
         self.seed = seed
 
-    def init(self, problem: Problem, latent: Tensor, iterate: Tensor) -> MPPIState:
+    def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> MPPIState:
         """Give the state around the first of several starts (B, S, H, A), or around the only one (B, H, A)."""
         starts = iterate.detach()
         starts = starts.unsqueeze(1) if starts.ndim == 3 else starts
@@ -115,7 +116,7 @@ class MPPI(StepSolver):
             generator=None if self.seed is None else torch.Generator(mean.device).manual_seed(self.seed),
         )
 
-    def step(self, problem: Problem, latent: Tensor, state: SolverState) -> MPPIState:
+    def step(self, problem: Problem, latent: Latent, state: SolverState) -> MPPIState:
         """Draw samples, score them with the proposals, and move to the elites."""
         assert isinstance(state, MPPIState)
         mean = state.iterate
@@ -144,14 +145,13 @@ class MPPI(StepSolver):
         )
 
 
-def _score(problem: Problem, latent: Tensor, samples: Tensor) -> Tensor:
+def _score(problem: Problem, latent: Latent, samples: Tensor) -> Tensor:
     """Give the value (B, N) of `samples` (B, N, H, A); minus infinity where it is not a number."""
     n_samples = samples.shape[1]
-    repeated = map_tensors(lambda tensor: tensor.repeat_interleave(n_samples, dim=0), latent)
-    values = problem.value(repeated, samples.flatten(0, 1)).view(-1, n_samples)
+    values = problem.value(repeat(latent, n_samples), samples.flatten(0, 1)).view(-1, n_samples)
     return torch.where(torch.isfinite(values), values, -torch.inf)
 
 
-def _evaluate(problem: Problem, latent: Tensor, iterate: Tensor) -> Evaluation:
+def _evaluate(problem: Problem, latent: Latent, iterate: Tensor) -> Evaluation:
     value = problem.value(latent, iterate)
     return Evaluation(value, torch.zeros_like(iterate), torch.full_like(value, torch.nan))

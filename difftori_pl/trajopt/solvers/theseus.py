@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt by the Theseus library, the published solver: the reference for the closed form."""
+"""The Theseus library: with its defaults the published solver, the reference for the closed form."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from difftori_pl.errors import MissingPackageError
+from difftori_pl.errors import ConfigurationError, MissingPackageError
+from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import LibrarySolver, SolverState, check_positive
-from difftori_pl.trajopt.tree import concatenate
+from difftori_pl.trajopt.tree import concatenate, map_tensors
 
 if TYPE_CHECKING:
     from difftori_pl.trajopt.search import Search
+
+OPTIMIZERS = ("LevenbergMarquardt", "GaussNewton", "Dogleg")
+LINEAR_SOLVERS = ("CholeskyDenseSolver", "LUDenseSolver")
 
 
 class Theseus(LibrarySolver):
@@ -25,43 +29,67 @@ class Theseus(LibrarySolver):
     which in float32 end the solve after a few steps because r² ≈ offset², are switched off: all steps are taken.
 
     Where the library's factorisation fails, it fails for the whole batch; the elements are then solved one by one.
-    An element that fails alone is left at its best iterate, with 0 steps counted.
+    An element that fails alone is left at its best iterate, with 0 steps counted. Gauss–Newton and Dogleg do not damp
+    their system, which with fewer residuals than actions is singular: there every element fails by Cholesky.
 
     Args:
         max_steps: number of steps; the authors take 50 to 200.
         step_size: fraction of each step that is taken; the authors take 3e-5 to 1e-3.
-        damping: added to the diagonal of the normal equations; the authors take 1e-3 to 0.5.
-        offset: what the return is subtracted from, above every return that can be reached.
+        damping: added to the diagonal of the normal equations; the authors take 1e-3 to 0.5. Levenberg–Marquardt only.
+        offset: what the return, or each of its terms, is subtracted from, above all that can be reached.
+        optimizer: class of the library: LevenbergMarquardt, GaussNewton or Dogleg.
+        linear_solver: class of the library: CholeskyDenseSolver or LUDenseSolver.
+        per_term: one residual per term of the return instead of a single one; see `return_to_residuals`.
 
     Raises:
         MissingPackageError: theseus, or a package that it imports, is not installed.
+        ConfigurationError: there is no such optimiser or linear solver.
     """
 
-    supported_modes = frozenset({"Unroll", "Truncated", "Detached"})
+    supported_modes = frozenset({"Unroll", "Truncated", "Implicit", "DirectLoss", "Detached", "LibraryMode"})
+    own_modes = frozenset({"unroll", "truncated", "implicit", "dlm"})
 
     def __init__(
-        self, max_steps: int = 100, step_size: float = 1e-4, damping: float = 1e-2, offset: float = 1000.0
+        self,
+        max_steps: int = 100,
+        step_size: float = 1e-4,
+        damping: float = 1e-2,
+        offset: float = 1000.0,
+        optimizer: str = "LevenbergMarquardt",
+        linear_solver: str = "CholeskyDenseSolver",
+        per_term: bool = False,
     ) -> None:
         _loop()
         check_positive(max_steps=max_steps, step_size=step_size, damping=damping)
+        for name, value, known in (
+            ("optimizer", optimizer, OPTIMIZERS),
+            ("linear_solver", linear_solver, LINEAR_SOLVERS),
+        ):
+            if value not in known:
+                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         self.max_steps = max_steps
         self.step_size = step_size
         self.damping = damping
         self.offset = offset
+        self.optimizer = optimizer
+        self.linear_solver = linear_solver
+        self.per_term = per_term
 
-    def solve(self, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
+    def solve(
+        self, problem: Problem, latent: Latent, iterate: Tensor, n_differentiated: int, own_mode: str | None = None
+    ) -> Search:
         """Run Theseus' loop on the batch, or on each element if one of them breaks the batch."""
         with torch.no_grad():
             problem.evaluate(latent, iterate)  # An error in the objective surfaces here, not as a failed solve.
-        search: Search = _loop().run(self, problem, latent, iterate, n_differentiated)
+        search: Search = _loop().run(self, problem, latent, iterate, n_differentiated, own_mode)
         if not search.failed.any():
             return search
         if len(iterate) > 1:
-            elements = [slice(b, b + 1) for b in range(len(iterate))]
-            return concatenate([self.solve(problem, latent[b], iterate[b], n_differentiated) for b in elements])
-        return self._give_up(problem, latent, iterate, attached=n_differentiated > 0)
+            each = [map_tensors(lambda tensor, b=b: tensor[b : b + 1], (latent, iterate)) for b in range(len(iterate))]
+            return concatenate([self.solve(problem, *element, n_differentiated, own_mode) for element in each])
+        return self._give_up(problem, latent, iterate, attached=n_differentiated > 0 or own_mode is not None)
 
-    def _give_up(self, problem: Problem, latent: Tensor, iterate: Tensor, attached: bool) -> Search:
+    def _give_up(self, problem: Problem, latent: Latent, iterate: Tensor, attached: bool) -> Search:
         with torch.no_grad():
             search: Search = _loop().run(self, problem, latent, iterate, 0)
             best = SolverState(search.best_iterate, problem.evaluate(latent, search.best_iterate))

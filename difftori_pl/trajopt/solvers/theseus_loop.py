@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from difftori_pl.trajopt.objective import return_to_residual
+from difftori_pl.trajopt.objective import Latent, return_to_residual, return_to_residuals
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.search import Search
 from difftori_pl.trajopt.solvers.base import SolverState
+from difftori_pl.trajopt.tree import leaves, map_tensors
 
 if TYPE_CHECKING:
     from difftori_pl.trajopt.solvers.theseus import Theseus
@@ -24,23 +25,36 @@ theseus: Any = import_module("theseus")
 _LINEAR_SOLVE_FAILED = "There was an error while running the linear optimizer"
 
 
-def run(settings: Theseus, problem: Problem, latent: Tensor, iterate: Tensor, n_differentiated: int) -> Search:
-    """Solve `problem` with Theseus from `iterate` (B, H, A).
+def run(
+    settings: Theseus,
+    problem: Problem,
+    latent: Latent,
+    iterate: Tensor,
+    n_differentiated: int,
+    own_mode: str | None = None,
+) -> Search:
+    """Solve `problem` with Theseus from `iterate` (B, H, A), and differentiate as asked or by a mode of the library.
 
     If the factorisation fails, so do all elements, and they stay at their best iterates, or at the first one if the
     library is differentiating and therefore keeps none.
     """
     layer = _layer(settings, problem, latent, iterate)
-    inputs = {"latent": latent.reshape(len(latent), -1), "iterate": iterate.flatten(1)}
+    inputs = {f"latent_{i}": tensor.reshape(len(tensor), -1) for i, tensor in enumerate(leaves(latent))}
+    inputs["iterate"] = iterate.flatten(1)
     arguments: dict[str, Any] = {
-        # As a plain number the library would round it to float32, whatever the problem's dtype.
-        "damping": iterate.new_tensor(settings.damping),
         "track_best_solution": True,
-        "backward_mode": "truncated" if 0 < n_differentiated < settings.max_steps else "unroll",
+        "backward_mode": own_mode or ("truncated" if 0 < n_differentiated < settings.max_steps else "unroll"),
         "backward_num_iterations": n_differentiated,
     }
+    if settings.optimizer == "LevenbergMarquardt":
+        # As a plain number the library would round it to float32, whatever the problem's dtype.
+        arguments["damping"] = iterate.new_tensor(settings.damping)
+    if own_mode == "implicit":
+        # Its last, differentiated step comes on top of the others.
+        arguments.pop("backward_num_iterations")
+    differentiable = n_differentiated > 0 or own_mode is not None
     last, best, broken = iterate.detach(), iterate.detach(), True
-    with torch.set_grad_enabled(n_differentiated > 0), warnings.catch_warnings():
+    with torch.set_grad_enabled(differentiable), warnings.catch_warnings():
         warnings.filterwarnings("ignore", _LINEAR_SOLVE_FAILED, RuntimeWarning)
         try:
             values, info = layer.forward(inputs, arguments)
@@ -53,7 +67,8 @@ def run(settings: Theseus, problem: Problem, latent: Tensor, iterate: Tensor, n_
             last = best if broken else values["iterate"].view_as(iterate)
     with torch.no_grad():
         best_value = problem.value(latent, best)
-    with torch.set_grad_enabled(n_differentiated > 0):
+        initial_value = problem.value(latent, iterate)
+    with torch.set_grad_enabled(differentiable):
         state = SolverState(last, problem.evaluate(latent, last))
     return Search(
         state=state,
@@ -61,17 +76,20 @@ def run(settings: Theseus, problem: Problem, latent: Tensor, iterate: Tensor, n_
         best_value=best_value,
         failed=~state.is_finite() | broken,
         n_steps=torch.full_like(best_value, 0 if broken else settings.max_steps, dtype=torch.int64),
+        initial_value=initial_value,
     )
 
 
-def _layer(settings: Theseus, problem: Problem, latent: Tensor, iterate: Tensor) -> Any:
-    """Translate the problem: one vector per element to optimise, the latent beside it, one residual."""
+def _layer(settings: Theseus, problem: Problem, latent: Latent, iterate: Tensor) -> Any:
+    """Translate the problem: one vector per element to optimise, the latent beside it, and the residuals."""
 
-    def residual(optim_vars: tuple[Any, ...], aux_vars: tuple[Any, ...]) -> Tensor:
-        value = problem.value(
-            aux_vars[0].tensor.view(-1, *latent.shape[1:]), optim_vars[0].tensor.view(-1, *iterate.shape[1:])
-        )
-        return return_to_residual(value, settings.offset).unsqueeze(1)
+    def residuals(optim_vars: tuple[Any, ...], aux_vars: tuple[Any, ...]) -> Tensor:
+        given = iter(aux_vars)
+        known = map_tensors(lambda tensor: next(given).tensor.view(-1, *tensor.shape[1:]), latent)
+        point = optim_vars[0].tensor.view(-1, *iterate.shape[1:])
+        if settings.per_term:
+            return return_to_residuals(problem.objective, known, problem.bounds.to_actions(point), settings.offset)
+        return return_to_residual(problem.value(known, point), settings.offset).unsqueeze(1)
 
     class Iterate(theseus.Vector):  # type: ignore[misc]
         """A vector whose steps end within the bounds."""
@@ -80,19 +98,27 @@ def _layer(settings: Theseus, problem: Problem, latent: Tensor, iterate: Tensor)
             moved = (self.tensor + delta).view(-1, *iterate.shape[1:])
             return Iterate(tensor=problem.bounds.project(moved).flatten(1))
 
+    n_residuals = 1
+    if settings.per_term:
+        with torch.no_grad():
+            actions = problem.bounds.to_actions(iterate)
+            n_residuals = return_to_residuals(problem.objective, latent, actions, settings.offset).shape[1]
     objective = theseus.Objective(dtype=iterate.dtype)
     objective.add(
         theseus.AutoDiffCostFunction(
             [Iterate(tensor=iterate.detach().flatten(1), name="iterate")],
-            residual,
-            1,
+            residuals,
+            n_residuals,
             cost_weight=theseus.ScaleCostWeight(iterate.new_ones(1, 1)),
-            aux_vars=[theseus.Variable(latent.detach().reshape(len(latent), -1), name="latent")],
+            aux_vars=[
+                theseus.Variable(tensor.detach().reshape(len(tensor), -1), name=f"latent_{i}")
+                for i, tensor in enumerate(leaves(latent))
+            ],
         )
     )
-    optimiser = theseus.LevenbergMarquardt(
+    optimiser = getattr(theseus, settings.optimizer)(
         objective,
-        linear_solver_cls=theseus.CholeskyDenseSolver,
+        linear_solver_cls=getattr(theseus, settings.linear_solver),
         max_iterations=settings.max_steps,
         step_size=settings.step_size,
         # Zero switches the tests off: they compare r² with its last value by a strict inequality.

@@ -5,12 +5,12 @@ from torch.testing import assert_close
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Unroll
-from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
+from difftori_pl.trajopt.bounds import InnerClamp, Projection, Tanh, Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt
 from tests import cases
 
 
-@pytest.mark.parametrize("bounds", [Projection, InnerClamp])
+@pytest.mark.parametrize("bounds", [Projection, InnerClamp, Tanh])
 @pytest.mark.parametrize(("low", "high"), [(1.0, -1.0), (0.5, 0.5), (float("nan"), 1.0)])
 def test_an_empty_box_is_refused(bounds, low, high):
     with pytest.raises(ConfigurationError, match="bounds need low < high"):
@@ -52,3 +52,10 @@ def test_gradient_of_an_action_at_rest_on_its_bound_is_zero():
     assert (solution.grad_norm == 0).all()
     (gradient,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
     assert (gradient == 0).all()
+
+
+def test_tanh_undoes_itself_within_its_margin():
+    bounds, actions = Tanh(-1.0, 3.0, margin=0.1), torch.tensor([[[-1.0, -0.5, 1.0, 2.5, 3.0]]])
+    assert_close(bounds.to_actions(bounds.to_iterate(actions)).flatten().tolist(), [-0.8, -0.5, 1.0, 2.5, 2.8])
+    with pytest.raises(ConfigurationError, match="margin must be between 0 and 1"):
+        Tanh(margin=0.0)

@@ -1,0 +1,111 @@
+"""The family of modes that differentiate the solution, whatever steps led to it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from difftori_pl.trajopt.backward.base import BackwardMode, conclude
+from difftori_pl.trajopt.backward.detached import Detached
+from difftori_pl.trajopt.backward.last_steps import LastSteps, run
+from difftori_pl.trajopt.objective import Latent
+from difftori_pl.trajopt.problem import Curvature, Problem
+from difftori_pl.trajopt.quarantine import stand_in
+from difftori_pl.trajopt.solution import Solution, Status
+from difftori_pl.trajopt.solvers.base import Solver, check_not_negative
+from difftori_pl.trajopt.tree import select
+
+
+class AtSolution(BackwardMode):
+    """Solve without a graph; then differentiate the condition that holds at a solution: no free component has a slope.
+
+    With g = ∂G/∂a, g(a*, θ) = 0 implies da*/dθ = (−∂g/∂a)⁻¹ ∂g/∂θ. A loss gradient v becomes u = (−∂g/∂a)⁻¹ v, which
+    one backward pass of g turns into gradients of the parameters and the latent. The memory is that of g, no matter how
+    many steps were taken; initial actions get no gradient. Components that push against an active bound do not move
+    with the parameters, and get none either.
+
+    The condition must hold for this to mean anything: elements whose gradient norm is above `tolerance` are reported as
+    `Status.NOT_STATIONARY`, and differentiated by `fallback`.
+
+    Args:
+        tolerance: largest norm of the objective's gradient that counts as none, in value per unit of the actions.
+        fallback: differentiates the elements that did not converge, which takes a second solve if there are any;
+            `Detached`, the default, gives them no gradient, at no cost.
+    """
+
+    def __init__(self, tolerance: float = 1e-3, fallback: LastSteps | None = None) -> None:
+        check_not_negative(tolerance=tolerance)
+        self.tolerance = tolerance
+        self.fallback = Detached() if fallback is None else fallback
+
+    @abstractmethod
+    def sensitivity(
+        self, solver: Solver, problem: Problem, latent: Latent, curvature: Curvature, loss_gradient: Tensor
+    ) -> Tensor:
+        """Give u (B, H, A), which is (−∂g/∂a)⁻¹ v on free components and zero on others.
+
+        Args:
+            solver: the method that found the solution.
+            problem: the objective within its bounds.
+            latent: what the objective is conditioned on (B, Z).
+            curvature: −∂g/∂a at the solution.
+            loss_gradient: v (B, H, A), by the iterate.
+        """
+
+    def excludes(self, solver: Solver) -> str | None:
+        """Also refuse a solver that the fallback cannot differentiate."""
+        return super().excludes(solver) or self.fallback.excludes(solver)
+
+    def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
+        """Solve, and attach the gradient of the solution."""
+        iterate = problem.bounds.to_iterate(actions)
+        with torch.no_grad():
+            search = run(solver, problem, latent, iterate, 0)
+        solution = conclude(solver, problem, search)
+        failed = solution.status == int(Status.FAILED)
+        stationary = (solution.grad_norm <= self.tolerance) & ~failed
+        status = torch.where(stationary | failed, solution.status, int(Status.NOT_STATIONARY))
+        if not torch.is_grad_enabled():
+            return replace(solution, status=status)
+        everywhere, somewhere = torch.stack((stationary.all(), stationary.any())).tolist()
+        if not everywhere and not isinstance(self.fallback, Detached):
+            solution = self.fallback.apply(solver, problem, latent, actions)
+        elif not somewhere:
+            solution = conclude(solver, problem, search.without_gradient(anchor=problem.value(latent, iterate)))
+        if somewhere:
+            # The others are computed as copies of a stationary element, for what cannot be differentiated may be NaN.
+            found, known = stand_in(~stationary, search.state.iterate), stand_in(~stationary, latent)
+            found = self._attach(solver, problem, known, found)
+            attached = replace(solution, actions=problem.bounds.to_actions(found), value=problem.value(known, found))
+            solution = select(stationary, attached, solution)
+        return replace(solution, status=status)
+
+    def _attach(self, solver: Solver, problem: Problem, latent: Latent, iterate: Tensor) -> Tensor:
+        curvature = problem.curvature(latent, iterate)
+
+        def sensitivity(loss_gradient: Tensor) -> Tensor:
+            return self.sensitivity(solver, problem, latent, curvature, loss_gradient * curvature.free)
+
+        attached: Tensor = _Attach.apply(iterate, curvature.gradient, sensitivity)  # type: ignore[no-untyped-call]
+        return attached
+
+
+class _Attach(torch.autograd.Function):
+    """Give the iterate; backwards, hand its loss gradient as the sensitivity to the objective's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, iterate: Tensor, gradient: Tensor, sensitivity: Callable[[Tensor], Tensor]) -> Tensor:
+        del gradient
+        ctx.sensitivity = sensitivity
+        return iterate.clone()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        return None, ctx.sensitivity(gradients[0]), None

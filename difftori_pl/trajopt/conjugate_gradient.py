@@ -1,0 +1,57 @@
+"""Linear systems solved by products with the matrix alone, each batch element on its own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from difftori_pl.trajopt.tree import per_element
+
+
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor],
+    target: Tensor,
+    max_steps: int,
+    tolerance: float,
+    wait_for_all: bool = False,
+) -> Tensor:
+    """Solve M x = `target` for a symmetric M; an element stops where M turns out not to be positive definite.
+
+    That is Steihaug's rule (SIAM J. Numer. Anal. 20(3), 1983): what has been found until then is kept. If the very
+    first direction curves the other way, its curvature is taken for positive.
+
+    Args:
+        product: M applied to x (B, H, A), element by element.
+        target: right-hand side (B, H, A).
+        max_steps: number of products; H · A suffice without rounding.
+        tolerance: an element is done when its residual's norm has fallen by this factor.
+        wait_for_all: whether to look, before each product, if one is still needed; that reads a value on the host.
+
+    Returns:
+        x (B, H, A).
+    """
+    solution, residual, direction = torch.zeros_like(target), target, target
+    square = _dot(residual, residual)
+    enough = tolerance**2 * square
+    active = square > 0
+    for step in range(max_steps):
+        if wait_for_all and not active.any():
+            break
+        image = product(direction)
+        curvature = _dot(direction, image)
+        if step == 0:
+            reversed_length = torch.where(active & (curvature < 0), square / curvature.abs(), 0.0)
+            solution = per_element(reversed_length, target) * target
+        active = active & (curvature > 0)
+        length = torch.where(active, square / torch.where(active, curvature, 1.0), 0.0)
+        solution = solution + per_element(length, target) * direction
+        residual = residual - per_element(length, target) * image.nan_to_num()
+        previous, square = square, _dot(residual, residual)
+        active = active & (square > enough)
+        ratio = torch.where(active, square / torch.where(active, previous, 1.0), 0.0)
+        direction = residual + per_element(ratio, target) * direction
+    return solution
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum(dim=(1, 2))

@@ -1,0 +1,113 @@
+"""Gauss–Newton with one residual for each term of the return, by a small dense system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from difftori_pl.trajopt.objective import Latent
+from difftori_pl.trajopt.problem import Problem
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
+from difftori_pl.trajopt.tree import per_element, select
+
+LOWEST_DAMPING, HIGHEST_DAMPING = 1e-8, 1e8
+
+
+@dataclass(frozen=True)
+class GaussNewtonState(SolverState):
+    """Adds the damping λ of each element (B,)."""
+
+    damping: Tensor
+
+
+class GaussNewton(StepSolver):
+    """Levenberg–Marquardt on K residuals r, one per term of the return: Δa = −α Jᵀ (J Jᵀ + λI)⁻¹ r, J = ∂r/∂a.
+
+    With a single residual, as in `LevenbergMarquardt`, J Jᵀ has rank one and knows no curvature but along the gradient.
+    The return is a sum over time steps; a residual for each makes JᵀJ a model of rank K. By the Woodbury identity its
+    damped system with H · A unknowns is one with K; the smaller of the two is factorised (Cholesky) for the whole batch
+    at once. The Jacobian takes K backward passes. Where the residuals come from: `return_to_residuals`.
+
+    Adaptive damping (Nielsen's and Marquardt's rule): a step that lowers the return is not taken, and λ is raised
+    four-fold; where the model predicted the increase well, λ falls to a third.
+
+    Args:
+        max_steps: number of steps.
+        step_size: α.
+        damping: λ, or the first one.
+        adaptive: whether λ adapts, for each element on its own; otherwise every step is taken.
+        offset: exceeds every term of the return; not used by an objective that brings its residuals.
+        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+    """
+
+    # Not by `DirectLoss`: the residuals do not know that the objective was tilted.
+    supported_modes = frozenset({"Unroll", "Truncated", "Implicit", "Detached"})
+    compiles = False
+
+    def __init__(
+        self,
+        max_steps: int = 20,
+        step_size: float = 1.0,
+        damping: float = 1.0,
+        adaptive: bool = True,
+        offset: float = 1000.0,
+        grad_tolerance: float = 0.0,
+    ) -> None:
+        check_positive(max_steps=max_steps, step_size=step_size, damping=damping)
+        check_not_negative(grad_tolerance=grad_tolerance)
+        self.max_steps = max_steps
+        self.step_size = step_size
+        self.damping = damping
+        self.adaptive = adaptive
+        self.offset = offset
+        self.grad_tolerance = grad_tolerance
+
+    def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> GaussNewtonState:
+        """Give the state at the first `iterate` (B, H, A)."""
+        start = super().init(problem, latent, iterate)
+        damping = torch.full_like(start.evaluation.value, self.damping)
+        return GaussNewtonState(start.iterate, start.evaluation, damping)
+
+    def step(self, problem: Problem, latent: Latent, state: SolverState) -> GaussNewtonState:
+        """Solve the damped system on the components free to move, and project the step."""
+        assert isinstance(state, GaussNewtonState)
+        residuals, jacobian = problem.jacobian(latent, state.iterate, self.offset)
+        free = ~problem.bounds.active(state.iterate.detach(), state.evaluation.gradient.detach())
+        rows = (jacobian * free.unsqueeze(1)).flatten(2)
+        columns, right = rows.transpose(1, 2), residuals.unsqueeze(2)
+        # The same step either way, (JᵀJ + λI)⁻¹ Jᵀ r = Jᵀ (JJᵀ + λI)⁻¹ r; only the larger system is singular but for λ.
+        if rows.shape[1] <= rows.shape[2]:
+            step = -columns @ _solve(rows @ columns, state.damping, right)
+        else:
+            step = -_solve(columns @ rows, state.damping, columns @ right)
+        iterate = problem.bounds.project(state.iterate + self.step_size * step.view_as(state.iterate))
+        candidate = GaussNewtonState(iterate, problem.evaluate(latent, iterate), state.damping)
+        return self._adapt(state, candidate, rows) if self.adaptive else candidate
+
+    @staticmethod
+    def _adapt(state: GaussNewtonState, candidate: GaussNewtonState, rows: Tensor) -> GaussNewtonState:
+        with torch.no_grad():
+            move = (candidate.iterate - state.iterate).flatten(1)
+            slope = (move * state.evaluation.gradient.flatten(1)).sum(dim=1)
+            predicted = slope - 0.5 * (rows @ move.unsqueeze(2)).square().sum(dim=(1, 2))
+            increase = candidate.evaluation.value - state.evaluation.value
+            rounding = 10 * torch.finfo(increase.dtype).eps * state.evaluation.value.abs()
+            # A value that is not finite is no fall: the step is taken, and the loop sees the element fail.
+            worse = increase < -rounding
+            well_predicted = increase > 0.75 * predicted
+            factor = torch.where(worse, 4.0, torch.where(well_predicted, 1 / 3, 1.0))
+            damping = (state.damping * factor).clamp(LOWEST_DAMPING, HIGHEST_DAMPING)
+        kept = select(worse, state, candidate)
+        return GaussNewtonState(kept.iterate, kept.evaluation, damping)
+
+
+def _solve(gram: Tensor, damping: Tensor, right: Tensor) -> Tensor:
+    """Solve (G + λI) x = r for G (B, K, K), λ (B,) and r (B, K, 1)."""
+    # Rounding may leave G slightly indefinite; more than that is never added, so nothing here can fail.
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    jitter = 10 * gram.shape[-1] * torch.finfo(gram.dtype).eps * diagonal.detach().sum(dim=1)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    factor, _ = torch.linalg.cholesky_ex(gram + per_element(damping + jitter, gram) * identity)
+    return torch.cholesky_solve(right, factor)

@@ -1,0 +1,174 @@
+"""Implicit and DirectLoss: what they need, and what happens where it is missing."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.trajopt import Status, TrajOptLayer
+from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
+from difftori_pl.trajopt.bounds import Projection, StraightThroughProjection, Tanh
+from difftori_pl.trajopt.solvers import LBFGS, Adam, LevenbergMarquardt, NewtonCG
+from tests import cases
+
+both = pytest.mark.parametrize("kind", [Implicit, DirectLoss])
+PART = {**cases.SETTINGS, "max_steps": 3}
+
+
+def half_solved(mode):
+    """Two elements start at their optimum, two are stopped long before it."""
+    case = cases.quadratic()
+    actions = case.actions.clone()
+    actions[:2] = case.optimum(case.latent)[:2].detach()
+    return case, actions, TrajOptLayer(LevenbergMarquardt(**PART), mode)(case.objective, case.latent, actions)
+
+
+def _assert_close_for(kind, actual, exact):
+    if kind is Implicit:
+        assert_close(actual, exact, rtol=1e-4, atol=1e-6)
+    else:
+        # Three steps of this solver go 1 − 0.4³ of the way to a tilted maximum, and so far goes the gradient.
+        assert_close(actual, (1 - 0.4**3) * exact, rtol=1e-2, atol=1e-4)
+
+
+@both
+def test_elements_that_are_not_stationary_are_reported_and_have_no_gradient(kind):
+    case, _, solution = half_solved(kind())
+    assert solution.status.tolist() == [0, 0, Status.NOT_STATIONARY, Status.NOT_STATIONARY]
+    (actual,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
+    (expected,) = torch.autograd.grad(case.optimum(case.latent)[:2].sum(), case.parameters)
+    _assert_close_for(kind, actual, expected)
+
+
+@both
+def test_fallback_differentiates_the_others(kind):
+    case, actions, solution = half_solved(kind(fallback=Unroll()))
+    assert solution.status.tolist() == [0, 0, Status.NOT_STATIONARY, Status.NOT_STATIONARY]
+    layer = TrajOptLayer(LevenbergMarquardt(**PART), Unroll())
+    unrolled = layer(case.objective, case.latent, actions)
+    assert_close(solution.actions, unrolled.actions)
+    (actual,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
+    (of_solution,) = torch.autograd.grad(case.optimum(case.latent)[:2].sum(), case.parameters)
+    (of_steps,) = torch.autograd.grad(unrolled.actions[2:].sum(), case.parameters)
+    _assert_close_for(kind, actual - of_steps, of_solution)
+
+
+@both
+@pytest.mark.parametrize("fallback", [None, Truncated(2)])
+def test_a_batch_without_a_stationary_element_can_still_be_differentiated(kind, fallback):
+    case = cases.quadratic()
+    layer = TrajOptLayer(LevenbergMarquardt(**PART), kind(fallback=fallback))
+    solution = layer(case.objective, case.latent, case.actions)
+    assert solution.status.tolist() == [Status.NOT_STATIONARY] * 4
+    solution.actions.sum().backward()
+    gradient = case.parameters[0].grad
+    assert (gradient is not None and (gradient != 0).any()) == (fallback is not None)
+
+
+@both
+def test_failed_and_unconverged_elements_do_not_touch_the_others(kind):
+    case = cases.network()
+    latent = case.latent.clone()
+    latent[1] = torch.nan
+    layer = TrajOptLayer(NewtonCG(), kind())
+    solution = layer(case.objective, latent, case.actions)
+    assert (solution.status == Status.FAILED).tolist() == [False, True, False, False]
+    expected = layer(case.objective, case.latent[[0, 2, 3]], case.actions[[0, 2, 3]])
+    gradients = [torch.autograd.grad(each.actions.square().sum(), case.parameters) for each in (solution, expected)]
+    assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-12)
+
+
+def test_memory_does_not_grow_with_the_steps():
+    case, kept = cases.network(), []
+    for max_steps in (5, 50):
+        count = 0
+
+        def pack(tensor):
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            solution = TrajOptLayer(Adam(max_steps=max_steps), Implicit(tolerance=torch.inf))(
+                case.objective, case.latent, case.actions
+            )
+            before = count
+        assert solution.actions.requires_grad
+        kept.append(before - max_steps * _saved_by_a_step(case))
+    assert kept[0] == kept[1]
+
+
+def _saved_by_a_step(case):
+    """Number of elements that one evaluation saves, and frees at once, without a gradient to the parameters."""
+    counts = []
+    for max_steps in (1, 2):
+        count = 0
+
+        def pack(tensor):
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.no_grad():
+            TrajOptLayer(Adam(max_steps=max_steps), Detached())(case.objective, case.latent, case.actions)
+        counts.append(count)
+    return counts[1] - counts[0]
+
+
+def test_damping_shrinks_the_gradient_as_documented():
+    case = cases.quadratic()
+    for damping in (0.0, 0.5):
+        layer = TrajOptLayer(NewtonCG(), Implicit(damping=damping))
+        (actual,) = torch.autograd.grad(layer(case.objective, case.latent, case.actions).actions.sum(), case.parameters)
+        (exact,) = torch.autograd.grad(case.optimum(case.latent).sum(), case.parameters)
+        assert_close(actual, exact / (1 + damping), rtol=1e-6, atol=1e-8)
+
+
+@both
+def test_flat_ground_gives_a_finite_answer(kind):
+    # The second action component does not enter; the Hessian is singular.
+    latent = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
+    solution = TrajOptLayer(LBFGS(), kind())(
+        lambda z, a: -(a[:, 0, 0] - 0.5 * z[:, 0]).square(), latent, torch.zeros(2, 1, 2, dtype=torch.float64)
+    )
+    (gradient,) = torch.autograd.grad(solution.actions[..., 0].sum(), latent)
+    assert_close(gradient, torch.full_like(latent, 0.5).detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [Projection(-0.8, 0.8), StraightThroughProjection(-0.8, 0.8), Tanh(-2, 2)], ids=repr)
+def test_components_on_a_bound_have_no_gradient(bounds):
+    case = cases.quadratic()
+    latent = 4 * case.latent
+    layer = TrajOptLayer(NewtonCG(max_steps=30), Implicit(cg_tolerance=1e-12), bounds)
+    solution = layer(case.objective, latent, case.actions)
+    optimum = case.optimum(latent).clamp(bounds.low, bounds.high)
+    assert_close(solution.actions, optimum, rtol=1e-6, atol=1e-8)
+    actual = torch.autograd.grad(solution.actions.sum(), case.parameters)
+    assert_close(actual, torch.autograd.grad(optimum.sum(), case.parameters), rtol=1e-4, atol=1e-6)
+
+
+def test_recomputing_segments_changes_memory_only():
+    case, gradients = cases.network(), []
+    for segment in (None, 1, 4, 100):
+        layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(segment))
+        solution = layer(case.objective, case.latent, case.actions)
+        gradients.append(torch.autograd.grad(solution.actions.square().sum(), case.parameters))
+    for other in gradients[1:]:
+        assert_close(other, gradients[0], rtol=1e-12, atol=1e-14)
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(ConfigurationError, match="LBFGS cannot be differentiated by Truncated"):
+        TrajOptLayer(LBFGS(), Implicit(fallback=Truncated()))
+    with pytest.raises(ConfigurationError, match="Adam has no backward mode 'dlm' of its own: it has none"):
+        TrajOptLayer(Adam(), LibraryMode("dlm"))
+    for kind, name in (
+        (Implicit, "max_products"),
+        (Implicit, "cg_tolerance"),
+        (DirectLoss, "epsilon"),
+        (Unroll, "segment"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"{name} must be above 0"):
+            kind(**{name: 0})
+    with pytest.raises(ConfigurationError, match="tolerance must be 0 or above"):
+        Implicit(tolerance=-1.0)

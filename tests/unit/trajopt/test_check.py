@@ -1,0 +1,62 @@
+import pytest
+import torch
+from torch import nn
+
+from difftori_pl.errors import ConfigurationError, ShapeError
+from difftori_pl.trajopt import check_objective
+from tests import cases
+
+LATENT, ACTIONS = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(4, 2, 3)
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+def test_accepts_a_proper_objective(case):
+    case = case()
+    check_objective(case.objective, case.latent, case.actions)
+
+
+def centred(latent, actions):
+    value = (actions * latent[:, :1, None]).sum(dim=(1, 2))
+    return value - value.mean()
+
+
+def ranked(latent, actions):
+    # Alone or together the values are the same at zero; only the gradient tells.
+    return actions.sum(dim=(1, 2)) + 0 * latent.sum(dim=1) + actions.sum()
+
+
+def random(latent, actions):
+    return actions.sum(dim=(1, 2)) + torch.rand(len(actions))
+
+
+@pytest.mark.parametrize("objective", [centred, ranked])
+def test_refuses_mixed_elements(objective):
+    with pytest.raises(ConfigurationError, match="mixes batch elements"):
+        check_objective(objective, LATENT, ACTIONS)
+
+
+def test_refuses_batch_normalisation():
+    network = nn.Sequential(nn.Linear(11, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+    def objective(latent, actions):
+        return network(torch.cat((latent, actions.flatten(1)), dim=1)).squeeze(1)
+
+    # In training mode BatchNorm refuses a single element by itself, so it is given two of each.
+    with pytest.raises((ConfigurationError, ValueError)):
+        check_objective(objective, LATENT, ACTIONS)
+    network.eval()
+    check_objective(objective, LATENT, ACTIONS)
+
+
+def test_refuses_noise():
+    with pytest.raises(ConfigurationError, match="different values for the same input"):
+        check_objective(random, LATENT, ACTIONS)
+
+
+def test_refuses_what_the_layer_refuses():
+    with pytest.raises(ShapeError, match="one value per batch element"):
+        check_objective(lambda z, a: a.sum(), LATENT, ACTIONS)
+    with pytest.raises(ConfigurationError, match="does not depend on the actions"):
+        check_objective(lambda z, a: z.sum(dim=1), LATENT, ACTIONS)
+    with pytest.raises(ConfigurationError, match="at least 2 elements"):
+        check_objective(ranked, LATENT[:1], ACTIONS[:1])

@@ -1,0 +1,140 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from difftori_pl.errors import ConfigurationError, ShapeError
+from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
+from difftori_pl.trajopt.backward import Detached, DirectLoss, Unroll
+from difftori_pl.trajopt.bounds import Unbounded
+from difftori_pl.trajopt.solvers import GaussNewton, Theseus
+from tests import cases
+
+LATENT = torch.linspace(-1, 1, 3, dtype=torch.float64).view(3, 1)
+START = torch.zeros(3, 2, 2, dtype=torch.float64)
+
+
+class Residuals:
+    """G = −½ ‖r‖² with more residuals than actions, one of them nonlinear."""
+
+    def __init__(self):
+        self.matrix = cases.uniform(5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def residuals(self, latent: Tensor, actions: Tensor) -> Tensor:
+        linear = actions.flatten(1) @ self.matrix.T - latent
+        return torch.cat((linear, 0.3 * actions[:, :1, 0].sin() + 0.1), dim=1)
+
+    def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
+        return -0.5 * self.residuals(latent, actions).square().sum(dim=1)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_step_solves_the_damped_normal_equations(adaptive):
+    objective, damping = Residuals(), 0.3
+    layer = TrajOptLayer(GaussNewton(max_steps=1, damping=damping, adaptive=adaptive), Detached(), Unbounded())
+    actual = layer(objective, LATENT, START).actions
+    for b in range(3):
+        residual = lambda flat, b=b: objective.residuals(LATENT[b : b + 1], flat.view(1, 2, 2))[0]  # noqa: E731
+        flat = START[b].flatten()
+        jacobian = torch.autograd.functional.jacobian(residual, flat)
+        step = torch.linalg.solve(
+            jacobian.T @ jacobian + damping * torch.eye(4, dtype=torch.float64), -jacobian.T @ residual(flat)
+        )
+        assert_close(actual[b].flatten(), step.detach())
+
+
+def test_linear_residuals_are_solved_in_one_step():
+    matrix = cases.uniform(6, 4, generator=torch.Generator().manual_seed(1))
+
+    class Linear:
+        def residuals(self, latent, actions):
+            return actions.flatten(1) @ matrix.T - latent
+
+        def __call__(self, latent, actions):
+            return -0.5 * self.residuals(latent, actions).square().sum(dim=1)
+
+    solver = GaussNewton(max_steps=1, damping=1e-10, adaptive=False)
+    solution = TrajOptLayer(solver, Detached(), Unbounded())(Linear(), LATENT, START)
+    expected = torch.linalg.lstsq(matrix, LATENT.expand(3, 6).T).solution.T.view(3, 2, 2)
+    assert_close(solution.actions, expected, rtol=1e-6, atol=1e-8)
+
+
+@cases.needs_theseus[0]
+@cases.needs_theseus[1]
+def test_takes_the_steps_of_theseus():
+    arguments = {"max_steps": 4, "step_size": 0.7, "damping": 0.5}
+    objective, solutions = Residuals(), []
+    for solver in (GaussNewton(**arguments, adaptive=False), Theseus(**arguments, per_term=True)):
+        solution = TrajOptLayer(solver, Unroll(), Unbounded())(objective, LATENT, START)
+        (gradient,) = torch.autograd.grad(solution.actions.square().sum(), objective.matrix)
+        solutions.append((solution.actions, gradient))
+    assert_close(solutions[0], solutions[1], rtol=1e-8, atol=1e-10)
+
+
+def test_adaptive_damping_never_lowers_the_return():
+    # Far from its optimum the model promises too much: undamped steps overshoot.
+    class Steep:
+        def residuals(self, latent, actions):
+            return 3 * torch.tanh(4 * actions.flatten(1) - 3 * latent)
+
+        def __call__(self, latent, actions):
+            return -0.5 * self.residuals(latent, actions).square().sum(dim=1)
+
+    start = torch.full_like(START, 0.4)
+    fixed, adaptive = (
+        TrajOptLayer(GaussNewton(max_steps=40, damping=1e-3, adaptive=adaptive), Detached(), Unbounded())(
+            Steep(), LATENT, start, trace=True
+        )
+        for adaptive in (False, True)
+    )
+    assert (fixed.trace.values.diff(dim=1) < 0).any()
+    assert (adaptive.trace.values.diff(dim=1) >= -1e-12).all()
+    assert adaptive.grad_norm.max() < 1e-6
+    assert adaptive.status.tolist() == [Status.MAX_STEPS] * 3
+
+
+def test_terms_of_a_return_are_residuals_of_their_own():
+    objective = ActionScore(lambda z, a: -(a - z).square().sum(dim=1) - 0.1, lambda z, a: z + 0.1 * a)
+    solution = TrajOptLayer(GaussNewton(max_steps=30, damping=0.1, offset=0.0), Detached())(
+        objective, LATENT, START[..., :1]
+    )
+    assert solution.grad_norm.max() < 1e-6
+
+
+@pytest.mark.parametrize("damping", [1e-8, 1e3])
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e6])
+def test_float32_never_fails(damping, scale):
+    matrix = torch.tensor([[1.0, 1.0], [1.0, 1.0]])  # singular
+
+    class Scaled:
+        def residuals(self, latent, actions):
+            return scale * (actions.flatten(1) @ matrix.T - latent)
+
+        def __call__(self, latent, actions):
+            return -0.5 * self.residuals(latent, actions).square().sum(dim=1)
+
+    for adaptive in (False, True):
+        solver = GaussNewton(max_steps=6, damping=damping, adaptive=adaptive)
+        solution = TrajOptLayer(solver, Unroll())(Scaled(), torch.ones(2, 1), torch.zeros(2, 1, 2))
+        assert solution.status.tolist() == [Status.MAX_STEPS] * 2
+        assert torch.isfinite(solution.actions).all()
+
+
+def test_refuses_what_it_cannot_do():
+    with pytest.raises(ConfigurationError, match="cannot be differentiated by DirectLoss"):
+        TrajOptLayer(GaussNewton(), DirectLoss())
+    with pytest.raises(ConfigurationError, match="cannot be compiled"):
+        TrajOptLayer(GaussNewton(), Unroll(), compiled=True)
+    for name in ("max_steps", "step_size", "damping"):
+        with pytest.raises(ConfigurationError, match=name):
+            GaussNewton(**{name: 0})
+
+    class Wrong(Residuals):
+        def residuals(self, latent, actions):
+            return super().residuals(latent, actions).sum(dim=1)
+
+        def __call__(self, latent, actions):
+            return -actions.square().sum(dim=(1, 2))
+
+    with pytest.raises(ShapeError, match=r"residuals must be \(batch, number\)"):
+        TrajOptLayer(GaussNewton(), Unroll())(Wrong(), LATENT, START)
