@@ -16,7 +16,7 @@ from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.callbacks import RolloutEvaluation
 from difftori_pl.errors import DiffTORIError
 
-EPILOG = """Beside training there are `difftori demos` (demonstrations), `difftori data` (check, convert and render files),
+EPILOG = """Beside training there are `difftori demos` (demonstrations), `difftori data` (check, convert and render),
 `difftori table` (the paper's tables) and `difftori export` (a policy as a program); each has its own --help. A
 configuration named without a folder is looked for here and then among those that ship with the package. It may list
 others under `template`: they are read before it, in that order."""
