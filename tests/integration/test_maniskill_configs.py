@@ -92,6 +92,14 @@ def test_encoders_swap_in(options: list[str], encoder: str) -> None:
     assert run(["fit", "--config=bc_pickcube.yaml", *options, *swap]).trainer.global_step == 1
 
 
+def test_states_train_too(options: list[str], tmp_path: Path) -> None:
+    own = [*options, f"--data.path={write_maniskill(tmp_path, obs_mode='state')}"]
+    trainer = run(["fit", "--config=bc_pickcube_state.yaml", *own, "--trainer.max_steps=1"]).trainer
+    base = f"--model.base_policy.checkpoint={trainer.checkpoint_callback.last_model_path}"
+    trainer = run(["fit", "--config=il_pickcube_state.yaml", *own, base, "--trainer.fast_dev_run=1"]).trainer
+    assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+
+
 def message_of(arguments: list[str]) -> str:
     with pytest.raises(SystemExit) as end:
         main(arguments)
