@@ -1,72 +1,19 @@
 """Differentiable trajectory optimisation as a policy class, on PyTorch Lightning."""
 
-from difftori_pl.baselines import BehaviorCloning
-from difftori_pl.deploy import RobotPolicy, load_policy
-from difftori_pl.il import DiffTORIIL
-from difftori_pl.models.action_samplers import DerivativeFree, Langevin
-from difftori_pl.models.base_policies import (
-    BC,
-    BCRNNGMM,
-    IBC,
-    DiffusionPolicy,
-    Noise,
-    Residual,
-    Zeros,
-    from_checkpoint,
-    from_robomimic,
-)
-from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
-from difftori_pl.models.encoders import (
-    CloudAugmentation,
-    DP3Encoder,
-    PointNetEncoder,
-    RecurrentEncoder,
-    ResNet18Encoder,
-    SmallConvEncoder,
-    StateEncoder,
-)
-from difftori_pl.models.noise_schedule import DDIM, DDPM
-from difftori_pl.trajopt import TrajOptLayer
-from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
-from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
-from difftori_pl.trajopt.solvers import MPPI, LevenbergMarquardt
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BC",
-    "BCRNNGMM",
-    "DDIM",
-    "DDPM",
-    "IBC",
-    "MPPI",
-    "BehaviorCloning",
-    "CloudAugmentation",
-    "DP3Encoder",
-    "DerivativeFree",
-    "Detached",
-    "DiffTORIIL",
-    "DiffusionPolicy",
-    "InnerClamp",
-    "Langevin",
-    "LatentDynamics",
-    "LevenbergMarquardt",
-    "Noise",
-    "PointNetEncoder",
-    "Posterior",
-    "Projection",
-    "RecurrentEncoder",
-    "ResNet18Encoder",
-    "Residual",
-    "RobotPolicy",
-    "Score",
-    "SmallConvEncoder",
-    "StateEncoder",
-    "StraightThroughProjection",
-    "TrajOptLayer",
-    "Truncated",
-    "Unbounded",
-    "Unroll",
-    "Zeros",
-    "from_checkpoint",
-    "from_robomimic",
-    "load_policy",
-]
+if TYPE_CHECKING:
+    from difftori_pl.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that who imports the optimiser alone does not wait for Lightning and all else.
+    public = import_module("difftori_pl.public")
+    if name == "__all__" or name in public.__all__:
+        return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("difftori_pl.public").__all__})

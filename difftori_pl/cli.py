@@ -11,6 +11,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+import difftori_pl.public  # noqa: F401  names without a path are looked for among the classes that are loaded
 from datamodules.errors import DataError
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.callbacks import RolloutEvaluation

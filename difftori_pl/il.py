@@ -15,7 +15,7 @@ from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import MIN_ACTION_STD
 from difftori_pl.models.policy import Observation, Policy, State, join, part
 from difftori_pl.module import ImitationModule
-from difftori_pl.trajopt import ActionScore, Solution, Status, TrajOptLayer
+from difftori_pl.trajopt import ActionScore, Solution, TrajOptLayer
 
 
 class DiffTORIIL(ImitationModule):
@@ -168,8 +168,7 @@ class DiffTORIIL(ImitationModule):
             kl_nats=divergence,
             base_reconstruction=masked_mean(reconstruction(proposals, targets), mask),
         )
-        failed = (solution.status == int(Status.FAILED)).float().mean()
-        self.log_dict({"solver/failed_fraction": failed, "solver/grad_norm": solution.grad_norm.nanmean()})
+        self.log_dict({f"solver/{name}": value for name, value in solution.summary().items()})
         return loss
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:

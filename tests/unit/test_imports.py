@@ -15,7 +15,7 @@ LAYERS = [
     {"trajopt", "models", "envs", "losses", "metrics"},
     {"module"},
     {"il", "baselines"},
-    {"callbacks", "demos", "deploy", "export", "tables"},
+    {"callbacks", "demos", "deploy", "export", "public", "tables"},
     {"cli"},
     {"__main__"},
 ]
@@ -85,3 +85,23 @@ for name in {sorted(OPTIONAL - {"h5py"})}:
 import difftori_pl, difftori_pl.cli
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_optimiser_alone_brings_no_lightning() -> None:
+    code = """
+import sys
+import difftori_pl.trajopt
+loaded = {"lightning", "torchmetrics", "torchvision", "jsonargparse", "h5py", "matplotlib"} & sys.modules.keys()
+assert not loaded, loaded
+from difftori_pl import DiffTORIIL, TrajOptLayer
+assert "lightning" in sys.modules
+assert TrajOptLayer is difftori_pl.trajopt.TrajOptLayer
+assert {"DiffTORIIL", "TrajOptLayer"} < set(dir(difftori_pl))
+try:
+    difftori_pl.DiffTORIML
+except AttributeError as error:
+    assert "DiffTORIML" in str(error)
+else:
+    raise AssertionError("a name that does not exist was found")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -22,11 +22,10 @@ class LastSteps(BackwardMode):
     """Take the first steps without a graph and differentiate through the rest.
 
     Attributes:
-        segment: None keeps the activations of all differentiated steps for the backward pass; a number keeps only
-            every so many-th iterate, and computes the steps between them again.
+        recompute: whether the activations of differentiated steps are computed again in the backward pass.
     """
 
-    segment: int | None = None
+    recompute: bool = False
 
     @abstractmethod
     def n_differentiated(self, max_steps: int) -> int:
@@ -36,11 +35,11 @@ class LastSteps(BackwardMode):
         """Solve and attach the gradient of the last steps."""
         iterate = problem.bounds.to_iterate(actions)
         n_attached = self.n_differentiated(solver.max_steps) if torch.is_grad_enabled() else 0
-        return conclude(solver, problem, run(solver, problem, latent, iterate, n_attached, self.segment))
+        return conclude(solver, problem, run(solver, problem, latent, iterate, n_attached, self.recompute))
 
 
 def run(
-    solver: Solver, problem: Problem, latent: Latent, iterate: Tensor, n_attached: int, segment: int | None = None
+    solver: Solver, problem: Problem, latent: Latent, iterate: Tensor, n_attached: int, recompute: bool = False
 ) -> Search:
     """Take all steps of a solver from `iterate` (B, H, A), the last `n_attached` of them with a graph."""
     if isinstance(solver, LibrarySolver):
@@ -48,21 +47,21 @@ def run(
     if not isinstance(solver, StepSolver):
         raise ConfigurationError(f"{type(solver).__name__} must derive from StepSolver or LibrarySolver")
     if n_attached == solver.max_steps:
-        return _all_steps(solver, problem, latent, iterate, segment)
+        return _all_steps(solver, problem, latent, iterate, recompute)
     with torch.no_grad():
         search = begin(solver, problem, latent, iterate)
         search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
     return _last_steps(solver, problem, latent, search, n_attached) if n_attached > 0 else search
 
 
-def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor, segment: int | None) -> Search:
+def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor, recompute: bool) -> Search:
     def attempt(latent: Latent, iterate: Tensor) -> Search:
         search = begin(solver, problem, latent, iterate)
-        if segment is None:
+        if not recompute:
             return advance(solver, problem, latent, search, solver.max_steps)
-        for start in range(0, solver.max_steps, segment):
-            n_steps = min(segment, solver.max_steps - start)
-            search = checkpoint(advance, solver, problem, latent, search, n_steps, use_reentrant=False)
+        for _ in range(solver.max_steps):
+            # Several steps at once would be computed again for each gradient that is taken inside of them.
+            search = checkpoint(advance, solver, problem, latent, search, 1, use_reentrant=False)
         return search
 
     return _isolated(attempt, latent, iterate, torch.zeros_like(iterate[:, 0, 0], dtype=torch.bool))

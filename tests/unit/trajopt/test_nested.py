@@ -76,7 +76,7 @@ def test_refuses_a_part_of_another_batch_size():
         )
 
 
-@pytest.mark.parametrize("mode", [Detached(), Truncated(2), Unroll(), Unroll(segment=2)], ids=repr)
+@pytest.mark.parametrize("mode", [Detached(), Truncated(2), Unroll(), Unroll(recompute=True)], ids=repr)
 def test_trace_holds_every_iterate(mode):
     case = cases.network()
     actions = case.actions.clone()

@@ -1,0 +1,72 @@
+"""The public names of the package, which it takes from here when they are first used."""
+
+from difftori_pl.baselines import BehaviorCloning
+from difftori_pl.deploy import RobotPolicy, load_policy
+from difftori_pl.il import DiffTORIIL
+from difftori_pl.models.action_samplers import DerivativeFree, Langevin
+from difftori_pl.models.base_policies import (
+    BC,
+    BCRNNGMM,
+    IBC,
+    DiffusionPolicy,
+    Noise,
+    Residual,
+    Zeros,
+    from_checkpoint,
+    from_robomimic,
+)
+from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
+from difftori_pl.models.encoders import (
+    CloudAugmentation,
+    DP3Encoder,
+    PointNetEncoder,
+    RecurrentEncoder,
+    ResNet18Encoder,
+    SmallConvEncoder,
+    StateEncoder,
+)
+from difftori_pl.models.noise_schedule import DDIM, DDPM
+from difftori_pl.trajopt import TrajOptLayer
+from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
+from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
+from difftori_pl.trajopt.solvers import MPPI, LevenbergMarquardt
+
+__all__ = [
+    "BC",
+    "BCRNNGMM",
+    "DDIM",
+    "DDPM",
+    "IBC",
+    "MPPI",
+    "BehaviorCloning",
+    "CloudAugmentation",
+    "DP3Encoder",
+    "DerivativeFree",
+    "Detached",
+    "DiffTORIIL",
+    "DiffusionPolicy",
+    "InnerClamp",
+    "Langevin",
+    "LatentDynamics",
+    "LevenbergMarquardt",
+    "Noise",
+    "PointNetEncoder",
+    "Posterior",
+    "Projection",
+    "RecurrentEncoder",
+    "ResNet18Encoder",
+    "Residual",
+    "RobotPolicy",
+    "Score",
+    "SmallConvEncoder",
+    "StateEncoder",
+    "StraightThroughProjection",
+    "TrajOptLayer",
+    "Truncated",
+    "Unbounded",
+    "Unroll",
+    "Zeros",
+    "from_checkpoint",
+    "from_robomimic",
+    "load_policy",
+]
