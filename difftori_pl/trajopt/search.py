@@ -88,7 +88,7 @@ def advance(
     cuda_graph = search.best_value.is_cuda and not torch.is_grad_enabled()
     take_step = compiled(_take_step, cuda_graph)
     if cuda_graph:
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
     for _ in range(n_steps):
         search = take_step(solver, problem, latent, search, rest_when_done)
     return map_tensors(torch.clone, search) if cuda_graph else search

@@ -106,6 +106,6 @@ class _Attach(torch.autograd.Function):
         return iterate.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         return None, ctx.sensitivity(gradients[0]), None

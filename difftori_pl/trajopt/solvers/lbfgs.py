@@ -95,7 +95,8 @@ class LBFGS(StepSolver):
         used = curvature > torch.finfo(curvature.dtype).eps * bend_square
         inverse = torch.where(used, 1 / torch.where(used, curvature, 1.0), 0.0)
 
-        direction, weights = gradient, []
+        weights: list[Tensor] = []
+        direction = gradient
         for i in reversed(range(self.memory)):
             weight = inverse[:, i] * (moves[:, i] * direction).sum(dim=(1, 2))
             direction = direction - per_element(weight, direction) * bends[:, i]
