@@ -49,7 +49,7 @@ types: .venv/ready ## mypy
 	$(BIN)/mypy
 
 docs: .venv/ready ## the documentation, as a site; any warning is an error
-	$(BIN)/mkdocs build --strict --site-dir build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
 format: .venv/ready ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,8 +139,11 @@ def _traceable() -> Iterator[None]:
     checks = torch.distributions.Distribution._validate_args  # type: ignore[attr-defined]
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
+        with warnings.catch_warnings():
+            # torch warns of Intel GPUs whenever these flags are touched.
+            warnings.simplefilter("ignore", UserWarning)
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
     finally:
         torch.distributions.Distribution.set_default_validate_args(checks)
 
@@ -229,6 +233,7 @@ def _largest_difference(step: _Step, program: Program) -> float:
     return largest
 
 
+@torch.no_grad()
 @torch.no_grad()
 def _time(step: _Step, program: Program, n_runs: int) -> Latency:
     tensors = step.example()

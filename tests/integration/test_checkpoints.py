@@ -9,6 +9,7 @@ import torch
 from datamodules import RobomimicDataModule
 from difftori_pl import BehaviorCloning, DiffTORIIL, from_checkpoint
 from difftori_pl.cli import run
+from difftori_pl.models.policy import describe
 from tests.conftest import SMALL, SQUARE_OBS
 
 
@@ -35,6 +36,25 @@ def test_a_checkpoint_loads_alone_and_acts_the_same(
     loaded = DiffTORIIL.load_from_checkpoint(path, weights_only=True)
     batch = batch_of(square)
     assert torch.equal(actions(loaded, batch), actions(cli.model, batch))
+
+
+def test_a_rival_on_a_base_policy_needs_no_other_file_and_is_a_base_policy_itself(
+    train: Callable[..., Path], square: Path, low_dim_base: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base.ckpt"
+    base.write_bytes(low_dim_base.read_bytes())
+    options = [f"--model.policy.base.checkpoint={base}", "--model.policy.encoder.hidden_dim=8"]
+    path = train("residual_square_low_dim.yaml", *options)
+    base.unlink()
+    module = BehaviorCloning.load_from_checkpoint(path, weights_only=True)
+    batch = batch_of(square)
+    assert torch.equal(actions(module, batch), actions(BehaviorCloning(from_checkpoint(str(path))), batch))
+    assert describe(module) == "Residual + BCRNNGMM"
+    refined = train("il_square_low_dim.yaml", f"--model.base_policy.checkpoint={path}", "--model.encoder.hidden_dim=8")
+    path.unlink()
+    loaded = DiffTORIIL.load_from_checkpoint(refined, weights_only=True)
+    assert describe(loaded) == "DiffTORIIL + Residual + BCRNNGMM"
+    assert torch.isfinite(actions(loaded, batch)).all()
 
 
 def test_base_policies_load_alone(low_dim_base: Path, square: Path) -> None:

@@ -38,6 +38,8 @@ def test_configuration_trains(
     config: str, quick: list[str], files: dict[str, Path], low_dim_base: Path, image_base: Path
 ) -> None:
     options = [f"--data.path={files[task_of(config)]}", *base_options(config, low_dim_base, image_base)]
+    if task_of(config) != "square" and not config.startswith("diffusion"):
+        options.append("--data.horizon=3")
     options += [option for method, small in SMALL.items() if config.startswith(method) for option in small]
     trainer = run(["fit", f"--config={config}", *quick, *options, "--trainer.fast_dev_run=1"]).trainer
     assert trainer.global_step == 1

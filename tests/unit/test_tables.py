@@ -64,7 +64,7 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("| ours / paper | PickCube-v0 | Fill-v0 |")
     assert printed[2].startswith("| BC | 1/2 = 50 % (9 to 91) / 0.19 ± 0.03 | – / 0.72 ± 0.04 |")
-    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert (rows[0]["n_episodes"], rows[0]["published_rate"], rows[1]["rate"]) == ("2", "0.19", "")
     assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
 
