@@ -15,12 +15,14 @@ import difftori_pl.public  # noqa: F401  names without a path are looked for amo
 from datamodules.errors import DataError
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.callbacks import RolloutEvaluation
-from difftori_pl.errors import DiffTORIError
+from difftori_pl.envs.base import EnvFactory
+from difftori_pl.errors import ConfigurationError, DiffTORIError
+from difftori_pl.il import DiffTORIIL
 
 EPILOG = """Beside training there are `difftori demos` (demonstrations), `difftori data` (check, convert and render),
-`difftori table` (the paper's tables) and `difftori export` (a policy as a program); each has its own --help. A
-configuration named without a folder is looked for here and then among those that ship with the package. It may list
-others under `template`: they are read before it, in that order."""
+`difftori table` (the paper's tables), `difftori plot` and `difftori export` (a policy as a program); each has its own
+--help. A configuration named without a folder is looked for here and then among those that ship with the package. It
+may list others under `template`: they are read before it, in that order."""
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -248,6 +250,44 @@ def print_table(name: str, runs: Path = Path("runs"), csv: Path | None = None, p
         table.plot(plot)
 
 
+def plot_landscape(
+    env: EnvFactory,
+    ckpt: Path = Path("last.ckpt"),
+    output: Path = Path("landscape.png"),
+    seed: int = 100_000,
+    n_samples: int = 4,
+    temperature: float = 1.0,
+) -> None:
+    """Draw the landscapes that samples of the prior give from one state, and count the modes they reach (Figure 5).
+
+    Args:
+        env: the environment whose initial state to look at, e.g. difftori_pl.envs.PushT.
+        ckpt: a checkpoint of DiffTORIIL.
+        output: the pictures: <output>_0.png and so on, one for each sample.
+        seed: seed of the initial state.
+        n_samples: number of samples of the prior.
+        temperature: standard deviation of the samples.
+    """
+    import torch
+
+    from difftori_pl.deploy import load_module
+    from difftori_pl.multimodality import sample_solutions
+    from difftori_pl.trajopt import draw_landscape
+
+    module = load_module(ckpt)
+    if not isinstance(module, DiffTORIIL):
+        raise ConfigurationError(f"{ckpt} holds a {type(module).__name__}, but landscapes are those of DiffTORIIL")
+    observation, _ = env().reset(seed=seed)
+    obs = {key: torch.as_tensor(value)[None, None] for key, value in observation.items()}
+    found = sample_solutions(module, obs, module.initial_state(1), n_samples, temperature)
+    _say(f"{found.n_modes} modes of {n_samples} samples; the base policy proposes {found.proposal[0].tolist()}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for number, view in enumerate(found.landscapes):
+        path = output.with_stem(f"{output.stem}_{number}")
+        draw_landscape(view).savefig(path)
+        _say(f"  {path}: {found.actions[number, 0].tolist()}")
+
+
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
@@ -256,6 +296,7 @@ COMMANDS: dict[str, Any] = {
     "data": {"check": check_data, "convert": convert_data, "render": render_data},
     "demos": record_demos,
     "export": export_policy,
+    "plot": {"landscape": plot_landscape},
     "table": print_table,
 }
 """The commands beside those of training."""

@@ -92,13 +92,8 @@ def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
         raise ExportError(
             f"{output}: the program's actions differ from the policy's by {error:.2g}, more than {TOLERANCE:g}"
         )
-    tensors = step.example()
     return Export(
-        step.inputs,
-        step.outputs,
-        error,
-        _time(lambda: step(*tensors), n_runs),
-        _time(lambda: program(*tensors), n_runs),
+        step.inputs, step.outputs, error, eager=_time(step, step, n_runs), exported=_time(step, program, n_runs)
     )
 
 
@@ -233,7 +228,6 @@ def _largest_difference(step: _Step, program: Program) -> float:
     return largest
 
 
-@torch.no_grad()
 @torch.no_grad()
 def _time(step: _Step, program: Program, n_runs: int) -> Latency:
     tensors = step.example()

@@ -63,3 +63,15 @@ class SuccessRate(Metric):
     def compute(self) -> Proportion:
         """The rate so far, with its interval."""
         return wilson(int(self.n_successes), int(self.n_trials))
+
+
+def n_modes(points: Tensor, radius: float) -> int:
+    """Number of groups that points (N, D) fall into, where neighbours within `radius` belong together.
+
+    Single linkage: two points are in one group if a chain of points, each within `radius` of the next, joins them.
+    """
+    near = torch.cdist(points, points) <= radius
+    reached = near
+    for _ in range(max(len(points) - 1, 0).bit_length()):  # each squaring doubles the length of the chains
+        reached = (reached.float() @ reached.float()) > 0
+    return len(torch.unique(reached, dim=0)) if len(points) else 0

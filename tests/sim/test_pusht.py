@@ -1,11 +1,13 @@
 """Push-T against gym-pusht itself, and against the public demonstrations."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from difftori_pl.cli import main, run
 from difftori_pl.envs import PushT
 from difftori_pl.envs.pusht_env import PushTEnv, keypoints, to_pixels
 from difftori_pl.errors import ConfigurationError, ShapeError
@@ -68,6 +70,31 @@ def test_wrong_input_is_refused(env: PushTEnv) -> None:
         PushT(obs_keys=["temperature"])
     with pytest.raises(ConfigurationError, match="success_threshold"):
         PushT(success_threshold=95.0)
+
+
+def test_a_run_is_evaluated_and_stands_in_the_papers_table(
+    quick: list[str], files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*quick, f"--data.path={files['pusht']}", f"--trainer.logger.save_dir={tmp_path}"]
+    options += ["--model.base_policy=Zeros", "--model.base_policy.action_dim=2", "--model.encoder.hidden_dim=8"]
+    config = "--config=il_pusht_low_dim.yaml"
+    fitted = run(["fit", config, *options, "--trainer.max_steps=2", "--data.horizon=4"]).trainer
+    checkpoint = fitted.checkpoint_callback.last_model_path  # type: ignore[union-attr]
+    rollouts = [
+        "--rollout.n_episodes=2",
+        "--rollout.n_envs=1",
+        "--rollout.n_videos=1",
+        "--rollout.env.max_episode_steps=4",
+    ]
+    metrics = run(["test", config, *options, f"--ckpt_path={checkpoint}", *rollouts]).trainer.callback_metrics
+    assert 0.0 <= metrics["rollout/policy/max_reward"] <= 1.0
+    capsys.readouterr()
+    main(["table", "init", f"--runs={tmp_path}"])
+    assert re.search(r"zero init\. .* \| 0/2 = 0 % \(0 to 66\), score 0\.\d\d / 0\.62 ± 0\.04", capsys.readouterr().out)
+    pictures = [f"--output={tmp_path}/landscape.png", "--n_samples=2"]
+    main(["plot", "landscape", "difftori_pl.envs.PushT", f"--ckpt={checkpoint}", *pictures])
+    assert "modes of 2 samples" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("landscape_*.png"))) == 2
 
 
 def test_human_demonstrations_replay_and_look_the_same(env: PushTEnv) -> None:

@@ -15,7 +15,7 @@ LAYERS = [
     {"trajopt", "models", "envs", "losses", "metrics"},
     {"module"},
     {"il", "baselines"},
-    {"callbacks", "demos", "deploy", "export", "public", "tables"},
+    {"callbacks", "demos", "deploy", "export", "multimodality", "public", "tables"},
     {"cli"},
     {"__main__"},
 ]
