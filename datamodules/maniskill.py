@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from datamodules.columns import Column, ScaledColumn
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
-from datamodules.faults import Fault, merge
+from datamodules.faults import merge
 from datamodules.maniskill_faults import demo_faults, file_faults, unusable
 from datamodules.maniskill_file import ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
@@ -133,11 +133,6 @@ class ManiSkillDataModule(DemonstrationDataModule):
                 f"{self.file.path}: expected low-dimensional observations {self._obs_dims}, found {found}. Set "
                 "data.init_args.obs_dims to the file's."
             )
-
-    def _refuse(self, faults: list[Fault]) -> None:
-        if faults:
-            others = f" This is 1 of {len(faults)} kinds of fault." if len(faults) > 1 else ""
-            raise DataError(f"{self.file.path}: {faults[0]}{others}")
 
     def _columns(self, demos: list[str]) -> dict[str, Column]:
         columns = {"actions": self._column(demos, "actions", np.float32, in_memory=True)}

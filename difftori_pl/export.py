@@ -131,7 +131,7 @@ class _Step(nn.Module):
 @contextmanager
 def _traceable() -> Iterator[None]:
     """Let distributions skip checks that would read values, and LSTMs be made of operators that every runtime has."""
-    checks = torch.distributions.Distribution._validate_args  # type: ignore[attr-defined]
+    checks = torch.distributions.Distribution._validate_args
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings():

@@ -184,7 +184,7 @@ def read_evaluations(runs: Path) -> Iterator[Evaluation]:
         latest[path.parent, name] = max(latest.get((path.parent, name), (-1, path)), (int(step), path))
     for (folder, name), (_, path) in sorted(latest.items()):
         description = json.loads(path.read_text())
-        episodes = {}
+        episodes: dict[int, dict[str, Any]] = {}
         for lines in folder.glob(f"{path.stem}*.jsonl"):  # one for each rank
             episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
         if episodes:

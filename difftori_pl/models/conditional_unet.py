@@ -93,6 +93,8 @@ class _Block(nn.Module):
 class _Sinusoids(nn.Module):
     """Sines and cosines (B, dim) of diffusion steps (B,), as in "Attention is all you need"."""
 
+    rates: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         rates = torch.exp(torch.arange(dim // 2) * (-math.log(10_000.0) / (dim // 2 - 1)))

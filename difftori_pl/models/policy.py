@@ -43,6 +43,7 @@ def part(state: State, name: str) -> State:
 def describe(policy: object) -> str:
     """Name a policy by its class, and what it starts from: `DiffTORIIL + BCRNNGMM`."""
     inner = getattr(policy, "policy", policy)
-    base = getattr(inner, "reference_policies", dict)().get("base")
+    references: dict[str, object] = getattr(inner, "reference_policies", dict)()
+    base = references.get("base")
     name = type(inner).__name__
     return name if base is None else f"{name} + {describe(base)}"

@@ -89,7 +89,7 @@ class IBC(LearnedPolicy):
             proposed, base_state = self.base.propose(obs, 1, part(state, "base"))
             start = proposed.flatten(0, 1).expand(-1, self.n_samples, -1)
             start = (start + self.start_std * torch.randn_like(start)).clamp(-1.0, 1.0)
-        actions = self._search(flat, start).unflatten(0, latent.shape[:2])
+        actions = self._search(flat, start).view(*latent.shape[:2], -1)
         state = join(encoder=encoder_state, base=base_state)
         return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
 
@@ -103,7 +103,7 @@ class IBC(LearnedPolicy):
         loss = info_nce(energies[:, 0], energies[:, 1:])
         if self.gradient_penalty and torch.is_grad_enabled():
             loss = loss + self.gradient_penalty * self._steepness(flat, others)
-        return loss.unflatten(0, latent.shape[:2])
+        return loss.view(latent.shape[:2])
 
     def _search(self, latent: Tensor, start: Tensor) -> Tensor:
         """The best of the samples (P, A) that the sampler makes of `start` (P, N, A)."""
