@@ -129,11 +129,12 @@ def against_mppi(arguments: argparse.Namespace) -> None:
 
             print(f"{kind} models, {arguments.problems} problems of batch 1, mean return (start {start.mean():.3f})")
             solves = [
-                partial(best_value, layer, objective, latent, starts if layer.solver.joins_starts else actions)
+                partial(best_values, layer, objective, latent, starts if layer.solver.joins_starts else actions)
                 for layer in planners.values()
             ]
-            times = in_turn([partial(solve, 0) for solve in solves], arguments.repetitions)
-            values = [torch.cat([solve(b) for b in range(len(latent))]) for solve in solves]
+            times = in_turn([partial(solve, 1) for solve in solves], arguments.repetitions)
+            # In one batch, which gives each element what it gets alone.
+            values = [solve(len(latent)) for solve in solves]
         for name, value, duration in zip(planners, values, times, strict=True):
             gain = value - values[0]
             error = gain.std() / len(gain) ** 0.5
@@ -143,8 +144,8 @@ def against_mppi(arguments: argparse.Namespace) -> None:
             )
 
 
-def best_value(layer: TrajOptLayer, objective: Objective, latent: Tensor, actions: Tensor, b: int) -> Tensor:
-    return layer(objective, latent[b : b + 1], actions[b : b + 1]).best_value
+def best_values(layer: TrajOptLayer, objective: Objective, latent: Tensor, actions: Tensor, n_problems: int) -> Tensor:
+    return layer(objective, latent[:n_problems], actions[:n_problems]).best_value
 
 
 def gradients(arguments: argparse.Namespace) -> None:
