@@ -1,9 +1,13 @@
-"""Windows per second of our loader and of robomimic's, on the same file.
+"""Windows per second of our loaders, and of others on the same files.
 
     python benchmarks/loaders.py demos/square.hdf5 --obs-keys object robot0_eef_pos --image-keys agentview_image
+    python benchmarks/loaders.py trajectory.pointcloud.pd_ee_delta_pose.h5 --maniskill pointcloud.h5
 
 Both deliver the same windows in shuffled batches. robomimic gets its fastest cache mode that fits in memory: "all"
 without images, "low_dim" with them; so does ours.
+
+Of ManiSkill, whose own package has no such loader, the file is the raw one and `--maniskill` what `difftori data
+convert` made of it; ours is compared with datasets that read one step at a time through h5py, of either file.
 """
 
 import argparse
@@ -15,9 +19,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from datamodules import RobomimicDataModule
+from datamodules import ManiSkillDataModule, PointCloudRecipe, RobomimicDataModule
+from datamodules.maniskill_file import ManiSkillFile
 
 
 def main() -> None:
@@ -33,13 +38,65 @@ def main() -> None:
     parser.add_argument("--n-workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--max-batches", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--maniskill", help="the converted file")
     arguments = parser.parse_args()
+    if arguments.maniskill:
+        compare_maniskill(arguments)
+        return
 
     print("workers         ours    robomimic  ratio   (windows per second, median of the repetitions)")
     for n_workers in arguments.n_workers:
         ours = _speed(_our_loader(arguments, n_workers), lambda batch: len(batch["demo"]), arguments)
         theirs = _speed(_robomimic_loader(arguments, n_workers), lambda batch: len(batch["actions"]), arguments)
         print(f"{n_workers:7d} {ours:12,.0f} {theirs:12,.0f} {ours / theirs:6.1f}")
+
+
+def compare_maniskill(arguments: argparse.Namespace) -> None:
+    file = ManiSkillFile(arguments.maniskill)
+    recipe = file.stored_recipe()
+    file.close()
+    print("workers         ours  converted, step by step  ratio  raw, step by step  ratio   (steps per second, median)")
+    for n_workers in arguments.n_workers:
+        loader = ManiSkillDataModule(
+            arguments.maniskill,
+            arguments.action_dim,
+            cloud=recipe,
+            batch_size=arguments.batch_size,
+            validation_fraction=0.0,
+            n_workers=n_workers,
+        ).train_dataloader()
+        ours = _speed(loader, lambda batch: len(batch["demo"]), arguments)
+        others = [
+            _speed(
+                DataLoader(StepByStep(path, recipe), arguments.batch_size, shuffle=True, num_workers=n_workers),
+                lambda batch: len(batch["actions"]),
+                arguments,
+            )
+            for path in (arguments.maniskill, arguments.file)
+        ]
+        print(f"{n_workers:7d} {ours:12,.0f}" + "".join(f" {rate:24,.0f} {ours / rate:6.1f}" for rate in others))
+
+
+class StepByStep(Dataset[dict[str, Any]]):
+    """One read of each array for each step: what one writes first."""
+
+    def __init__(self, path: str, recipe: PointCloudRecipe) -> None:
+        self._file = ManiSkillFile(path, recipe)
+        self._steps = [(demo, step) for demo in self._file.demos() for step in range(self._file.length(demo))]
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        demo, step = self._steps[index]
+        if self._file.is_converted:
+            keys = ("point_cloud", "robot_state")
+            obs = {key: self._file.read(demo, f"obs/{key}", step, step + 1)[0] for key in keys}
+        else:
+            obs = self._file.observations(demo, step, step + 1)[0]
+        cloud = obs["point_cloud"] * self._file.recipe.scale
+        return {**obs, "point_cloud": cloud, "actions": self._file.read(demo, "actions", step, step + 1)[0]}
 
 
 def _our_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any]:

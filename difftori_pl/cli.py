@@ -1,7 +1,7 @@
 """The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`, and the data tools."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,25 +103,58 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
     )
 
 
-def record_demos(
-    task: str, episodes: int = 100, output: Path | None = None, seed: int = 0, n_processes: int | None = None
+def _record_expert(task: str) -> Callable[..., None]:
+    """The command that records one scripted expert."""
+
+    def record_expert(
+        episodes: int = 100, output: Path | None = None, seed: int = 0, n_processes: int | None = None
+    ) -> None:
+        """Record demonstrations of a scripted expert, in robomimic's format; interrupted, it goes on where it stopped.
+
+        Args:
+            episodes: how many successful episodes to record.
+            output: the file to write; demos/<task>.hdf5 if not given.
+            seed: seed of the first episode's initial state.
+            n_processes: number of worker processes; all cores if not given.
+        """
+        from difftori_pl.demos import record
+
+        path = output or Path("demos") / f"{task}.hdf5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recording = record(task, path, episodes, seed, n_processes)
+        n_tried = recording.n_demos + recording.n_failures
+        _say(
+            f"{path}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed"
+        )
+
+    return record_expert
+
+
+def plan_maniskill(
+    task: str = "PickCube-v0",
+    episodes: int = 100,
+    output: Path | None = None,
+    cloud: PointCloudRecipe | None = PointCloudRecipe(n_goal_points=50),  # noqa: B008  (immutable)
+    shader: str = "ibl",
+    seed: int = 0,
+    n_processes: int | None = None,
 ) -> None:
-    """Record demonstrations of a scripted expert, in robomimic's format; interrupted, it goes on where it stopped.
+    """Plan demonstrations of a ManiSkill2 task, replay them for pd_ee_delta_pose, and render their point clouds.
 
     Args:
-        task: square or lift.
+        task: PickCube-v0 or LiftCube-v0.
         episodes: how many successful episodes to record.
-        output: the file to write; demos/<task>.hdf5 if not given.
+        output: the folder to write to; demos/<task> if not given.
+        cloud: how the clouds are made, the same as data.init_args.cloud; null for states only.
+        shader: what colours the points: ibl, or trivial, which is faster in software.
         seed: seed of the first episode's initial state.
         n_processes: number of worker processes; all cores if not given.
     """
-    from difftori_pl.demos import record
+    from difftori_pl.demos.maniskill import plan_demos
 
-    path = output or Path("demos") / f"{task}.hdf5"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recording = record(task, path, episodes, seed, n_processes)
-    n_tried = recording.n_demos + recording.n_failures
-    _say(f"{path}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed")
+    folder = output or Path("demos") / task
+    found = plan_demos(task, folder, episodes, seed, cloud, shader, n_processes)
+    _say(f"{folder}: {found.n_demos} demos; {found.n_failures} of {found.n_demos + found.n_failures} failed")
 
 
 def check_data(path: Path) -> None:
@@ -294,7 +327,11 @@ def _say(line: str) -> None:
 
 COMMANDS: dict[str, Any] = {
     "data": {"check": check_data, "convert": convert_data, "render": render_data},
-    "demos": record_demos,
+    "demos": {
+        "square": _record_expert("square"),
+        "lift": _record_expert("lift"),
+        "maniskill": plan_maniskill,
+    },
     "export": export_policy,
     "plot": {"landscape": plot_landscape},
     "table": print_table,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import re
 import warnings
 from difflib import get_close_matches
@@ -31,7 +32,9 @@ def import_maniskill() -> ModuleType:
     with warnings.catch_warnings():
         # SAPIEN 2.2 uses pkg_resources, ManiSkill2 old names of gymnasium.
         warnings.simplefilter("ignore")
-        return importlib.import_module("mani_skill2.envs")
+        module = importlib.import_module("mani_skill2.envs")
+    logging.getLogger("mani_skill2").setLevel(logging.ERROR)  # its recorder complains of a missing git repository
+    return module
 
 
 def make_task(task: str, obs_mode: str, control_mode: str, max_episode_steps: int, shader: str) -> Any:

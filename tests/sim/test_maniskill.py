@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from datamodules import ManiSkillDataModule, PointCloudRecipe
+from difftori_pl.cli import main
+from difftori_pl.demos.maniskill import plan_demos
 from difftori_pl.envs import ManiSkill
 from difftori_pl.envs.maniskill_env import ManiSkillEnv
 from difftori_pl.errors import ConfigurationError, MissingPackageError, ShapeError
@@ -92,3 +94,32 @@ def test_soft_bodies_need_cuda() -> None:
         pytest.skip("there is CUDA")
     with pytest.raises(MissingPackageError, match="need an NVIDIA GPU"):
         ManiSkill("Fill-v0")()
+
+
+def test_demonstrations_are_planned_replayed_and_rendered(tmp_path: Path) -> None:
+    main(["demos", "maniskill", "--episodes=1", f"--output={tmp_path}", "--n_processes=1", "--shader=trivial"])
+    clouds = ManiSkillDataModule(
+        str(tmp_path / "pointcloud.h5"),
+        7,
+        task="PickCube-v0",
+        cloud=PointCloudRecipe(n_goal_points=50),
+        validation_fraction=0.0,
+    )
+    states = ManiSkillDataModule(str(tmp_path / "trajectory.state.pd_ee_delta_pose.h5"), 7, validation_fraction=0.0)
+    assert clouds.demos == states.demos == ["traj_0"]
+    assert clouds.interface["cameras"] == ["base_camera", "hand_camera"]
+    one, other = next(iter(clouds.predict_dataloader())), next(iter(states.predict_dataloader()))
+    np.testing.assert_array_equal(one["actions"], other["actions"])
+    np.testing.assert_allclose(one["obs"]["robot_state"][..., :9], other["obs"]["state"][..., :9], rtol=0, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "pointcloud.h5",
+        "trajectory.h5",
+        "trajectory.json",
+        "trajectory.state.pd_ee_delta_pose.h5",
+        "trajectory.state.pd_ee_delta_pose.json",
+    ]
+
+
+def test_a_task_without_an_expert(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"for 'Fill-v0'; there is one for PickCube-v0, LiftCube-v0"):
+        plan_demos("Fill-v0", tmp_path)
