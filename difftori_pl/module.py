@@ -83,7 +83,7 @@ class ImitationModule(LightningModule, ABC):
 
     def _interfaces(self) -> dict[str, dict[str, Any]]:
         """What each part of the module was trained with."""
-        parts = {name: getattr(part, "interface", None) for name, part in self.named_children()}
+        parts = {name: getattr(part, "interface", None) for name, part in self.named_modules() if name}
         return {"the policy": self.interface} | {name: known for name, known in parts.items() if known}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -77,13 +77,21 @@ def test_every_task_has_its_sizes(kind: str, task: str, capsys: pytest.CaptureFi
 
 def test_configurations_are_complete() -> None:
     shipped = {path.name for path in SHIPPED_CONFIGS.glob("*.yaml") if "template" in yaml.safe_load(path.read_text())}
-    assert {f"{kind}_{task}.yaml" for kind in ("bc", "il") for task in ACTION_DIMS} <= shipped
+    assert {f"{kind}_{task}.yaml" for kind in ("bc", "il", "residual") for task in ACTION_DIMS} <= shipped
 
 
 def test_difftori_trains_on_clouds(difftori: list[str]) -> None:
     trainer = run([*difftori, "--trainer.fast_dev_run=1"]).trainer
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
     assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+
+
+def test_a_residual_policy_trains_on_clouds(options: list[str], base: Path) -> None:
+    own = [f"--model.policy.base.checkpoint={base}", "--trainer.fast_dev_run=1"]
+    trainer = run(["fit", "--config=residual_pickcube.yaml", *options, *own]).trainer
+    assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+    said = message_of(["fit", "--config=residual_pickcube.yaml", *options, *own, "--data.cloud.frame=base"])
+    assert "policy.base was trained with frame 'end_effector', but the data has 'base'" in said
 
 
 @pytest.mark.parametrize("encoder", ["encoder/pickcube_pointnet.yaml", "encoder/pickcube_dp3.yaml"])
