@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules import maniskill_faults
 from datamodules.errors import DataError
 from datamodules.faults import Fault, Request, demo_faults, file_faults
+from datamodules.maniskill_file import ManiSkillFile
 from datamodules.pusht_file import PushTFile, pusht_faults
 from datamodules.robomimic_file import RobomimicFile
 
@@ -86,15 +88,25 @@ def summary(path: str | os.PathLike[str]) -> Summary:
         file.close()
 
 
-def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile:
-    return PushTFile(path) if Path(path).is_dir() else RobomimicFile(path)
+def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile | ManiSkillFile:
+    if Path(path).is_dir():
+        return PushTFile(path)
+    file = ManiSkillFile(path)
+    try:
+        return file if file.demos() else RobomimicFile(path)
+    except DataError:
+        return RobomimicFile(path)
+    finally:
+        file.close()
 
 
-def _faults(file: RobomimicFile | PushTFile, request: Request) -> list[Fault]:
+def _faults(file: RobomimicFile | PushTFile | ManiSkillFile, request: Request) -> list[Fault]:
     if isinstance(file, PushTFile):
         faults = pusht_faults(file)
         for demo in file.demos() if not faults else ():
             file.read(demo, "obs/img")
         return faults
+    if isinstance(file, ManiSkillFile):
+        return maniskill_faults.all_faults(file)
     faults = list(file_faults(file))
     return [*faults, *demo_faults(file, file.demos(), request)] if "data" in file.handle else faults

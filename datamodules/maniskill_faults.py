@@ -64,6 +64,15 @@ def demo_faults(file: ManiSkillFile, demos: Sequence[str], action_dim: int) -> l
     return merge(fault for demo in demos for fault in _wrong(file, demo, action_dim))
 
 
+def all_faults(file: ManiSkillFile) -> list[Fault]:
+    """Find all that is wrong with a file, whatever it is wanted for; the points of raw clouds are not looked at."""
+    demos = file.demos()
+    left_out = {demo: fault for demo in demos if (fault := unusable(file, demo)) is not None}
+    sound = [demo for demo in demos if demo not in left_out]
+    action_dim = file.shape(sound[0], "actions")[1] if sound else 0
+    return [*file_faults(file), *merge(left_out.values()), *demo_faults(file, sound, action_dim)]
+
+
 def unusable(file: ManiSkillFile, demo: str) -> Fault | None:
     """Why a trajectory is no demonstration of the task, if it is none."""
     if file.length(demo) == 0:

@@ -49,7 +49,20 @@ class ManiSkillFile(DemoFile):
 
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
         """See `DemoFile.shape`."""
+        stored = self.handle[demo].get(key)
+        if hasattr(stored, "shape"):
+            return tuple(stored.shape)
         return self.length(demo), *self.read(demo, key, 0, 1).shape[1:]
+
+    def keys(self, demo: str) -> list[str]:
+        """The arrays of a demo, as they are stored."""
+        names: list[str] = []
+        self.handle[demo].visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        return names
+
+    def env_name(self) -> str:
+        """ManiSkill's name of the task; empty if the file does not say."""
+        return str(self.meta().get("env_info", {}).get("env_id") or "")
 
     def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Read "actions", "success", "obs/state", "obs/point_cloud" or "obs/robot_state"; see `DemoFile.read`.

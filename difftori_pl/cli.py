@@ -161,7 +161,7 @@ def check_data(path: Path) -> None:
     """Report every fault of a file at once, or what a sound one holds; exit code 1 if there are faults.
 
     Args:
-        path: a robomimic HDF5 file, or the zarr folder of Push-T.
+        path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
     """
     from datamodules.checks import check, summary
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from datamodules import DataError, ManiSkillDataModule, PointCloudRecipe
+from datamodules.checks import check, summary
 from datamodules.maniskill_file import ManiSkillFile
 from tests.data import write_maniskill
 
@@ -177,6 +178,20 @@ def test_declared_task_and_sizes_are_checked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected low-dimensional observations .*30}, found .*27}"):
         datamodule(path, obs_dims={"robot_state": 30}).setup()
     datamodule(path, task="PickCube-v0", obs_dims={"robot_state": 27}).setup()
+
+
+def test_every_fault_at_once(tmp_path: Path) -> None:
+    path = write_maniskill(tmp_path, failed=[1])
+    put("traj_0/actions", (2, 3), 1.5)(path)
+    assert [fault.rule for fault in check(path)] == ["failed_demo", "action_range"]
+
+
+def test_a_sound_file_in_short(tmp_path: Path) -> None:
+    path = write_maniskill(tmp_path)
+    assert check(path) == []
+    facts = summary(path)
+    assert (facts.n_demos, facts.n_steps, facts.env_name) == (3, 18, "PickCube-v0")
+    assert facts.shapes["obs/pointcloud/xyzw"] == (300, 4)
 
 
 @pytest.fixture
