@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from difftori_pl.deploy import load_module, observation_shapes
 from difftori_pl.errors import ExportError, MissingPackageError
@@ -143,10 +144,22 @@ def _traceable() -> Iterator[None]:
         torch.distributions.Distribution.set_default_validate_args(checks)
 
 
+class _FixedWay(TorchDispatchMode):
+    """Refuses operators whose shapes or whose Python values depend on data: a recording of them is of one case only."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        if {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(func.tags):
+            raise RuntimeError(str(func))
+        return func(*args, **(kwargs or {}))
+
+
 def _trace(step: _Step) -> Any:
     """Record the operators of a step, those of the solver's gradients too, which `torch.export` alone cannot see."""
     try:
         with _traceable(), torch.no_grad():
+            with _FixedWay():
+                step(*step.example())
             return make_fx(lambda *tensors: step(*tensors))(*step.example())
     except Exception as error:  # whatever the tracer throws, the part that it happened in is what helps
         raise ExportError(

@@ -19,14 +19,14 @@ from tests.conftest import SQUARE_OBS
 def refined(train: Callable[..., Path], low_dim_base: Path) -> Path:
     """A checkpoint of DiffTORI on a mixture."""
     options = [f"--model.base_policy.checkpoint={low_dim_base}", "--model.encoder.hidden_dim=8"]
-    return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=6")
+    return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=2")
 
 
 @pytest.fixture(scope="session")
 def refined_without_draws(train: Callable[..., Path]) -> Path:
     """A checkpoint of DiffTORI from zero."""
     options = ["--model.base_policy=Zeros", "--model.base_policy.action_dim=7", "--model.encoder.hidden_dim=8"]
-    return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=6")
+    return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=2")
 
 
 def observations(n_steps: int) -> list[dict[str, np.ndarray]]:
@@ -72,6 +72,7 @@ def test_a_checkpoint_without_a_description_is_refused(tmp_path: Path) -> None:
         load_policy(tmp_path / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_the_optimiser_and_its_mixture_are_exported(
     refined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_the_optimiser_and_its_mixture_are_exported(
     torch.testing.assert_close(action, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_policy_without_draws_becomes_an_onnx_file(refined_without_draws: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
