@@ -173,7 +173,7 @@ def _part_of(error: Exception) -> str:
     name = "the policy"
     for frame, _ in traceback.walk_tb(error.__traceback__):
         owner = type(frame.f_locals.get("self"))
-        if owner.__module__.startswith("difftori_pl.") and owner is not _Step:
+        if owner.__module__.startswith("difftori_pl.") and not owner.__name__.startswith("_"):
             name = owner.__name__
     return name
 
