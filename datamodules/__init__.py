@@ -5,6 +5,7 @@ from datamodules.errors import DataError
 from datamodules.maniskill import ManiSkillDataModule
 from datamodules.point_cloud import PointCloudRecipe
 from datamodules.pusht import PushTDataModule
+from datamodules.replay import ReplayDataModule
 from datamodules.robomimic import RobomimicDataModule
 from datamodules.statistics import Statistics
 
@@ -14,6 +15,7 @@ __all__ = [
     "ManiSkillDataModule",
     "PointCloudRecipe",
     "PushTDataModule",
+    "ReplayDataModule",
     "RobomimicDataModule",
     "Statistics",
 ]
