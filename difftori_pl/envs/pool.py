@@ -5,6 +5,7 @@ caller is told, so that an evaluation can count the episode and go on.
 """
 
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,6 +33,7 @@ class Step:
         info: the environment's extra information, among it `success`.
         frame: rendered picture (height, width, 3), uint8, if it was asked for.
         crash: last line of the traceback, or what became of the worker process; None if all went well.
+        terminated: the task itself ended, so that nothing can be earned any more; a time limit is not that.
     """
 
     obs: Mapping[str, np.ndarray[Any, Any]] | None
@@ -40,9 +42,12 @@ class Step:
     info: Mapping[str, Any] = field(default_factory=dict)
     frame: np.ndarray[Any, Any] | None = None
     crash: str | None = None
+    terminated: bool = False
 
 
 def _serve(connection: Connection, factory: EnvFactory) -> None:
+    # Ctrl-C reaches all processes of a terminal; what becomes of it is for the main one to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     env: gymnasium.Env[Any, Any] | None = None
     while True:
         try:
@@ -57,7 +62,7 @@ def _serve(connection: Connection, factory: EnvFactory) -> None:
                 step = Step(obs, info=info, frame=_frame(env, render))
             else:
                 obs, reward, terminated, truncated, info = env.step(argument)
-                step = Step(obs, float(reward), terminated or truncated, info, _frame(env, render))
+                step = Step(obs, float(reward), terminated or truncated, info, _frame(env, render), None, terminated)
         except Exception as error:  # whatever a simulator throws ends this episode, not the evaluation
             env = None
             step = Step(None, done=True, crash=traceback.format_exception_only(error)[-1].strip())

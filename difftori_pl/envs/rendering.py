@@ -12,13 +12,15 @@ import numpy as np
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 _SYSTEM_PACKAGES = {"egl": "libegl1 libgl1", "osmesa": "libosmesa6 libgl1", "glfw": "libglfw3"}
 
 
 class OffscreenRenderer:
-    """Renders what the cameras of a model see, as robosuite does: visual geometry only.
+    """Renders what the cameras of a model see.
 
     Args:
         model: the `mujoco.MjModel`.
@@ -26,6 +28,7 @@ class OffscreenRenderer:
         shadows: cast shadows.
         multisampling: smooth edges with the number of samples the model asks for (4).
         reflections: mirror the scene in shiny surfaces.
+        geom_groups: MuJoCo's groups of geometry to show; robosuite hides 0, what collides.
 
     Raises:
         MissingPackageError: the OpenGL library that MUJOCO_GL names is not installed.
@@ -33,7 +36,13 @@ class OffscreenRenderer:
     """
 
     def __init__(
-        self, model: Any, size: int, shadows: bool = True, multisampling: bool = True, reflections: bool = True
+        self,
+        model: Any,
+        size: int,
+        shadows: bool = True,
+        multisampling: bool = True,
+        reflections: bool = True,
+        geom_groups: Sequence[int] = (1, 2),
     ) -> None:
         import mujoco
 
@@ -45,26 +54,28 @@ class OffscreenRenderer:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
         self._option = mujoco.MjvOption()
-        self._option.geomgroup[:2] = (0, 1)
+        self._option.geomgroup[:] = [group in geom_groups for group in range(len(self._option.geomgroup))]
         self._perturbation = mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._viewport = mujoco.MjrRect(0, 0, size, size)
         self._pixels = np.empty((size, size, 3), dtype=np.uint8)
 
-    def render(self, data: Any, camera: str) -> NDArray[np.uint8]:
+    def render(self, data: Any, camera: str | int) -> NDArray[np.uint8]:
         """The picture of one camera, (H, W, 3) uint8, first row on top.
 
         Args:
             data: a `mujoco.MjData` of the model, with positions up to date.
-            camera: the camera's name.
+            camera: the camera's name or number.
 
         Raises:
             ConfigurationError: the model has no such camera.
         """
         mujoco = self._mujoco
-        number = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
-        if number < 0:
+        number: int = (
+            mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera) if isinstance(camera, str) else camera
+        )
+        if not 0 <= number < self._model.ncam:
             names = [self._model.camera(i).name for i in range(self._model.ncam)]
             raise ConfigurationError(f"no camera {camera!r}; the model has {', '.join(names)}")
         self._camera.fixedcamid = number
@@ -87,13 +98,15 @@ class OffscreenRenderer:
 def choose_gl() -> str:
     """Name the OpenGL library for off-screen rendering, and put it into MUJOCO_GL if nothing is there.
 
-    That is EGL where the machine shows a GPU, else OSMesa, which renders in software.
+    That is EGL where the machine shows a GPU, else OSMesa, which renders in software; or what another package has bound
+    PyOpenGL to, which cannot be undone.
 
     Raises:
         ConfigurationError: MUJOCO_GL names no library for off-screen rendering.
     """
     has_gpu = bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dri/renderD*"))
-    name = os.environ.setdefault("MUJOCO_GL", "egl" if has_gpu else "osmesa").lower()
+    usual = os.environ.get("PYOPENGL_PLATFORM") or ("egl" if has_gpu else "osmesa")
+    name = os.environ.setdefault("MUJOCO_GL", usual).lower()
     if name not in _SYSTEM_PACKAGES:
         raise ConfigurationError(f"MUJOCO_GL is {name!r}, but images need one of {', '.join(_SYSTEM_PACKAGES)}")
     return name

@@ -1,0 +1,230 @@
+"""Tasks of the DeepMind Control suite: the recipe to name in a configuration, and the environment it builds."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.rendering import OffscreenRenderer
+from difftori_pl.errors import ConfigurationError, MissingPackageError, ShapeError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from numpy.typing import NDArray
+
+Obs = dict[str, Any]
+
+VIDEO_SIZE = 256
+"""Height and width of the frames that `render` returns, in pixels."""
+
+_DOMAINS = {"cup": "ball_in_cup"}
+"""Short names of the literature."""
+
+
+class DMControl(EnvFactory):
+    """A task of the suite with the settings of the RL literature: action repeat, frame stack, small pictures.
+
+    Observations are `state`, the suite's own in one vector, or `pixels`, the last frames along the channels.
+    An episode ends after 1000 environment steps by truncation: the task goes on, so that values must be bootstrapped.
+
+    Args:
+        task: `<domain>-<task>` by the suite's names with `-` or `_` between words, for instance `cheetah-run`.
+        action_repeat: environment steps for which an action is held; rewards are summed.
+        pixels: observe pictures instead of the state.
+        image_size: height and width of the observed pictures, in pixels.
+        n_frames: number of pictures stacked along the channels, the newest last.
+        camera: number of the camera; quadruped is filmed by 2.
+        fast_rendering: render without shadows, multisampling and reflections: three times as fast in software, and
+            not what others' pixel results were trained on.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        action_repeat: int = 2,
+        pixels: bool = False,
+        image_size: int = 84,
+        n_frames: int = 3,
+        camera: int = 0,
+        fast_rendering: bool = False,
+    ) -> None:
+        sizes = {"action_repeat": action_repeat, "image_size": image_size, "n_frames": n_frames}
+        wrong = [f"{name} {value}" for name, value in sizes.items() if value < 1]
+        if wrong:
+            raise ConfigurationError(f"action_repeat, image_size and n_frames are at least 1, but {wrong[0]} came")
+        self.task = task
+        self.action_repeat = action_repeat
+        self.pixels = pixels
+        self.image_size = image_size
+        self.n_frames = n_frames
+        self.camera = camera
+        self.fast_rendering = fast_rendering
+
+    def __call__(self, seed: int = 0) -> DMControlEnv:
+        """Build the environment.
+
+        Args:
+            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+
+        Raises:
+            MissingPackageError: dm_control, or a system library for rendering, is not installed.
+            ConfigurationError: the suite has no such task.
+        """
+        return DMControlEnv(self, seed)
+
+
+class DMControlEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+    """A task of the suite; build it with `difftori_pl.envs.DMControl`.
+
+    Args:
+        recipe: the task and how to observe it.
+        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+    """
+
+    render_mode = "rgb_array"
+
+    def __init__(self, recipe: DMControl, seed: int = 0) -> None:
+        self.recipe = recipe
+        self._np_random = np.random.default_rng(seed)
+        suite = _import_suite()
+        self.dm_env = suite.load(*_find_task(suite, recipe.task))
+        self._renderers: dict[int, OffscreenRenderer] = {}
+        self._frames: deque[NDArray[np.uint8]] = deque(maxlen=recipe.n_frames)
+        spec = self.dm_env.action_spec()
+        self._low, self._high = spec.minimum, spec.maximum
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": round(1.0 / (self.dm_env.control_timestep() * recipe.action_repeat)),
+        }
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
+        self.observation_space = (
+            gymnasium.spaces.Dict({"pixels": self._pixel_space()})
+            if recipe.pixels
+            else (gymnasium.spaces.Dict({"state": self._state_space()}))
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Start an episode; the same seed gives the same initial state in any process.
+
+        Args:
+            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
+            options: not used.
+        """
+        super().reset(seed=seed)
+        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        self.dm_env.task._random = np.random.RandomState(episode_seed % 2**32)
+        state = self.dm_env.reset().observation
+        if self.recipe.pixels:
+            self._frames.extend([self._frame()] * self.recipe.n_frames)
+        return self._observe(state), {"seed": episode_seed}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """Hold an action for `action_repeat` environment steps.
+
+        Args:
+            action: (A,) in [-1, 1]; values beyond are clipped.
+
+        Returns:
+            the observation; the sum of rewards, each in [0, 1]; whether the task itself ended, which few do; whether
+            the limit of 1000 environment steps has come; and nothing more.
+
+        Raises:
+            ShapeError: the action has the wrong size.
+            ValueError: the action is not finite.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.action_space.shape:
+            raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
+        if not np.isfinite(action).all():
+            raise ValueError(f"an action must be finite, but {action} came")
+        control = self._low + (np.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (self._high - self._low)
+        reward = 0.0
+        for _ in range(self.recipe.action_repeat):
+            step = self.dm_env.step(control)
+            reward += float(step.reward)
+            if step.last():
+                break
+        if self.recipe.pixels:
+            self._frames.append(self._frame())
+        terminated = step.last() and step.discount == 0.0
+        return self._observe(step.observation), reward, terminated, step.last() and not terminated, {}
+
+    def render(self) -> NDArray[np.uint8]:
+        """A frame for a video, (256, 256, 3) uint8."""
+        return self._render(VIDEO_SIZE)
+
+    def close(self) -> None:
+        """Free the simulation and the renderers."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+        self.dm_env.close()
+
+    def _observe(self, state: dict[str, Any]) -> Obs:
+        if self.recipe.pixels:
+            return {"pixels": np.concatenate(self._frames)}
+        return {"state": np.concatenate([np.ravel(value) for value in state.values()]).astype(np.float32)}
+
+    def _frame(self) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(self._render(self.recipe.image_size).transpose(2, 0, 1))
+
+    def _render(self, size: int) -> NDArray[np.uint8]:
+        physics = self.dm_env.physics
+        if size not in self._renderers:
+            look = not self.recipe.fast_rendering
+            self._renderers[size] = OffscreenRenderer(physics.model.ptr, size, look, look, look, geom_groups=(0, 1, 2))
+        return self._renderers[size].render(physics.data.ptr, self.recipe.camera)
+
+    def _state_space(self) -> gymnasium.spaces.Box:
+        size = sum(int(np.prod(spec.shape)) for spec in self.dm_env.observation_spec().values())
+        return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def _pixel_space(self) -> gymnasium.spaces.Box:
+        self.dm_env.reset()
+        self._frame()  # says now if nothing can be rendered here
+        size = self.recipe.image_size
+        return gymnasium.spaces.Box(0, 255, (3 * self.recipe.n_frames, size, size), np.uint8)
+
+
+def _import_suite() -> ModuleType:
+    """Import the suite without OpenGL: dm_control would load a library for it, but pictures are rendered here."""
+    chosen = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        return importlib.import_module("dm_control.suite")
+    except ImportError as error:
+        raise MissingPackageError(
+            f"dm_control does not load ({error}): pip install 'difftori-pl[dm_control]'"
+        ) from error
+    finally:
+        del os.environ["MUJOCO_GL"]
+        if chosen is not None:
+            os.environ["MUJOCO_GL"] = chosen
+
+
+def _find_task(suite: ModuleType, name: str) -> tuple[str, str]:
+    """Split `<domain>-<task>` into the suite's two names.
+
+    Raises:
+        ConfigurationError: the suite has no such task; the message lists near ones.
+    """
+    tasks = {f"{domain}-{task}".replace("_", "-"): (domain, task) for domain, task in suite.ALL_TASKS}
+    for short, domain in _DOMAINS.items():
+        long = domain.replace("_", "-")
+        tasks |= {key.replace(long, short): task for key, task in tasks.items() if key.startswith(long)}
+    key = name.replace("_", "-")
+    if key not in tasks:
+        near = difflib.get_close_matches(key, tasks, n=5, cutoff=0.4)
+        raise ConfigurationError(
+            f"the DeepMind Control suite has no task {name!r}; tasks are named <domain>-<task>"
+            + (f", near ones are {', '.join(near)}" if near else f", for instance {', '.join(sorted(tasks)[:5])}")
+        )
+    return tasks[key]
