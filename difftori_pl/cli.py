@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 import yaml
 from jsonargparse import auto_cli, set_parsing_settings
 from lightning import Callback, Trainer
@@ -14,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 import difftori_pl.public  # noqa: F401  names without a path are looked for among the classes that are loaded
 from datamodules.errors import DataError
 from datamodules.point_cloud import PointCloudRecipe
-from difftori_pl.callbacks import RolloutEvaluation
+from difftori_pl.callbacks import Collect, RolloutEvaluation
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.errors import ConfigurationError, DiffTORIError
 from difftori_pl.il import DiffTORIIL
@@ -64,14 +65,28 @@ def _with_templates(path: Path) -> Iterator[Path]:
 
 
 class DiffTORICLI(LightningCLI):
-    """LightningCLI with rollouts and checkpoints as sections of the configuration."""
+    """LightningCLI with collection, rollouts and checkpoints as sections of the configuration."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the sections `rollout` and `checkpoint`, and what `_with_templates` has read already."""
+        """Add the sections `collect`, `rollout` and `checkpoint`, and what `_with_templates` has read already."""
         parser.add_argument("--template", type=list[str] | None, default=None, help="configurations to start from")
+        parser.add_argument(
+            "--matmul_precision",
+            type=Literal["highest", "high", "medium"],
+            default="highest",
+            help="precision of float32 matrix products, see torch.set_float32_matmul_precision",
+        )
+        parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(RolloutEvaluation, "rollout")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
+
+    def before_instantiate_classes(self) -> None:
+        """Set the precision of matrix products, and find the checkpoint `last`."""
+        options = self.config[self.config["subcommand"]]
+        if options.get("ckpt_path") == "last":
+            options["ckpt_path"] = _last_checkpoint(options["trainer"]["logger"])
+        torch.set_float32_matmul_precision(options["matmul_precision"])
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config.get("fast_dev_run"):
@@ -83,6 +98,19 @@ class DiffTORICLI(LightningCLI):
         """Parse the command line, looking bare names of configurations up among the shipped ones."""
         self.config = parser.parse_args(_find_configs(sys.argv[1:] if args is None else args))
         self.config[self.config.subcommand].template = None  # what it led to is all in the configuration that is saved
+
+
+def _last_checkpoint(logger: Any) -> str:
+    """The newest `last.ckpt` of all versions of a run; Lightning looks in the new version's folder only.
+
+    Args:
+        logger: the logger's configuration, whose `save_dir` and `name` make the run's folder.
+    """
+    folder = Path(logger.init_args.save_dir) / logger.init_args.name
+    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ConfigurationError(f"--ckpt_path last: there is no last.ckpt below {folder}; start without --ckpt_path")
+    return str(found[-1])
 
 
 def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:

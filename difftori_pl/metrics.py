@@ -1,6 +1,7 @@
 """Success rate with its uncertainty."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,17 @@ def wilson(n_successes: int, n_trials: int) -> Proportion:
     centre = (rate + Z_95**2 / (2 * n_trials)) / scale
     half = Z_95 * math.sqrt(rate * (1.0 - rate) / n_trials + Z_95**2 / (4 * n_trials**2)) / scale
     return Proportion(rate, max(centre - half, 0.0), min(centre + half, 1.0), n_successes, n_trials)
+
+
+def mean_interval(values: Sequence[float], n_resamples: int = 10_000) -> tuple[float, float]:
+    """Percentile bootstrap 95 % interval of the mean (Efron 1979), from resamples with a fixed seed."""
+    if len(values) < 2:
+        return (-math.inf, math.inf)
+    sample = torch.tensor(values, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    means = sample[torch.randint(len(sample), (n_resamples, len(sample)), generator=generator)].mean(1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
 
 
 class SuccessRate(Metric):

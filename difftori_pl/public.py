@@ -4,6 +4,7 @@ from difftori_pl.baselines import BehaviorCloning
 from difftori_pl.deploy import RobotPolicy, load_policy
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.models.action_samplers import DerivativeFree, Langevin
+from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.base_policies import (
     BC,
     BCRNNGMM,
@@ -15,10 +16,12 @@ from difftori_pl.models.base_policies import (
     from_checkpoint,
     from_robomimic,
 )
+from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import (
     CloudAugmentation,
     DP3Encoder,
+    PixelEncoder,
     PointNetEncoder,
     RecurrentEncoder,
     ResNet18Encoder,
@@ -26,6 +29,11 @@ from difftori_pl.models.encoders import (
     StateEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
+from difftori_pl.models.world_model import WorldModel
+from difftori_pl.planner import Planner
+from difftori_pl.policy_gradients import ExecutedActions, ReplayedStates
+from difftori_pl.rl import DiffTORIRL
+from difftori_pl.schedules import LinearSchedule
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded
@@ -44,16 +52,24 @@ __all__ = [
     "DerivativeFree",
     "Detached",
     "DiffTORIIL",
+    "DiffTORIRL",
     "DiffusionPolicy",
+    "ExecutedActions",
     "InnerClamp",
     "Langevin",
     "LatentDynamics",
     "LevenbergMarquardt",
+    "LinearSchedule",
     "Noise",
+    "ObservationCritic",
+    "PixelEncoder",
+    "Planner",
     "PointNetEncoder",
     "Posterior",
     "Projection",
+    "RandomShift",
     "RecurrentEncoder",
+    "ReplayedStates",
     "ResNet18Encoder",
     "Residual",
     "RobotPolicy",
@@ -65,6 +81,7 @@ __all__ = [
     "Truncated",
     "Unbounded",
     "Unroll",
+    "WorldModel",
     "Zeros",
     "from_checkpoint",
     "from_robomimic",

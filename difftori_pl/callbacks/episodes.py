@@ -1,7 +1,7 @@
 """Episodes of a policy in many environments at once."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,33 @@ from torch import Tensor
 
 from difftori_pl.envs.pool import EnvPool, Step
 from difftori_pl.models.policy import Policy, State
+
+
+@dataclass
+class Track:
+    """What was observed and done in an episode of T steps.
+
+    Attributes:
+        obs: T + 1 observations.
+        actions: T actions (A,).
+        rewards: T rewards.
+        terminated: the task itself ended.
+    """
+
+    obs: list[Mapping[str, np.ndarray[Any, Any]]] = field(default_factory=list)
+    actions: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    terminated: bool = False
+
+    def add(self, action: np.ndarray[Any, Any] | None, step: Step) -> None:
+        """Add what an environment answered to an action, or to a reset if that is None."""
+        if step.obs is None:
+            return
+        self.obs.append(step.obs)
+        if action is not None:
+            self.actions.append(action)
+            self.rewards.append(step.reward)
+            self.terminated = step.terminated
 
 
 @dataclass
@@ -25,6 +52,7 @@ class Episode:
         max_reward: largest reward of a step, at least 0; in Push-T, the share of the goal that was covered at best.
         crash: what went wrong in the simulator, None if nothing did.
         frames: pictures (height, width, 3), uint8, if they were asked for.
+        track: what was observed and done, if it was asked for.
     """
 
     seed: int
@@ -34,6 +62,7 @@ class Episode:
     max_reward: float = 0.0
     crash: str | None = None
     frames: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    track: "Track | None" = None
 
     def add(self, step: Step) -> None:
         """Account for what the environment answered."""
@@ -45,8 +74,8 @@ class Episode:
             self.frames.append(step.frame)
 
     def to_json(self) -> str:
-        """All but the pictures, as one line of JSON."""
-        return json.dumps({name: value for name, value in vars(self).items() if name != "frames"})
+        """All but the pictures and the track, as one line of JSON."""
+        return json.dumps({name: value for name, value in vars(self).items() if name not in ("frames", "track")})
 
 
 @torch.no_grad()
@@ -57,6 +86,7 @@ def run_episodes(
     device: torch.device,
     n_videos: int = 0,
     on_finish: Callable[[Episode], None] = lambda episode: None,
+    keep_tracks: bool = False,
 ) -> list[Episode]:
     """Run one episode from each initial state, as many at a time as the pool has environments.
 
@@ -69,11 +99,12 @@ def run_episodes(
         device: where the policy lives.
         n_videos: keep the pictures of the first so many episodes.
         on_finish: called with each episode as it ends.
+        keep_tracks: keep what was observed and done.
 
     Returns:
         The episodes, in the order of `seeds`.
     """
-    episodes = [Episode(seed) for seed in seeds]
+    episodes = [Episode(seed, track=Track() if keep_tracks else None) for seed in seeds]
     filmed = {id(episode) for episode in episodes[:n_videos]}
     waiting = list(reversed(episodes))
     running: dict[int, tuple[Episode, dict[str, Any], State]] = {}
@@ -81,8 +112,10 @@ def run_episodes(
     def rendered(pairs: Sequence[tuple[int, Episode]]) -> frozenset[int]:
         return frozenset(worker for worker, episode in pairs if id(episode) in filmed)
 
-    def settle(worker: int, episode: Episode, step: Step, state: State) -> None:
+    def settle(worker: int, episode: Episode, action: np.ndarray[Any, Any] | None, step: Step, state: State) -> None:
         episode.add(step)
+        if episode.track is not None:
+            episode.track.add(action, step)
         if step.done or step.obs is None:
             on_finish(episode)
         else:
@@ -93,7 +126,7 @@ def run_episodes(
         starting = [(worker, waiting.pop()) for worker in idle]
         first = pool.reset({worker: episode.seed for worker, episode in starting}, rendered(starting))
         for worker, episode in starting:
-            settle(worker, episode, first[worker], policy.initial_state(1))
+            settle(worker, episode, None, first[worker], policy.initial_state(1))
         if not running:
             continue
         workers = sorted(running)
@@ -107,7 +140,13 @@ def run_episodes(
         steps = pool.step(dict(zip(workers, numbers, strict=True)), rendered(acting))
         for row, (worker, episode) in enumerate(acting):
             episode.length += 1
-            settle(worker, episode, steps[worker], {name: value[row : row + 1] for name, value in states.items()})
+            settle(
+                worker,
+                episode,
+                numbers[row],
+                steps[worker],
+                {name: value[row : row + 1] for name, value in states.items()},
+            )
     return episodes
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -10,11 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 from tqdm import tqdm
 
+from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.video import log_gif, save_mp4
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
-from difftori_pl.metrics import Proportion, SuccessRate
+from difftori_pl.metrics import Proportion, SuccessRate, mean_interval
 from difftori_pl.models.policy import Policy, describe
 
 _log = logging.getLogger(__name__)
@@ -27,14 +29,16 @@ class RolloutEvaluation(Callback):
     initial states; one that does not change in training is evaluated once. Episodes are shared out over ranks.
 
     Logged for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (shares),
-    `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted), `max_reward` (mean of the largest
-    reward of each episode) and `crashed_episodes`.
+    `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted) with a 95 % interval over episodes,
+    `return_low` and `return_high`, `max_reward` (mean of the largest reward of each episode) and `crashed_episodes`;
+    in reinforcement learning, over environment steps.
 
     Args:
         env: recipe of the environment; None switches evaluation off.
         n_episodes: number of episodes.
         n_envs: number of environments that run at a time, each in a process of its own.
         every_n_epochs: evaluate after every so many training epochs; 0 for never. `test` always evaluates.
+        every_n_env_steps: in reinforcement learning, evaluate after every so many environment steps; 0 for never.
         first_seed: episode i starts from the initial state of seed `first_seed + i`.
         n_videos: number of episodes to film, as mp4 below the log folder and in TensorBoard.
         video_fps: frames per second of the films.
@@ -48,6 +52,7 @@ class RolloutEvaluation(Callback):
         n_episodes: int = 50,
         n_envs: int = 4,
         every_n_epochs: int = 0,
+        every_n_env_steps: int = 0,
         first_seed: int = 100_000,
         n_videos: int = 2,
         video_fps: int = 20,
@@ -58,12 +63,34 @@ class RolloutEvaluation(Callback):
         self.n_episodes = n_episodes
         self.n_envs = n_envs
         self.every_n_epochs = every_n_epochs
+        self.every_n_env_steps = every_n_env_steps
         self.first_seed = first_seed
         self.n_videos = n_videos
         self.video_fps = video_fps
         self.compare = compare
         self.step_timeout = step_timeout
         self._done_once: set[str] = set()
+        self._last_env_step = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Evaluate whenever a multiple of `every_n_env_steps` is reached."""
+        del outputs, batch, batch_idx
+        if self.env is None or self.every_n_env_steps <= 0:
+            return
+        env_step = int(pl_module.env_step)  # type: ignore[arg-type]
+        if env_step // self.every_n_env_steps > self._last_env_step // self.every_n_env_steps:
+            self._evaluate(trainer, pl_module)
+        self._last_env_step = env_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the last evaluation was due."""
+        return {"last_env_step": self._last_env_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._last_env_step = state_dict["last_env_step"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an environment whose observations or actions mean something else than in training."""
@@ -94,17 +121,17 @@ class RolloutEvaluation(Callback):
         pl_module.eval()
         pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
         table = [
-            "| policy | success (Wilson 95 %) | largest reward | steps an episode | crashed |",
-            "|---|---|---|---|---|",
+            "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps an episode | crashed |",
+            "|---|---|---|---|---|---|",
         ]
         try:
             for name, policy in self._policies(pl_module).items():
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
-                with torch.random.fork_rng():
+                with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
                     torch.manual_seed(self.first_seed + trainer.global_rank)
                     episodes = self._run(trainer, name, policy, pool, seeds, pl_module.device)
                 table.append(self._report(trainer, pl_module, name, episodes))
-                self._save_description(trainer, name, policy)
+                self._save_description(trainer, pl_module, name, policy)
             rank_zero_info("\n".join(["", *table, f"log: {trainer.log_dir}", ""]))
         finally:
             pool.close()
@@ -139,25 +166,29 @@ class RolloutEvaluation(Callback):
         metric = SuccessRate().to(pl_module.device)
         metric.update(torch.tensor([episode.success for episode in episodes], device=pl_module.device))
         success: Proportion = metric.compute()
+        returns = [episode.total_reward for episode in episodes]
+        low, high = mean_interval(returns)
         count = max(len(episodes), 1)  # a rank may have none
         means = {
             "episode_length_steps": sum(episode.length for episode in episodes) / count,
-            "return": sum(episode.total_reward for episode in episodes) / count,
+            "return": sum(returns) / count,
+            "return_low": low,
+            "return_high": high,
             "max_reward": sum(episode.max_reward for episode in episodes) / count,
         }
-        prefix = f"rollout/{name}"
-        pl_module.log_dict({f"{prefix}/{key}": value for key, value in means.items()}, sync_dist=True, batch_size=count)
         crashed = [episode for episode in episodes if episode.crash]
-        pl_module.log(f"{prefix}/crashed_episodes", float(len(crashed)), sync_dist=True, reduce_fx="sum")
-        pl_module.log_dict(
-            {
-                f"{prefix}/success_rate": success.rate,
-                f"{prefix}/success_low": success.low,
-                f"{prefix}/success_high": success.high,
-            },
-            sync_dist=True,  # all ranks hold the same number, which stays what it is
-        )
-        self._save_episodes(trainer, name, episodes)
+        # All ranks hold the same success rates, whose mean stays what it is.
+        means |= {"success_rate": success.rate, "success_low": success.low, "success_high": success.high}
+        sums = {"crashed_episodes": float(len(crashed))}
+        prefix = f"rollout/{name}"
+        if hasattr(pl_module, "env_step"):
+            values = {f"{prefix}/{key}": value for key, value in (means | sums).items()}
+            log_at(trainer, pl_module, values, _step(trainer, pl_module))
+        else:
+            for kind, reduction in ((means, "mean"), (sums, "sum")):
+                values = {f"{prefix}/{key}": value for key, value in kind.items()}
+                pl_module.log_dict(values, sync_dist=True, batch_size=count, reduce_fx=reduction)
+        self._save_episodes(trainer, pl_module, name, episodes)
         for episode in crashed:
             _log.warning(
                 "%s: the episode of seed %d crashed after %d steps: %s",
@@ -166,20 +197,21 @@ class RolloutEvaluation(Callback):
                 episode.length,
                 episode.crash,
             )
-        self._save_videos(trainer, name, episodes)
+        self._save_videos(trainer, pl_module, name, episodes)
         length, reward = means["episode_length_steps"], means["max_reward"]
-        return f"| {name} | {success} | {reward:.3f} | {length:.0f} | {len(crashed)} |"
+        earned = f"{means['return']:.1f} ({low:.1f} to {high:.1f})"
+        return f"| {name} | {success} | {earned} | {reward:.3f} | {length:.0f} | {len(crashed)} |"
 
-    def _save_episodes(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
+    def _save_episodes(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> None:
         """One line of JSON for each episode, so that policies can be compared state by state."""
         if trainer.log_dir is None:
             return
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = Path(trainer.log_dir) / f"rollouts_step{trainer.global_step}_{name}{rank}.jsonl"
+        path = Path(trainer.log_dir) / f"rollouts_step{_step(trainer, pl_module)}_{name}{rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(episode.to_json() + "\n" for episode in episodes))
 
-    def _save_description(self, trainer: Trainer, name: str, policy: Policy) -> None:
+    def _save_description(self, trainer: Trainer, pl_module: LightningModule, name: str, policy: Policy) -> None:
         """What was evaluated, for `difftori table`."""
         if trainer.log_dir is None or not trainer.is_global_zero:
             return
@@ -190,10 +222,10 @@ class RolloutEvaluation(Callback):
             "first_seed": self.first_seed,
             "n_episodes": self.n_episodes,
         }
-        path = Path(trainer.log_dir) / f"rollouts_step{trainer.global_step}_{name}.json"
+        path = Path(trainer.log_dir) / f"rollouts_step{_step(trainer, pl_module)}_{name}.json"
         path.write_text(json.dumps(description, indent=1) + "\n")
 
-    def _save_videos(self, trainer: Trainer, name: str, episodes: list[Episode]) -> None:
+    def _save_videos(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> None:
         filmed = [episode for episode in episodes if episode.frames]
         if not filmed or trainer.log_dir is None:
             return
@@ -201,9 +233,14 @@ class RolloutEvaluation(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         for episode in filmed:
             outcome = "success" if episode.success else "failure"
-            path = folder / f"step{trainer.global_step}_{name}_seed{episode.seed}_{outcome}.mp4"
+            path = folder / f"step{_step(trainer, pl_module)}_{name}_seed{episode.seed}_{outcome}.mp4"
             save_mp4(path, episode.frames, self.video_fps)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     tag = f"rollout/{name}/seed{episode.seed}"
-                    log_gif(logger.experiment, tag, episode.frames, self.video_fps, trainer.global_step)
+                    log_gif(logger.experiment, tag, episode.frames, self.video_fps, _step(trainer, pl_module))
+
+
+def _step(trainer: Trainer, pl_module: LightningModule) -> int:
+    """Environment steps if the module counts them, else updates."""
+    return int(getattr(pl_module, "env_step", trainer.global_step))

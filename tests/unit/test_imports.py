@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "version"},
     {"trajopt", "models", "envs", "losses", "metrics"},
+    {"schedules", "planner", "policy_gradients"},
     {"module"},
-    {"il", "baselines"},
+    {"il", "rl", "baselines"},
     {"callbacks", "demos", "deploy", "export", "multimodality", "public", "tables"},
     {"cli"},
     {"__main__"},
@@ -24,12 +25,12 @@ LAYERS = [
 STRANGERS = [{"trajopt", "models"}]
 """Parts of one layer that do not know each other."""
 
-DATA_USERS = {"demos", "cli"}
+DATA_USERS = {"demos", "callbacks", "cli"}
 """Parts that may import more of `datamodules` than the batch contract, its errors, and how clouds are observed."""
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr"),
-    *("robomimic", "robosuite", "mujoco", "mani_skill2", "sapien", "gym_pusht"),
+    *("robomimic", "robosuite", "mujoco", "mani_skill2", "sapien", "gym_pusht", "dm_control"),
 }
 
 

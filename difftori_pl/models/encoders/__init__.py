@@ -3,6 +3,7 @@
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
 from difftori_pl.models.encoders.dp3 import DP3Encoder
+from difftori_pl.models.encoders.pixels import PixelEncoder
 from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
 from difftori_pl.models.encoders.pointnet import PointNetEncoder
 from difftori_pl.models.encoders.recurrent import RecurrentEncoder
@@ -14,6 +15,7 @@ __all__ = [
     "CloudAugmentation",
     "DP3Encoder",
     "Encoder",
+    "PixelEncoder",
     "PointCloudEncoder",
     "PointNetEncoder",
     "RecurrentEncoder",

@@ -1,0 +1,223 @@
+"""Collection: the module acts in the environment, and what happens goes into the replay buffer."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from difftori_pl.callbacks.env_steps import log_at
+from difftori_pl.callbacks.episodes import Episode, run_episodes
+from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.pool import EnvPool
+from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.models.policy import Observation, Policy, State
+
+if TYPE_CHECKING:
+    from datamodules.replay import ReplayDataModule
+
+
+_log = logging.getLogger(__name__)
+
+
+class Collect(Callback):
+    """Alternate between episodes and updates: `updates_per_step` of these for each agent step of those.
+
+    The first `n_seed_env_steps` are taken at random. Training ends after `n_env_steps`; with action repeat, an agent
+    step is several environment steps. Ctrl-C ends training after the running episode or update, with a checkpoint if
+    `checkpoint.save_on_exception` is set; a second one ends it at once.
+
+    Logged for each episode under `collect/`, over environment steps: `return`, `length_steps`, and
+    `env_steps_per_second`, updates included.
+
+    Args:
+        env: recipe of the environment; None switches collection off, for modules that learn from demonstrations.
+        n_env_steps: environment steps in all.
+        n_seed_env_steps: of these, how many are taken with random actions; TD-MPC takes 5000 agent steps.
+        n_envs: number of environments that run at a time, each in a process of its own.
+        updates_per_step: updates for each agent step.
+        first_seed: training episode i starts from the initial state of seed `first_seed + i`.
+        step_timeout: seconds after which an environment that does not answer counts as crashed.
+    """
+
+    def __init__(
+        self,
+        env: EnvFactory | None = None,
+        n_env_steps: int = 1_000_000,
+        n_seed_env_steps: int = 10_000,
+        n_envs: int = 1,
+        updates_per_step: float = 1.0,
+        first_seed: int = 0,
+        step_timeout: float = 120.0,
+    ) -> None:
+        if n_envs < 1 or updates_per_step <= 0:
+            raise ConfigurationError(
+                f"n_envs and updates_per_step must be above 0, but {n_envs} and {updates_per_step} came"
+            )
+        self.env = env
+        self.n_env_steps = n_env_steps
+        self.n_seed_env_steps = n_seed_env_steps
+        self.n_envs = n_envs
+        self.updates_per_step = updates_per_step
+        self.first_seed = first_seed
+        self.step_timeout = step_timeout
+        self._pool: EnvPool | None = None
+        self._interrupted = False
+        self._n_episodes = 0
+        self._collected = 0
+        self._owed = 0.0
+        self._began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the environments."""
+        del trainer, pl_module
+        if self.env is not None:
+            self._pool = EnvPool(self.env, self.n_envs, self.step_timeout)
+            self._began = time.monotonic()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Collect until an update is due."""
+        del batch, batch_idx
+        if self._pool is None:
+            return
+        while self._owed < 1.0 or self._collected < self.n_seed_env_steps:
+            self._stop_if_interrupted()
+            self._collect(trainer, pl_module)
+        self._owed -= 1.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the steps that were learned from, and end training once all are taken."""
+        del outputs, batch, batch_idx
+        if self._pool is None:
+            return
+        ahead = self._owed / self.updates_per_step * self._action_repeat
+        pl_module.env_step.fill_(self._collected - round(ahead))  # type: ignore[operator]
+        pl_module.log("env_step", float(pl_module.env_step), prog_bar=True, logger=False, batch_size=1)  # type: ignore[arg-type]
+        if self._owed < 1.0 and self._collected >= self.n_env_steps:
+            trainer.should_stop = True
+        self._stop_if_interrupted()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the environments."""
+        del trainer, pl_module, stage
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and the task, which a resumed run must share."""
+        return {
+            "n_episodes": self._n_episodes,
+            "collected": self._collected,
+            "owed": self._owed,
+            "task": getattr(self.env, "task", None),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting.
+
+        Raises:
+            CheckpointError: the checkpoint is one of another task.
+        """
+        task = getattr(self.env, "task", None)
+        if state_dict["task"] != task:
+            raise CheckpointError(
+                f"the checkpoint was trained on {state_dict['task']}, but collect.env is {task}: resume with the "
+                "configuration of the run"
+            )
+        self._n_episodes = state_dict["n_episodes"]
+        self._collected = state_dict["collected"]
+        self._owed = state_dict["owed"]
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Wait for a moment at which a checkpoint is whole; from the second time on, do not."""
+        if self._interrupted:
+            signal.default_int_handler(number, frame)
+        self._interrupted = True
+        _log.warning("stopping after the running episode or update; press Ctrl-C again to stop at once")
+
+    def _stop_if_interrupted(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    @property
+    def _action_repeat(self) -> int:
+        return getattr(self.env, "action_repeat", 1)
+
+    def _collect(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Run one episode in each environment."""
+        assert self._pool is not None
+        replay: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        seeding = self._collected < self.n_seed_env_steps
+        policy: Policy = _Random(pl_module) if seeding else _Explorer(pl_module)
+        seeds = [self.first_seed + self._n_episodes + i for i in range(self.n_envs)]
+        self._n_episodes += self.n_envs
+        with trainer.precision_plugin.forward_context():
+            episodes = run_episodes(policy, self._pool, seeds, pl_module.device, keep_tracks=True)
+            if not seeding:
+                pl_module.on_episodes_end()  # type: ignore[operator]
+        for episode in episodes:
+            self._store(trainer, pl_module, replay, episode)
+
+    def _store(self, trainer: Trainer, pl_module: Any, replay: ReplayDataModule, episode: Episode) -> None:
+        track = episode.track
+        if episode.crash or track is None:
+            _log.warning("the episode of seed %d crashed and is left out: %s", episode.seed, episode.crash)
+            return
+        obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
+        replay.add(obs, np.stack(track.actions), np.array(track.rewards), track.terminated)
+        n_env_steps = episode.length * self._action_repeat
+        self._collected += n_env_steps
+        self._owed += episode.length * self.updates_per_step
+        elapsed, self._began = time.monotonic() - self._began, time.monotonic()
+        values = {
+            "collect/return": episode.total_reward,
+            "collect/length_steps": float(episode.length),
+            "collect/env_steps_per_second": n_env_steps / max(elapsed, 1e-9),
+        }
+        log_at(trainer, pl_module, values, self._collected)
+        pl_module.log("return", episode.total_reward, prog_bar=True, logger=False, batch_size=1)
+
+
+class _Explorer:
+    """A module as the policy that explores."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def initial_state(self, batch_size: int) -> State:
+        state: State = self.module.initial_state(batch_size)
+        return state
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        actions: tuple[Tensor, State] = self.module.explore(obs, state)
+        return actions
+
+
+class _Random:
+    """Uniform actions in [-1, 1]."""
+
+    def __init__(self, module: Any) -> None:
+        self.action_dim = module.world_model.action_dim
+
+    def initial_state(self, batch_size: int) -> State:
+        del batch_size
+        return {}
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        some = next(iter(obs.values()))
+        return 2.0 * torch.rand(len(some), self.action_dim, device=some.device) - 1.0, state

@@ -1,0 +1,34 @@
+"""Random changes of observations that leave their meaning."""
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.models.policy import Observation
+
+
+class RandomShift(nn.Module):
+    """Shift each picture by a few pixels, repeating its edge (DrQ-v2, arXiv:2107.09645), by whole pixels as in TD-MPC.
+
+    Args:
+        max_shift: largest shift in each direction, in pixels.
+    """
+
+    def __init__(self, max_shift: int = 4) -> None:
+        super().__init__()
+        self.max_shift = max_shift
+
+    def forward(self, obs: Observation) -> dict[str, Tensor]:
+        """Shift what are pictures (B, T, C, height, width); other keys stay as they are."""
+        return {key: self._shift(value) if value.ndim == 5 else value for key, value in obs.items()}
+
+    def _shift(self, pictures: Tensor) -> Tensor:
+        flat = pictures.flatten(0, 1)
+        device, number = flat.device, torch.arange(len(flat), device=flat.device)[:, None, None]
+        shift = torch.randint(-self.max_shift, self.max_shift + 1, (2, len(flat), 1), device=device)
+        rows, columns = (
+            (torch.arange(size, device=device) + offset).clamp(0, size - 1)
+            for size, offset in zip(flat.shape[-2:], shift, strict=True)
+        )
+        # Indices on the first and the last two dimensions leave (N, height, width, C).
+        shifted = flat[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return shifted.reshape(pictures.shape)

@@ -1,0 +1,373 @@
+"""DiffTORI for model-based reinforcement learning, on top of TD-MPC (section 4.2)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from torch import Tensor, nn
+
+from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
+from difftori_pl.models.augmentation import RandomShift
+from difftori_pl.models.critics import ObservationCritic
+from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.world_model import WorldModel
+from difftori_pl.planner import Planner
+from difftori_pl.policy_gradients import PolicyGradient
+from difftori_pl.schedules import LinearSchedule
+from difftori_pl.trajopt import Solution, Status
+from difftori_pl.trajopt.starts import shift
+
+MAX_LOSS = 1e4
+"""TD-MPC cuts each term of the loss and the priorities here."""
+
+_KNOWN_WARNINGS = (
+    # Taking the iterator is meant, see `training_step`.
+    "You are using the `dataloader_iter` step flavor",
+    "Found `dataloader_iter` argument",
+    # So is saving after an update, not in the middle of it.
+    "Using ModelCheckpoint with manual optimization",
+)
+
+
+class DiffTORIRL(LightningModule):
+    """Learn a latent world model from replayed experience, and act by trajectory optimisation in it.
+
+    With a policy gradient, the model is also trained to make its plans good (Eq. 6); without one and with the solver
+    `MPPI` this is TD-MPC. All weights are those of the authors' code, which are TD-MPC's.
+
+    Args:
+        world_model: encoder, dynamics, reward, values and policy.
+        planner: acts; with a policy gradient, it is differentiated.
+        horizon_schedule: number of planned actions over environment steps; the largest is the length of training
+            sequences.
+        exploration: standard deviation of the exploration noise over environment steps.
+        critic: Q̃, which judges the planned actions; needed by the policy gradient.
+        policy_gradient: on which states Eq. 6 is taken; None for never.
+        warmup_planner: acts until `n_warmup_env_steps`, as plans in a young model are best sampled; no policy gradient
+            is taken until then.
+        n_warmup_env_steps: environment steps; 6000 agent steps in the authors' code.
+        augmentation: changes observations in training; None for none.
+        discount: γ.
+        decay: λ of Eq. 2.
+        reward_weight: c1 of Eq. 3.
+        value_weight: c2 of Eq. 3, and the weight of the critic's loss.
+        consistency_weight: c3 of Eq. 3.
+        policy_std: standard deviation of the policy's noise in targets and in its own loss.
+        target_rate: share of the learned parameters that the target takes over at a time.
+        target_period: number of updates between two such times.
+        max_grad_norm: gradients are scaled down to this norm.
+        optimizer: Adam at 1e-3 from state, 3e-4 from pixels.
+    """
+
+    env_step: Tensor
+    n_updates: Tensor
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        planner: Planner,
+        horizon_schedule: LinearSchedule,
+        exploration: LinearSchedule,
+        critic: ObservationCritic | None = None,
+        policy_gradient: PolicyGradient | None = None,
+        warmup_planner: Planner | None = None,
+        n_warmup_env_steps: int = 0,
+        augmentation: RandomShift | None = None,
+        discount: float = 0.99,
+        decay: float = 0.5,
+        reward_weight: float = 0.5,
+        value_weight: float = 0.1,
+        consistency_weight: float = 2.0,
+        policy_std: float = 0.05,
+        target_rate: float = 0.01,
+        target_period: int = 2,
+        max_grad_norm: float = 10.0,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
+    ) -> None:
+        super().__init__()
+        for message in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        if (critic is None) != (policy_gradient is None):
+            raise ConfigurationError(
+                "the policy gradient is taken through a critic: set both model.init_args.critic and .policy_gradient, "
+                "or neither"
+            )
+        if _given_hyperparameters.get() is not None:
+            self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.world_model = world_model
+        self.critic = critic
+        learned = nn.ModuleDict({"world_model": world_model} | ({} if critic is None else {"critic": critic}))
+        self.target = deepcopy(learned).requires_grad_(False)
+        self.planner = planner
+        self.warmup_planner = warmup_planner
+        self.policy_gradient = policy_gradient
+        self.horizon_schedule = horizon_schedule
+        self.exploration = exploration
+        self.n_warmup_env_steps = n_warmup_env_steps
+        self.augmentation = augmentation
+        self.discount = discount
+        self.decay = decay
+        self.reward_weight = reward_weight
+        self.value_weight = value_weight
+        self.consistency_weight = consistency_weight
+        self.policy_std = policy_std
+        self.target_rate = target_rate
+        self.target_period = target_period
+        self.max_grad_norm = max_grad_norm
+        self.optimizer = optimizer
+        self.register_buffer("env_step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def max_horizon(self) -> int:
+        """The longest horizon, which is the number of steps in a training sequence."""
+        return int(max(self.horizon_schedule.start, self.horizon_schedule.end))
+
+    @property
+    def horizon(self) -> int:
+        """The present one."""
+        return int(self.horizon_schedule(int(self.env_step)))
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the warm-up planner still acts."""
+        return self.warmup_planner is not None and int(self.env_step) < self.n_warmup_env_steps
+
+    def setup(self, stage: str) -> None:
+        """Refuse sequences that are shorter than the longest plan."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and datamodule.horizon < self.max_horizon:
+            raise ConfigurationError(
+                f"plans are up to {self.max_horizon} steps long, but training sequences {datamodule.horizon}: set "
+                "data.init_args.horizon to the longest horizon of model.init_args.horizon_schedule"
+            )
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One optimiser for model and critic, one for the model's policy, which has a loss of its own."""
+        return [self.optimizer(self._learned()), self.optimizer(list(self.world_model.pi.parameters()))]
+
+    def initial_state(self, batch_size: int) -> State:
+        """The plan at the start of an episode; see `Policy.initial_state`."""
+        weight = next(self.world_model.parameters())
+        return {"plan": weight.new_zeros(batch_size, self.max_horizon, self.world_model.action_dim)}
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Plan, and do the first action; see `Policy.act`."""
+        with torch.no_grad():
+            solution, state = self._solve(obs, state)
+        return solution.best_actions[:, 0], state
+
+    def explore(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Act with exploration noise, and learn from it if the policy gradient is taken there; otherwise as `act`."""
+        gradient = self.policy_gradient
+        if gradient is not None and gradient.while_acting and not self.warming_up:
+            with torch.enable_grad():
+                solution, state = self._solve(obs, state)
+                gradient.acted(self._action_loss(obs, solution), self._model_parameters())
+            action = solution.best_actions[:, 0]
+        else:
+            action, state = self.act(obs, state)
+        noise = self.exploration(int(self.env_step)) * torch.randn_like(action)
+        return (action + noise).clamp(-1.0, 1.0), state
+
+    def on_episodes_end(self) -> None:
+        """Called when the episodes that were running have ended."""
+        if self.policy_gradient is not None:
+            self.policy_gradient.episode_ended(self._model_parameters())
+
+    def plan(self, obs: Observation, last: Tensor) -> Solution:
+        """Plan from observations (B, 1, ...) and what is left of the last plan (B, H, A)."""
+        planner = self.warmup_planner if self.warming_up else self.planner
+        assert planner is not None
+        latent = at_least_float32(self.world_model.encode(obs)[:, -1])
+        return planner(self.world_model, self.discount, latent, last)
+
+    def _solve(self, obs: Observation, state: State) -> tuple[Solution, State]:
+        horizon = self.horizon
+        solution = self.plan(obs, state["plan"][:, :horizon])
+        left = torch.zeros_like(state["plan"])
+        left[:, :horizon] = shift(solution.actions.detach())
+        return solution, {"plan": left}
+
+    def training_step(self, dataloader_iter: Iterator[Any]) -> None:
+        """One update of model and critic, of the policy, and, every `target_period` updates, of the targets.
+
+        The iterator is taken instead of a batch, so that Lightning draws none ahead: the next batch is drawn from what
+        this one has done to the priorities.
+        """
+        trainer: Any = self.trainer
+        batch = trainer.strategy.batch_to_device(next(dataloader_iter)[0])
+        if self.augmentation is not None:
+            batch["obs"] = self.augmentation(batch["obs"])
+        optimizers: Any = self.optimizers()
+        # Lightning counts the steps of its own optimisers; one update is one step.
+        values, priorities = self.update(batch, optimizers[0], optimizers[1].optimizer)
+        trainer.datamodule.update_priorities(batch["index"], priorities)
+        logged = {f"train/{name}": value for name, value in values.items()}
+        self.log_dict(logged | {"step": self.env_step.float()}, batch_size=len(priorities))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Do nothing: `lightning test` evaluates in the environment (the section `rollout`)."""
+
+    def update(self, batch: dict[str, Any], optimizer: Any, policy_optimizer: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """Learn from a batch.
+
+        Args:
+            batch: as `ReplayDataModule` gives it.
+            optimizer: of `_learned`, the parameters of model and critic.
+            policy_optimizer: of the policy's parameters.
+
+        Returns:
+            what to log, and new priorities (B,).
+        """
+        latents, loss, values, priorities = self.model_loss(batch)
+        gradients = torch.autograd.grad(loss, self._learned())
+        plan_loss = self.plan_loss(batch["obs"])
+        if plan_loss is not None:
+            # The critic and the policy take no part: the plan shall become better, not its judge milder.
+            found = torch.autograd.grad(plan_loss, self._model_parameters(), allow_unused=True)
+            pairs = [(g, new) for g, new in zip(gradients, found, strict=False) if new is not None]
+            torch._foreach_add_([g for g, _ in pairs], [new for _, new in pairs])
+            values["plan_loss"] = plan_loss.detach()
+            values["plan_grad_norm"] = nn.utils.get_total_norm([new for _, new in pairs])
+        values["grad_norm"] = self._step(optimizer, self._learned(), gradients)
+        policy_loss = self.policy_loss(latents.detach())
+        pi = list(self.world_model.pi.parameters())
+        self._step(policy_optimizer, pi, torch.autograd.grad(policy_loss, pi))
+        values["policy_loss"] = policy_loss.detach()
+        self.n_updates += 1
+        if self.n_updates % self.target_period == 0:
+            self._move_target()
+        return values, priorities
+
+    def model_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
+        """Eq. 2, and the same for the critic.
+
+        Returns:
+            predicted latents (B, H + 1, Z), the loss, what to log, and new priorities (B,).
+        """
+        obs, actions, rewards = batch["obs"], batch["actions"], batch["rewards"]
+        now, later = ({key: value[:, part] for key, value in obs.items()} for part in (slice(0, -1), slice(1, None)))
+        target_model: Any = self.target["world_model"]
+        with torch.no_grad():
+            encoded = target_model.encode(later)
+            next_latents = self.world_model.encode(later).flatten(0, 1)
+            next_actions = self.world_model.act(next_latents, self.policy_std)
+            next_values = at_least_float32(target_model.min_value(next_latents, next_actions)).view_as(rewards)
+            target = td_target(rewards, next_values, batch["terminated"], self.discount)
+        latents = [self.world_model.encode({key: value[:, :1] for key, value in obs.items()})[:, 0]]
+        for action in actions.unbind(1):
+            latents.append(self.world_model.next(latents[-1], action))
+        predicted = torch.stack(latents, dim=1)
+        flat, flat_actions = predicted[:, :-1].flatten(0, 1), actions.flatten(0, 1)
+        values = self.world_model.values(flat, flat_actions).unflatten(1, rewards.shape)
+        predicted_rewards = at_least_float32(self.world_model.reward(flat, flat_actions)).view_as(rewards)
+        terms = {
+            "consistency": (self.consistency_weight, consistency(predicted[:, 1:], encoded)),
+            "reward": (self.reward_weight, (predicted_rewards - rewards).square()),
+            "value": (self.value_weight, value_error(values, target)),
+        }
+        if self.critic is not None:
+            with torch.no_grad():
+                next_values = self.target["critic"](later, next_actions.unflatten(0, rewards.shape)).amin(0)
+                critic_target = td_target(rewards, at_least_float32(next_values), batch["terminated"], self.discount)
+            terms["critic"] = (self.value_weight, value_error(self.critic(now, actions), critic_target))
+        weights = horizon_weights(rewards.shape[1], self.decay, rewards)
+        sums = {name: (weights * term).sum(1).clamp(max=MAX_LOSS) for name, (_, term) in terms.items()}
+        per_sequence = sum(weight * sums[name] for name, (weight, _) in terms.items())
+        loss = (per_sequence * batch["weights"]).mean() / rewards.shape[1]
+        logged = {f"{name}_loss": value.detach().mean() for name, value in sums.items()}
+        logged |= {"loss": loss.detach(), "value": target.mean()}
+        with torch.no_grad():
+            priorities = (weights * (at_least_float32(values) - target).abs().sum(0)).sum(1).clamp(max=MAX_LOSS)
+        return predicted, loss, logged, priorities
+
+    def plan_loss(self, obs: Observation) -> Tensor | None:
+        """Eq. 6 on replayed observations (B, H + 1, ...); None if none is due."""
+        if self.policy_gradient is None or self.warming_up:
+            return None
+
+        def loss(obs: Observation) -> Tensor:
+            batch_size = len(next(iter(obs.values())))
+            last = self.initial_state(batch_size)["plan"][:, : self.horizon]
+            return self._action_loss(obs, self.plan(obs, last))
+
+        return self.policy_gradient.replayed(obs, loss)
+
+    def policy_loss(self, latents: Tensor) -> Tensor:
+        """The policy maximises the smaller value at the predicted latents (B, H + 1, Z)."""
+        flat = latents.flatten(0, 1)
+        value = at_least_float32(self.world_model.min_value(flat, self.world_model.act(flat, self.policy_std)))
+        weights = horizon_weights(latents.shape[1], self.decay, latents)
+        return -(weights * value.view(latents.shape[:2])).sum(1).mean()
+
+    def _action_loss(self, obs: Observation, solution: Solution) -> Tensor:
+        """-Q̃(s, a(θ)) of Eq. 6 for observations (B, 1, ...), shape (B,); logs how the solver fared."""
+        assert self.critic is not None
+        self.log_dict(
+            {
+                "solver/failed_fraction": (solution.status == int(Status.FAILED)).float().mean(),
+                "solver/grad_norm": solution.grad_norm.nanmean(),
+                "step": self.env_step.float(),
+            },
+            batch_size=len(solution.actions),
+        )
+        return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
+
+    def _step(self, optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:
+        """Take a step; give the norm that the gradients had."""
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        learned = [*self.world_model.parameters(), *(self.critic.parameters() if self.critic else ())]
+        torch._foreach_lerp_(list(self.target.parameters()), learned, self.target_rate)
+
+    def _model_parameters(self) -> list[nn.Parameter]:
+        """Those of the world model without its policy."""
+        policy = set(self.world_model.pi.parameters())
+        return [parameter for parameter in self.world_model.parameters() if parameter not in policy]
+
+    def _learned(self) -> list[nn.Parameter]:
+        """Those of the first optimiser, the world model's first."""
+        return [*self._model_parameters(), *(self.critic.parameters() if self.critic else ())]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the states of torch's random number generators."""
+        checkpoint["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            checkpoint["random_cuda"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of a model of other sizes; keep the random states for `on_train_start`."""
+        own = self.state_dict()
+        for name, value in checkpoint["state_dict"].items():
+            shape = getattr(own.get(name), "shape", None)
+            if isinstance(value, Tensor) and shape != value.shape:
+                raise CheckpointError(
+                    f"{name} is {tuple(value.shape)} in the checkpoint and {shape and tuple(shape)} in this model: the "
+                    "checkpoint is one of another task or configuration"
+                )
+        self._random = checkpoint.get("random"), checkpoint.get("random_cuda")
+
+    def on_train_start(self) -> None:
+        """Go on with the random numbers of a resumed run."""
+        random, random_cuda = getattr(self, "_random", (None, None))
+        if random is not None:
+            torch.set_rng_state(random.cpu())
+        if random_cuda is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random_cuda.cpu(), self.device)

@@ -1,0 +1,21 @@
+"""Values that change over environment steps."""
+
+
+class LinearSchedule:
+    """From `start` at step 0 to `end` at `n_env_steps`, and constant from there on.
+
+    Args:
+        start: first value.
+        end: last value.
+        n_env_steps: duration in environment steps; TD-MPC's 25,000 count agent steps, each of which repeats an action.
+    """
+
+    def __init__(self, start: float, end: float, n_env_steps: int) -> None:
+        self.start = start
+        self.end = end
+        self.n_env_steps = n_env_steps
+
+    def __call__(self, env_step: int) -> float:
+        """The value after `env_step` environment steps."""
+        share = min(max(env_step / self.n_env_steps, 0.0), 1.0) if self.n_env_steps > 0 else 1.0
+        return self.start + share * (self.end - self.start)

@@ -1,0 +1,80 @@
+"""An environment without a simulator: a point that is to be pushed to the origin."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from difftori_pl.envs import EnvFactory
+from difftori_pl.envs.pool import Step
+
+
+class Point(EnvFactory):
+    """Recipe of `PointEnv`; its arguments are its constructor's."""
+
+    def __init__(self, task: str = "point", n_steps: int = 12, action_repeat: int = 2, pixels: bool = False) -> None:
+        self.task = task
+        self.n_steps = n_steps
+        self.action_repeat = action_repeat
+        self.pixels = pixels
+
+    def __call__(self, seed: int = 0) -> "PointEnv":
+        del seed
+        return PointEnv(self)
+
+
+class PointEnv(gymnasium.Env[dict[str, Any], Any]):
+    """Position and velocity in one dimension; the reward is 1 at the origin and falls with the distance."""
+
+    def __init__(self, recipe: Point) -> None:
+        self.recipe = recipe
+        self.state = np.zeros(2, dtype=np.float32)
+        self.n_steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.n_steps = 0
+        return self.observe(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.state = self.state + 0.1 * np.array([self.state[1], action[0]], dtype=np.float32)
+        self.n_steps += 1
+        return self.observe(), float(np.exp(-abs(self.state[0]))), False, self.n_steps >= self.recipe.n_steps, {}
+
+    def observe(self) -> dict[str, Any]:
+        if not self.recipe.pixels:
+            return {"state": self.state.copy()}
+        return {"pixels": np.full((9, 84, 84), self.n_steps, dtype=np.uint8)}
+
+    def render(self) -> Any:
+        return np.zeros((32, 32, 3), dtype=np.uint8)
+
+
+class InProcessPool:
+    """`EnvPool` without processes."""
+
+    def __init__(self, factory: EnvFactory, n_envs: int, timeout: float = 0.0) -> None:
+        del timeout
+        self.envs = [factory() for _ in range(n_envs)]
+
+    def __len__(self) -> int:
+        return len(self.envs)
+
+    def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:
+        return {i: Step(self.envs[i].reset(seed=seed)[0], frame=self._frame(i, render)) for i, seed in seeds.items()}
+
+    def step(self, actions: Mapping[int, Any], render: frozenset[int] = frozenset()) -> dict[int, Step]:
+        steps = {}
+        for i, action in actions.items():
+            obs, reward, terminated, truncated, info = self.envs[i].step(action)
+            done = terminated or truncated
+            steps[i] = Step(obs, reward, done, info, self._frame(i, render), terminated=terminated)
+        return steps
+
+    def close(self) -> None:
+        pass
+
+    def _frame(self, i: int, render: frozenset[int]) -> Any:
+        return self.envs[i].render() if i in render else None

@@ -1,0 +1,277 @@
+"""Reinforcement learning through the real command line, on an environment that needs no simulator."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from datamodules import DataError
+from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, run
+from difftori_pl.errors import CheckpointError, ConfigurationError
+from tests.envs import InProcessPool
+
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / "tests" / "rl.yaml")
+
+FULL_METHOD = [
+    "--model.critic=ObservationCritic",
+    "--model.critic.encoder=StateEncoder",
+    "--model.critic.encoder.obs_dims={state: 2}",
+    "--model.critic.encoder.latent_dim=6",
+    "--model.critic.encoder.normalize=false",
+    "--model.critic.action_dim=1",
+    "--model.critic.hidden_dim=16",
+    "--model.planner.trajopt.solver=LevenbergMarquardt",
+    "--model.planner.trajopt.solver.max_steps=3",
+    "--model.planner.trajopt.backward_mode=Truncated",
+]
+REPLAYED = [*FULL_METHOD, "--model.policy_gradient=ReplayedStates", "--model.policy_gradient.n_states=4"]
+EXECUTED = [*FULL_METHOD, "--model.policy_gradient=ExecutedActions"]
+ABLATIONS = {
+    "td_mpc": [],
+    "replayed_states": REPLAYED,
+    "executed_actions": EXECUTED,
+    "without_backward": ["--model.planner.trajopt.solver=LevenbergMarquardt"],
+    "without_reward_loss": [*REPLAYED, "--model.reward_weight=0"],
+    "without_dynamics_loss": [*REPLAYED, "--model.consistency_weight=0"],
+    "without_policy_initialisation": [*REPLAYED, "--model.planner.n_policy_starts=0"],
+}
+
+Fit = Callable[..., DiffTORICLI]
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step environments in this process: starting another takes longer than the run."""
+    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", InProcessPool)
+    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", InProcessPool)
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Fit:
+    def fit(*options: str, folder: str = "runs") -> DiffTORICLI:
+        return run(["fit", f"--config={CONFIG}", f"--trainer.logger.save_dir={tmp_path / folder}", *options])
+
+    return fit
+
+
+def last_checkpoint(cli: DiffTORICLI) -> str:
+    callback = cli.trainer.checkpoint_callback
+    assert isinstance(callback, ModelCheckpoint)
+    return callback.last_model_path
+
+
+def everything(cli: DiffTORICLI) -> dict[str, Any]:
+    """All that a run has come to: networks, optimisers, buffer, random states."""
+    replay: Any = cli.datamodule
+    log, tree = replay._opened()
+    steps = log.read(torch.arange(log.start, log.end).numpy())
+    return {
+        "networks": cli.model.state_dict(),
+        "optimizers": [optimizer.state_dict()["state"] for optimizer in cli.trainer.optimizers],
+        "steps": {name: steps[name].tobytes() for name in steps.dtype.names},
+        "priorities": tree.weights.tobytes(),
+        "buffer_rng": replay._rng.bit_generator.state,
+        "rng": torch.get_rng_state(),
+    }
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("options", ABLATIONS.values(), ids=ABLATIONS)
+def test_each_mode_trains(options: list[str], fit: Fit) -> None:
+    before = torch.nn.utils.parameters_to_vector
+    cli = fit(*options, "--trainer.max_steps=26")
+    assert cli.trainer.global_step == 26
+    assert torch.isfinite(before(cli.model.parameters())).all()
+    assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_everything_is_logged_over_environment_steps(fit: Fit, tmp_path: Path) -> None:
+    cli = fit(
+        "--rollout.env=tests.envs.Point", "--rollout.n_episodes=2", "--rollout.n_envs=1", "--rollout.n_videos=1",
+        "--rollout.every_n_env_steps=96",
+    )  # fmt: skip
+    assert int(cli.model.env_step) == 120
+    assert cli.trainer.global_step == 60
+    events = EventAccumulator(cli.trainer.log_dir)
+    events.Reload()
+    scalars = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert scalars["collect/return"] == [24, 48, 72, 96, 120]
+    assert scalars["train/value_loss"] == list(range(0, 120, 2))
+    assert scalars["rollout/policy/return"] == scalars["rollout/policy/return_low"] == [96]
+    returns = events.Scalars("rollout/policy/return")[0].value
+    assert events.Scalars("rollout/policy/return_low")[0].value <= returns
+    assert 0 < returns <= 12
+    assert list(Path(cli.trainer.log_dir).glob("videos/step96_*.mp4"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_checkpoint_is_evaluated_by_test(fit: Fit, tmp_path: Path) -> None:
+    checkpoint = last_checkpoint(fit("--trainer.max_steps=10"))
+    options = [f"--config={CONFIG}", f"--ckpt_path={checkpoint}", f"--trainer.logger.save_dir={tmp_path}"]
+    cli = run(["test", *options, "--rollout.env=tests.envs.Point", "--rollout.n_episodes=3", "--rollout.n_videos=0"])
+    assert 0 < cli.trainer.callback_metrics["rollout/policy/return"] <= 12
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("options", [[], EXECUTED], ids=["td_mpc", "executed_actions"])
+def test_a_resumed_run_equals_an_uninterrupted_one(options: list[str], fit: Fit) -> None:
+    whole = everything(fit(*options, folder="whole"))
+    first = fit(*options, "--trainer.max_steps=30", folder="parts")  # in the middle of an episode's updates
+    assert int(first.model.env_step) == 60
+    second = fit(*options, "--ckpt_path=last", folder="parts")
+    assert int(second.model.env_step) == 120
+    assert_same(whole, everything(second))
+
+
+def test_updates_per_step_and_several_environments(fit: Fit) -> None:
+    cli = fit("--collect.n_envs=2", "--collect.updates_per_step=0.5")
+    # Both environments finish their episodes, so that one more than asked for may come.
+    assert int(cli.model.env_step) == 144
+    assert cli.trainer.global_step == 36
+
+
+@pytest.mark.usefixtures("in_process")
+def test_pixels_are_learned_from(fit: Fit) -> None:
+    cli = fit(
+        "--collect.env.pixels=true", "--model.world_model.encoder=PixelEncoder",
+        "--model.world_model.encoder.n_filters=4", "--model.augmentation=RandomShift", "--trainer.max_steps=2",
+    )  # fmt: skip
+    assert cli.trainer.global_step == 2
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
+def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -> None:
+    options = ["--collect.n_env_steps=240", "--checkpoint.every_n_train_steps=1"]
+    whole = everything(fit(*options, folder="whole"))
+    command = [sys.executable, "-m", "difftori_pl", "fit", f"--config={CONFIG}", *options]
+    command += [f"--trainer.logger.save_dir={tmp_path / 'parts'}"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    # A checkpoint at every update: wherever the signal comes, one is likely being written.
+    while not list((tmp_path / "parts").glob("point/*/checkpoints/last.ckpt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(kind)
+    process.communicate(timeout=60)
+    assert process.returncode != 0, "the run had ended before the signal came"
+    again = fit(*options, "--ckpt_path=last", folder="parts")
+    assert int(again.model.env_step) == 240
+    assert_same(whole, everything(again))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    def fail(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) > 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(DataError, match="No space left on device"):
+        fit()
+    monkeypatch.undo()
+    assert int(fit("--ckpt_path=last").model.env_step) == 120
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--data.horizon=2"], ConfigurationError, "up to 3 steps long, but training sequences 2"),
+        (["--collect.env.n_steps=3"], DataError, "an episode of 3 steps holds no sequence of 3 steps"),
+        (["--data.batch_size=500"], DataError, "500 sequences was asked for, but the buffer holds 18"),
+        (["--collect.env=null"], DataError, "the buffer is empty"),
+        (["--ckpt_path=last"], ConfigurationError, "there is no last.ckpt below"),
+        (["--collect.n_envs=0"], ConfigurationError, "n_envs and updates_per_step must be above 0"),
+    ],
+)
+def test_bad_input(options: list[str], error: type[Exception], message: str, fit: Fit) -> None:
+    with pytest.raises(Exception, match=message) as raised:
+        fit(*options)
+    chain: list[BaseException | None] = [raised.value]
+    while chain[-1] is not None:
+        chain.append(chain[-1].__cause__ or chain[-1].__context__)
+    assert any(isinstance(link, error) for link in chain)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_checkpoint_of_another_task_is_refused(fit: Fit) -> None:
+    checkpoint = last_checkpoint(fit("--trainer.max_steps=10"))
+    with pytest.raises(CheckpointError, match=r"trained on point, but collect.env is line"):
+        fit("--collect.env.task=line", f"--ckpt_path={checkpoint}")
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in SHIPPED_CONFIGS.glob("rl_*.yaml")))
+def test_shipped_configurations_are_complete(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(["fit", f"--config={config}", "--print_config"])
+    assert end.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    model, env = printed["model"]["init_args"], printed["collect"]["env"]["init_args"]
+    repeat = env["action_repeat"]
+    assert printed["collect"]["n_seed_env_steps"] == 5000 * repeat
+    assert model["horizon_schedule"]["init_args"]["n_env_steps"] == 25_000 * repeat
+    assert env["pixels"] == ("state" not in config)
+    assert printed["rollout"]["env"] == printed["collect"]["env"]
+    if model["critic"] is not None:
+        assert model["critic"]["init_args"]["action_dim"] == model["world_model"]["init_args"]["action_dim"]
+    assert printed["trainer"]["logger"]["init_args"]["name"] == config.removesuffix(".yaml")
+
+
+METHODS = sorted(
+    f"rl/{path.name}" for path in (SHIPPED_CONFIGS / "rl").glob("*.yaml")
+    if path.stem not in ("state", "pixels") and not path.stem.startswith("action_repeat")
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("method", METHODS)
+def test_shipped_methods_train(method: str, fit: Fit) -> None:
+    cli = fit(
+        "--config=rl_pendulum_swingup_state.yaml", f"--config={method}",
+        "--collect.env=tests.envs.Point", "--rollout.env=null", "--collect.n_seed_env_steps=48", "--data.batch_size=8",
+        "--model.world_model.encoder.obs_dims={state: 2}", "--model.n_warmup_env_steps=50", "--trainer.max_steps=26",
+        "--trainer.enable_progress_bar=false", "--model.world_model.hidden_dim=8", "--data.horizon=5",
+    )  # fmt: skip
+    assert cli.trainer.global_step == 26
+    assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])

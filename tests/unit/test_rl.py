@@ -1,0 +1,261 @@
+"""The losses against hand-made and numpy references, and the two forms of the policy gradient against each other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from difftori_pl import (
+    MPPI,
+    Detached,
+    DiffTORIRL,
+    ExecutedActions,
+    LevenbergMarquardt,
+    LinearSchedule,
+    ObservationCritic,
+    Planner,
+    ReplayedStates,
+    StateEncoder,
+    TrajOptLayer,
+    Truncated,
+    WorldModel,
+)
+from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.losses import consistency, horizon_weights, policy_gradient, td_target, value_error
+
+B, H, OBS, A = 6, 3, 4, 2
+
+
+def make(policy_gradient: Any = None, **options: Any) -> DiffTORIRL:
+    torch.manual_seed(0)
+
+    def encoder() -> StateEncoder:
+        return StateEncoder({"state": OBS}, 5, [8], normalize=False)
+
+    layer = TrajOptLayer(LevenbergMarquardt(6, 1e-3, 0.1), Truncated(3))
+    module = DiffTORIRL(
+        **{
+            "world_model": WorldModel(encoder(), A, 16),
+            "planner": Planner(layer),
+            "horizon_schedule": LinearSchedule(H, H, 0),
+            "exploration": LinearSchedule(0.0, 0.0, 0),
+            "critic": ObservationCritic(encoder(), A, 16) if policy_gradient else None,
+            "policy_gradient": policy_gradient,
+            "policy_std": 0.0,
+            **options,
+        }
+    ).double()
+    module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    # Heads that start at zero would make many a comparison true by accident.
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+def make_batch() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+    return {
+        "obs": {"state": uniform(B, H + 1, OBS)},
+        "actions": 2 * uniform(B, H, A) - 1,
+        "rewards": uniform(B, H),
+        "terminated": uniform(B, H) > 0.7,
+        "weights": uniform(B),
+        "index": torch.arange(B),
+    }
+
+
+def test_td_target_against_numpy() -> None:
+    reward, value = np.random.default_rng(0).random((2, 4, 3))
+    terminated = np.array([[True, False, False]] * 4)
+    expected = reward + 0.9 * value * ~terminated
+    found = td_target(*(torch.from_numpy(array) for array in (reward, value, terminated)), 0.9)
+    np.testing.assert_allclose(found.numpy(), expected)
+
+
+def test_td_target_bootstraps_through_nan_free_ends() -> None:
+    end = td_target(torch.tensor([1.0]), torch.tensor([torch.inf]), torch.tensor([True]), 0.9)
+    assert end.tolist() == [1.0]
+
+
+def test_loss_terms_by_hand() -> None:
+    assert consistency(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0]])).tolist() == [2.5]
+    assert value_error(torch.tensor([[1.0], [4.0]]), torch.tensor([2.0])).tolist() == [5.0]
+    assert horizon_weights(3, 0.5, torch.zeros(1)).tolist() == [1.0, 0.5, 0.25]
+    assert policy_gradient(torch.tensor([[3.0], [2.0]])).tolist() == [-2.0]
+
+
+def test_model_loss_against_a_step_by_step_reference() -> None:
+    module, batch = make(ReplayedStates()), make_batch()
+    model, target, critic = module.world_model, module.target, module.critic
+    with torch.no_grad():  # a target that has fallen behind
+        for parameter in target.parameters():
+            parameter.mul_(0.9)
+    total = torch.zeros(B, dtype=torch.float64)
+    priorities = torch.zeros(B, dtype=torch.float64)
+    latent = model.encode({"state": batch["obs"]["state"][:, :1]})[:, 0]
+    for t in range(H):
+        now, later = ({"state": batch["obs"]["state"][:, i : i + 1]} for i in (t, t + 1))
+        action, reward, terminated = batch["actions"][:, t], batch["rewards"][:, t], batch["terminated"][:, t]
+        next_latent = model.encode(later)[:, 0]
+        next_action = torch.tanh(model.pi(next_latent)).double()
+        q = target["world_model"].values(next_latent, next_action).amin(0)
+        y = reward + 0.99 * q * ~terminated
+        y_critic = reward + 0.99 * target["critic"](later, next_action[:, None])[:, :, 0].amin(0) * ~terminated
+        q1, q2 = model.values(latent, action)
+        c1, c2 = critic(now, action[:, None])[:, :, 0]  # type: ignore[misc]
+        predicted_reward = model.reward(latent, action)
+        latent = model.next(latent, action)
+        encoded = target["world_model"].encode(later)[:, 0]
+        step = 2.0 * ((latent - encoded) ** 2).mean(1) + 0.5 * (predicted_reward - reward) ** 2
+        step = step + 0.1 * ((q1 - y) ** 2 + (q2 - y) ** 2 + (c1 - y_critic) ** 2 + (c2 - y_critic) ** 2)
+        total = total + 0.5**t * step
+        priorities = priorities + 0.5**t * ((q1 - y).abs() + (q2 - y).abs())
+    _, loss, _, found = module.model_loss(batch)
+    torch.testing.assert_close(loss, (batch["weights"] * total).mean() / H, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, priorities.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_targets_pass_no_gradient() -> None:
+    module = make(ReplayedStates())
+    _, loss, _, _ = module.model_loss(make_batch())
+    gradients = torch.autograd.grad(loss, list(module.world_model.pi.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in gradients)
+    assert not any(parameter.requires_grad for parameter in module.target.parameters())
+
+
+def test_policy_loss_against_a_reference() -> None:
+    module = make()
+    latents = torch.randn(B, H + 1, 5, dtype=torch.float64)
+    expected = torch.zeros((), dtype=torch.float64)
+    for t in range(H + 1):
+        action = torch.tanh(module.world_model.pi(latents[:, t]))
+        expected = expected - 0.5**t * module.world_model.values(latents[:, t], action).amin(0).mean()
+    torch.testing.assert_close(module.policy_loss(latents), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_executed_actions_add_up_to_the_batched_gradient() -> None:
+    """One episode, step by step in acting, against the same states in one batch."""
+    executed, replayed = ExecutedActions(), ReplayedStates()
+    states = torch.randn(7, 1, OBS, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    single, batched = make(executed), make(replayed)
+    assert all(torch.equal(a, b) for a, b in zip(single.parameters(), batched.parameters(), strict=True))
+    memory = single.initial_state(1)
+    for state in states:
+        _, memory = single.explore({"state": state[None]}, memory)
+    loss = batched.plan_loss({"state": states.expand(-1, H + 1, -1)})
+    assert loss is not None
+    expected = torch.autograd.grad(loss, batched._model_parameters(), allow_unused=True)
+    assert executed.gradients is not None
+    n_reached = 0
+    for found, wanted in zip(executed.gradients, expected, strict=True):
+        wanted = torch.zeros_like(found) if wanted is None else len(states) * wanted
+        n_reached += int(bool(wanted.any()))
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
+    # Encoder, dynamics, reward and value all learn from it.
+    assert n_reached > len(expected) // 2
+
+
+def test_an_episode_ends_in_one_step_and_leaves_no_gradient() -> None:
+    gradient = ExecutedActions(learning_rate=1e-2)
+    module = make(gradient)
+    before = [parameter.clone() for parameter in module._model_parameters()]
+    critic = [parameter.clone() for parameter in module.critic.parameters()]  # type: ignore[union-attr]
+    module.explore({"state": torch.ones(1, 1, OBS, dtype=torch.float64)}, module.initial_state(1))
+    module.on_episodes_end()
+    moved = [(now - then).abs().max() for now, then in zip(module._model_parameters(), before, strict=True)]
+    assert max(moved) > 5e-3
+    assert max(moved) < 1.1e-2  # the first step of Adam is as long as its learning rate
+    assert gradient.gradients is None
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(critic, module.critic.parameters(), strict=True))  # type: ignore[union-attr]
+
+
+def test_the_moments_of_executed_actions_survive_a_checkpoint() -> None:
+    module, again = make(ExecutedActions()), make(ExecutedActions())
+    obs = {"state": torch.ones(1, 1, OBS, dtype=torch.float64)}
+
+    def learn(module: DiffTORIRL) -> None:
+        module.explore(obs, module.initial_state(1))
+        module.on_episodes_end()
+
+    learn(module)
+    again.load_state_dict(module.state_dict())
+    learn(module)
+    learn(again)
+    for a, b in zip(module.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_no_gradient_is_taken_while_warming_up() -> None:
+    gradient = ExecutedActions()
+    sampling = Planner(TrajOptLayer(MPPI(n_samples=16, n_elites=4), Detached()), 2, True)
+    module = make(gradient, warmup_planner=sampling, n_warmup_env_steps=100)
+    obs = {"state": torch.ones(1, 1, OBS, dtype=torch.float64)}
+    module.explore(obs, module.initial_state(1))
+    assert gradient.gradients is None
+    module.env_step.fill_(100)
+    module.explore(obs, module.initial_state(1))
+    assert gradient.gradients is not None
+
+
+def test_the_plan_moves_on_by_one_step() -> None:
+    module = make()
+    obs = {"state": torch.randn(2, 1, OBS, dtype=torch.float64)}
+    state = module.initial_state(2)
+    solution = module.plan(obs, state["plan"])
+    action, state = module.act(obs, state)
+    torch.testing.assert_close(action, solution.best_actions[:, 0].detach())
+    torch.testing.assert_close(state["plan"][:, :-1], solution.actions[:, 1:].detach())
+    assert not state["plan"][:, -1].any()
+
+
+@pytest.mark.parametrize(
+    ("n_policy_starts", "warm_start", "expected"), [(1, False, 1), (0, False, 1), (3, True, 4), (0, True, 1)]
+)
+def test_starts(n_policy_starts: int, warm_start: bool, expected: int) -> None:
+    module = make()
+    planner = Planner(module.planner.trajopt, n_policy_starts, warm_start)
+    last = torch.full((2, H, A), 0.25, dtype=torch.float64)
+    latent = torch.randn(2, 5, dtype=torch.float64)
+    starts = planner._starts(module.world_model, latent, last)
+    assert starts.shape == (2, expected, H, A)
+    if warm_start or n_policy_starts == 0:
+        torch.testing.assert_close(starts[:, 0], last)
+    if n_policy_starts > 0:
+        own = starts[:, int(warm_start), 0]
+        torch.testing.assert_close(own, torch.tanh(module.world_model.pi(latent)))
+
+
+@pytest.mark.parametrize(("env_step", "value"), [(0, 1.0), (5, 2.0), (10, 3.0), (20, 3.0)])
+def test_schedule(env_step: int, value: float) -> None:
+    assert LinearSchedule(1, 3, 10)(env_step) == pytest.approx(value)
+
+
+def test_the_target_follows_slowly() -> None:
+    module = make()
+    for parameter in module.target.parameters():
+        nn.init.zeros_(parameter)
+    module._move_target()
+    for name, parameter in module.target["world_model"].named_parameters():
+        torch.testing.assert_close(parameter, 0.01 * module.world_model.get_parameter(name))
+
+
+def test_a_policy_gradient_needs_its_critic() -> None:
+    with pytest.raises(ConfigurationError, match="set both"):
+        make(ReplayedStates(), critic=None)
+
+
+def test_a_checkpoint_of_other_sizes_is_refused() -> None:
+    module = make()
+    state = module.state_dict()
+    name = next(iter(state))
+    state[name] = torch.zeros(1, 2, 3)
+    with pytest.raises(CheckpointError, match="another task"):
+        module.on_load_checkpoint({"state_dict": state})
