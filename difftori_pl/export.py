@@ -144,7 +144,7 @@ def _traceable() -> Iterator[None]:
         torch.distributions.Distribution.set_default_validate_args(checks)
 
 
-class _FixedWay(TorchDispatchMode):
+class _FixedWay(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses operators whose shapes or whose Python values depend on data: a recording of them is of one case only."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -158,7 +158,7 @@ def _trace(step: _Step) -> Any:
     """Record the operators of a step, those of the solver's gradients too, which `torch.export` alone cannot see."""
     try:
         with _traceable(), torch.no_grad():
-            with _FixedWay():
+            with _FixedWay():  # type: ignore[no-untyped-call]
                 step(*step.example())
             return make_fx(lambda *tensors: step(*tensors))(*step.example())
     except Exception as error:  # whatever the tracer throws, the part that it happened in is what helps

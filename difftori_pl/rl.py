@@ -269,7 +269,7 @@ class DiffTORIRL(LightningModule):
             latents.append(self.world_model.next(latents[-1], action))
         predicted = torch.stack(latents, dim=1)
         flat, flat_actions = predicted[:, :-1].flatten(0, 1), actions.flatten(0, 1)
-        values = self.world_model.values(flat, flat_actions).unflatten(1, rewards.shape)
+        values = self.world_model.values(flat, flat_actions).view(-1, *rewards.shape)
         predicted_rewards = at_least_float32(self.world_model.reward(flat, flat_actions)).view_as(rewards)
         terms = {
             "consistency": (self.consistency_weight, consistency(predicted[:, 1:], encoded)),
@@ -278,7 +278,7 @@ class DiffTORIRL(LightningModule):
         }
         if self.critic is not None:
             with torch.no_grad():
-                next_values = self.target["critic"](later, next_actions.unflatten(0, rewards.shape)).amin(0)
+                next_values = self.target["critic"](later, next_actions.view(*rewards.shape, -1)).amin(0)
                 critic_target = td_target(rewards, at_least_float32(next_values), batch["terminated"], self.discount)
             terms["critic"] = (self.value_weight, value_error(self.critic(now, actions), critic_target))
         weights = horizon_weights(rewards.shape[1], self.decay, rewards)
