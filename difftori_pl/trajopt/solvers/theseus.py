@@ -46,7 +46,8 @@ class Theseus(LibrarySolver):
         ConfigurationError: there is no such optimiser or linear solver.
     """
 
-    supported_modes = frozenset({"Unroll", "Truncated", "Implicit", "DirectLoss", "Detached", "LibraryMode"})
+    # Not `DirectLoss`: the library evaluates one element at a time, which cannot know its own tilt.
+    supported_modes = frozenset({"Unroll", "Truncated", "Implicit", "Detached", "LibraryMode"})
     own_modes = frozenset({"unroll", "truncated", "implicit", "dlm"})
 
     def __init__(

@@ -27,7 +27,7 @@ class TestWithTheLibrary:
             def apply(self, solver, problem, latent, actions):
                 raise NotImplementedError
 
-        with pytest.raises(ConfigurationError, match="choose a backward mode among Detached, DirectLoss, Implicit"):
+        with pytest.raises(ConfigurationError, match="choose a backward mode among Detached, Implicit"):
             TrajOptLayer(Theseus(), Other())
 
     def test_takes_all_steps_in_float32(self):
