@@ -202,7 +202,7 @@ def _import_suite() -> ModuleType:
         return importlib.import_module("dm_control.suite")
     except ImportError as error:
         raise MissingPackageError(
-            f"dm_control does not load ({error}): pip install 'difftori-pl[dm_control]'"
+            f"dm_control does not load ({error}): pip install 'difftori-pl[dm-control]'"
         ) from error
     finally:
         del os.environ["MUJOCO_GL"]
