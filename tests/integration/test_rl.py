@@ -184,14 +184,16 @@ def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -
     )
     deadline = time.monotonic() + 120
     # A checkpoint at every update: wherever the signal comes, one is likely being written.
-    while not list((tmp_path / "parts").glob("point/*/checkpoints/last.ckpt")):
+    while not (found := list((tmp_path / "parts").glob("point/*/checkpoints/last.ckpt"))):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)
     process.send_signal(kind)
     process.communicate(timeout=60)
-    assert process.returncode != 0, "the run had ended before the signal came"
+    # Lightning leaves with exit code 0 after SIGTERM, which it has foreseen.
+    reached = torch.load(found[0], weights_only=True)["state_dict"]["env_step"]
+    assert reached < 240, "the run had ended before the signal came"
     again = fit(*options, "--ckpt_path=last", folder="parts")
     assert int(again.model.env_step) == 240
     assert_same(whole, everything(again))
