@@ -32,7 +32,7 @@ check-system: ## name the system packages that are missing
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 
-demo: .venv/ready ## demonstrations, base policy, DiffTORI, and both in the simulator: under 20 minutes on 2 cores
+demo: .venv/ready ## demonstrations, base policy, DiffTORI, and both in the simulator
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
 
 test: .venv/ready lint types docs ## all tests, the simulators' too

@@ -5,8 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from difftori_pl.errors import ShapeError
+
 if TYPE_CHECKING:
     import gymnasium
+    from numpy.typing import ArrayLike, NDArray
 
 
 class EnvFactory(ABC):
@@ -28,3 +33,18 @@ class EnvFactory(ABC):
         Args:
             seed: seeds the episodes of a `reset()` that is given no seed of its own.
         """
+
+
+def checked_action(action: ArrayLike, shape: tuple[int, ...] | None, task: str) -> NDArray[np.float64]:
+    """Give an action as numbers that a simulator can take.
+
+    Raises:
+        ShapeError: the action is not of this shape, that of the action space.
+        ValueError: the action is not finite.
+    """
+    checked = np.asarray(action, dtype=np.float64)
+    if checked.shape != shape:
+        raise ShapeError(f"an action of {task} is {shape}, but {checked.shape} came")
+    if not np.isfinite(checked).all():
+        raise ValueError(f"an action must be finite, but {checked} came")
+    return checked

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.base import EnvFactory, checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
-from difftori_pl.errors import ConfigurationError, MissingPackageError, ShapeError
+from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -140,12 +140,8 @@ class DMControlEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != self.action_space.shape:
-            raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
-        if not np.isfinite(action).all():
-            raise ValueError(f"an action must be finite, but {action} came")
-        control = self._low + (np.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (self._high - self._low)
+        command = checked_action(action, self.action_space.shape, self.recipe.task)
+        control = self._low + (np.clip(command, -1.0, 1.0) + 1.0) * 0.5 * (self._high - self._low)
         reward = 0.0
         for _ in range(self.recipe.action_repeat):
             step = self.dm_env.step(control)

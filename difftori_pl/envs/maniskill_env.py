@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
+from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.maniskill_import import make_task
-from difftori_pl.errors import ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,12 +79,8 @@ class ManiSkillEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        action = np.asarray(action, np.float32)
-        if action.shape != self.action_space.shape:
-            raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
-        if not np.isfinite(action).all():
-            raise ValueError(f"an action must be finite, but {action} came")
-        raw, reward, terminated, truncated, info = self.maniskill.step(action)
+        command = checked_action(action, self.action_space.shape, self.recipe.task).astype(np.float32)
+        raw, reward, terminated, truncated, info = self.maniskill.step(command)
         self._n_steps += 1
         return self._observe(raw), float(reward), bool(terminated), bool(truncated), dict(info)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from difftori_pl.errors import MissingPackageError, ShapeError
+from difftori_pl.envs.base import checked_action
+from difftori_pl.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,11 +101,7 @@ class PushTEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        target = np.asarray(action, dtype=np.float64)
-        if target.shape != self.action_space.shape:
-            raise ShapeError(f"an action of Push-T is {self.action_space.shape}, but {target.shape} came")
-        if not np.isfinite(target).all():
-            raise ValueError(f"an action must be finite, but {action} came")
+        target = checked_action(action, self.action_space.shape, "Push-T")
         _, reward, success, _, info = self.simulator.step(to_pixels(target))
         self._n_steps += 1
         truncated = not success and self._n_steps >= self.recipe.max_episode_steps

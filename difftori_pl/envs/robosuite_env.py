@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import gymnasium
 import numpy as np
 
+from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
 from difftori_pl.envs.robosuite_import import NO_RENDERING, import_robosuite, make_task, robomimic_env_kwargs
 from difftori_pl.errors import ConfigurationError, ShapeError
@@ -93,16 +94,12 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != self.action_space.shape:
-            raise ShapeError(f"an action of {self.recipe.task} is {self.action_space.shape}, but {action.shape} came")
-        if not np.isfinite(action).all():
-            raise ValueError(f"an action must be finite, but {action} came")
-        self.robosuite.step(action)
+        command = checked_action(action, self.action_space.shape, self.recipe.task)
+        self.robosuite.step(command)
         self._refresh()
         self._n_steps += 1
         success = self.is_success()
-        reward = self.robosuite.reward(action)
+        reward = self.robosuite.reward(command)
         truncated = not success and self._n_steps >= self.recipe.max_episode_steps
         return self.observe(), float(reward), success, truncated, {"success": success}
 
