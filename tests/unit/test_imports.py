@@ -17,6 +17,7 @@ LAYERS = [
     {"module"},
     {"il", "rl", "baselines"},
     {"callbacks", "demos", "deploy", "export", "multimodality", "public", "tables"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
@@ -25,7 +26,7 @@ LAYERS = [
 STRANGERS = [{"trajopt", "models"}]
 """Parts of one layer that do not know each other."""
 
-DATA_USERS = {"demos", "callbacks", "cli"}
+DATA_USERS = {"demos", "callbacks", "commands", "cli"}
 """Parts that may import more of `datamodules` than the batch contract, its errors, and how clouds are observed."""
 
 OPTIONAL = {

@@ -1,0 +1,18 @@
+"""The commands beside those of training, one file for each first word."""
+
+from typing import Any
+
+from difftori_pl.commands.data import check_data, convert_data, render_data
+from difftori_pl.commands.demos import plan_maniskill, record_lift, record_square
+from difftori_pl.commands.export import export_policy
+from difftori_pl.commands.plot import plot_landscape
+from difftori_pl.commands.table import print_table
+
+COMMANDS: dict[str, Any] = {
+    "data": {"check": check_data, "convert": convert_data, "render": render_data},
+    "demos": {"square": record_square, "lift": record_lift, "maniskill": plan_maniskill},
+    "export": export_policy,
+    "plot": {"landscape": plot_landscape},
+    "table": print_table,
+}
+"""Function, or group of functions, by the words that call it; arguments are parsed from the signature."""

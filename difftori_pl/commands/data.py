@@ -1,0 +1,98 @@
+"""`difftori data`: check, convert and render files of demonstrations."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.point_cloud import PointCloudRecipe
+from difftori_pl.commands.output import say
+
+
+def check_data(path: Path) -> None:
+    """Report every fault of a file at once, or what a sound one holds; exit code 1 if there are faults.
+
+    Args:
+        path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
+    """
+    from datamodules.checks import check, summary
+
+    faults = check(path)
+    if faults:
+        sys.exit("\n".join([*map(str, faults), f"{len(faults)} kinds of fault in {path}"]))
+    facts = summary(path)
+    size = f"{facts.n_demos} demos, {facts.n_steps} steps ({facts.shortest} to {facts.longest} each)"
+    say(f"{path}: no faults. {facts.env_name or 'unknown task'}, {size}")
+    for name, shape in sorted(facts.shapes.items()):
+        say(f"  {name} {shape}")
+    say(f"  actions from {min(facts.action_min):.3g} to {max(facts.action_max):.3g}")
+    for name, count in facts.filters.items():
+        say(f"  mask/{name}: {count} demos")
+
+
+def render_data(
+    path: Path,
+    output: Path | None = None,
+    cameras: Sequence[str] = ("agentview", "robot0_eye_in_hand"),
+    size: int = 84,
+    shadows: bool = True,
+    multisampling: bool = True,
+    reflections: bool = True,
+    n_processes: int | None = None,
+    n_demos: int | None = None,
+) -> None:
+    """Copy a robomimic file and add camera images, rendered from its stored states; interrupted, it goes on.
+
+    Args:
+        path: an HDF5 file with `states`.
+        output: the file to write; <path>_image.hdf5 if not given.
+        cameras: robosuite's names of the cameras.
+        size: height and width of the images, in pixels.
+        shadows: render shadows, as the published files do.
+        multisampling: smooth edges, as the published files do; half of the cost of software rendering.
+        reflections: reflecting surfaces, as the published files do; half of the rest.
+        n_processes: number of worker processes; all cores if not given.
+        n_demos: render the first so many demos and leave the others out; all if not given.
+    """
+    from difftori_pl.demos import render
+
+    target = output or path.with_name(f"{path.stem}_image.hdf5")
+    rendering = render(
+        path,
+        target,
+        cameras,
+        size,
+        shadows,
+        multisampling,
+        n_processes=n_processes,
+        reflections=reflections,
+        n_demos=n_demos,
+    )
+    say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
+
+
+def convert_data(
+    path: Path,
+    output: Path | None = None,
+    cloud: PointCloudRecipe = PointCloudRecipe(),  # noqa: B008  (immutable)
+    n_demos: int | None = None,
+    shader: str = "ibl",
+    n_processes: int | None = None,
+) -> None:
+    """Cut ManiSkill's point clouds down to what training loads, or render them from states; interrupted, it goes on.
+
+    Args:
+        path: ManiSkill's HDF5 file; its JSON file lies beside it.
+        output: the file to write; <path>.converted.h5 if not given.
+        cloud: how the clouds are cut down; the same as data.init_args.cloud.
+        n_demos: convert the first so many demos only.
+        shader: what colours rendered points: ibl, or trivial, which is faster in software.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    from difftori_pl.demos.convert import convert, plan
+
+    target = output or path.with_suffix(".converted.h5")
+    todo = plan(path, cloud, n_demos)
+    left_out = f" ({todo.n_left_out} failed or empty ones are left out)" if todo.n_left_out else ""
+    say(f"{len(todo.demos)} demos{left_out}, {todo.n_steps} steps: at most {todo.max_bytes / 1e6:.0f} MB")
+    size = convert(path, target, cloud, n_processes, n_demos=n_demos, shader=shader)
+    say(f"{target}: {size / 1e6:.0f} MB")

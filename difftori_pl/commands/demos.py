@@ -1,0 +1,70 @@
+"""`difftori demos`: experts that write demonstrations."""
+
+from pathlib import Path
+
+from datamodules.point_cloud import PointCloudRecipe
+from difftori_pl.commands.output import say
+
+
+def record_square(
+    episodes: int = 100, output: Path = Path("demos/square.hdf5"), seed: int = 0, n_processes: int | None = None
+) -> None:
+    """Record a scripted expert on Square, in robomimic's format; interrupted, it goes on where it stopped.
+
+    Args:
+        episodes: how many successful episodes to record.
+        output: the file to write.
+        seed: seed of the first episode's initial state.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    _record("square", output, episodes, seed, n_processes)
+
+
+def record_lift(
+    episodes: int = 100, output: Path = Path("demos/lift.hdf5"), seed: int = 0, n_processes: int | None = None
+) -> None:
+    """Record a scripted expert on Lift, in robomimic's format; interrupted, it goes on where it stopped.
+
+    Args:
+        episodes: how many successful episodes to record.
+        output: the file to write.
+        seed: seed of the first episode's initial state.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    _record("lift", output, episodes, seed, n_processes)
+
+
+def plan_maniskill(
+    task: str = "PickCube-v0",
+    episodes: int = 100,
+    output: Path | None = None,
+    cloud: PointCloudRecipe | None = PointCloudRecipe(n_goal_points=50),  # noqa: B008  (immutable)
+    shader: str = "ibl",
+    seed: int = 0,
+    n_processes: int | None = None,
+) -> None:
+    """Plan demonstrations of a ManiSkill2 task, replay them for pd_ee_delta_pose, and render their point clouds.
+
+    Args:
+        task: PickCube-v0 or LiftCube-v0.
+        episodes: how many successful episodes to record.
+        output: the folder to write to; demos/<task> if not given.
+        cloud: how the clouds are made, the same as data.init_args.cloud; null for states only.
+        shader: what colours the points: ibl, or trivial, which is faster in software.
+        seed: seed of the first episode's initial state.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    from difftori_pl.demos.maniskill import plan_demos
+
+    folder = output or Path("demos") / task
+    found = plan_demos(task, folder, episodes, seed, cloud, shader, n_processes)
+    say(f"{folder}: {found.n_demos} demos; {found.n_failures} of {found.n_demos + found.n_failures} failed")
+
+
+def _record(task: str, output: Path, episodes: int, seed: int, n_processes: int | None) -> None:
+    from difftori_pl.demos import record
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    recording = record(task, output, episodes, seed, n_processes)
+    n_tried = recording.n_demos + recording.n_failures
+    say(f"{output}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed")

@@ -1,0 +1,8 @@
+"""What a command tells its user."""
+
+import sys
+
+
+def say(line: str) -> None:
+    """Write one line to standard output."""
+    sys.stdout.write(line + "\n")
