@@ -1,21 +1,19 @@
 """LightningDataModules for robot-learning data."""
 
-from datamodules.batch import Batch
-from datamodules.errors import DataError
-from datamodules.maniskill import ManiSkillDataModule
-from datamodules.point_cloud import PointCloudRecipe
-from datamodules.pusht import PushTDataModule
-from datamodules.replay import ReplayDataModule
-from datamodules.robomimic import RobomimicDataModule
-from datamodules.statistics import Statistics
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Batch",
-    "DataError",
-    "ManiSkillDataModule",
-    "PointCloudRecipe",
-    "PushTDataModule",
-    "ReplayDataModule",
-    "RobomimicDataModule",
-    "Statistics",
-]
+if TYPE_CHECKING:
+    from datamodules.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that a simulator's worker process, which reads one recipe from here, does not wait for Lightning.
+    public = import_module("datamodules.public")
+    if name == "__all__" or name in public.__all__:
+        return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("datamodules.public").__all__})

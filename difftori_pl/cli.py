@@ -12,7 +12,8 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import difftori_pl.public  # noqa: F401  names without a path are looked for among the classes that are loaded
+import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
+import difftori_pl.public  # noqa: F401
 from datamodules.errors import DataError
 from difftori_pl.callbacks import Collect, RolloutEvaluation
 from difftori_pl.commands import COMMANDS
@@ -117,9 +118,6 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
     Args:
         arguments: the words after the program's name; those of this process if None.
     """
-    import datamodules  # noqa: F401  (makes the short class names known)
-    import difftori_pl  # noqa: F401
-
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     return DiffTORICLI(
         args=None if arguments is None else list(arguments),

@@ -89,6 +89,20 @@ import difftori_pl, difftori_pl.cli
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("module", ["envs.pool", "envs.robosuite_env", "envs.maniskill_env", "demos.parallel"])
+def test_a_worker_process_waits_for_no_torch(module: str) -> None:
+    code = f"""
+import sys
+import difftori_pl.{module}
+loaded = {{"torch", "lightning"}} & sys.modules.keys()
+assert not loaded, loaded
+import datamodules
+assert {{"Batch", "RobomimicDataModule"}} < set(dir(datamodules))
+assert datamodules.RobomimicDataModule.__module__ == "datamodules.robomimic"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_the_optimiser_alone_brings_no_lightning() -> None:
     code = """
 import sys

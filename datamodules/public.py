@@ -1,0 +1,21 @@
+"""The public names of the package, which it takes from here when they are first used."""
+
+from datamodules.batch import Batch
+from datamodules.errors import DataError
+from datamodules.maniskill import ManiSkillDataModule
+from datamodules.point_cloud import PointCloudRecipe
+from datamodules.pusht import PushTDataModule
+from datamodules.replay import ReplayDataModule
+from datamodules.robomimic import RobomimicDataModule
+from datamodules.statistics import Statistics
+
+__all__ = [
+    "Batch",
+    "DataError",
+    "ManiSkillDataModule",
+    "PointCloudRecipe",
+    "PushTDataModule",
+    "ReplayDataModule",
+    "RobomimicDataModule",
+    "Statistics",
+]
