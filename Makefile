@@ -28,7 +28,7 @@ check-system: ## name the system packages that are missing
 	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
 	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
 	$(PIP) install --no-build-isolation -c setup/constraints.txt urdf_parser_py \
-	    -e '.[robomimic,dm-control,maniskill,metaworld,pusht,diffusion,export,docs,dev]'
+	    -e '.[robomimic,dm-control,maniskill,metaworld,pusht,diffusion,export,plot,docs,dev]'
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 
@@ -36,7 +36,7 @@ demo: .venv/ready ## demonstrations, base policy, DiffTORI, and both in the simu
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
 
 test: .venv/ready lint types docs ## all tests, the simulators' too
-	$(BIN)/pytest -m 'not gpu' --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not gpu' -n auto --dist worksteal --durations=15
 
 test-quick: .venv/ready ## the tests that need no simulator and little time
 	$(BIN)/pytest

@@ -40,8 +40,8 @@ def sample_solutions(
 
     Args:
         policy: the trained policy.
-        obs: key -> (1, 1, ...).
-        state: memory before that step.
+        obs: key -> (1, T, ...); it is the last of the T steps that is solved.
+        state: memory before them.
         n_samples: number N of samples.
         temperature: standard deviation of the samples.
         seed: of the samples and of what the base policy draws.
@@ -50,13 +50,14 @@ def sample_solutions(
         torch.manual_seed(seed)
         latent, proposals, _ = policy.observe(obs, state)
         noise = torch.randn(n_samples, policy.posterior.sample_dim, device=latent.device)
+    latent, proposal = latent[-1], proposals[-1]
     joined = torch.cat([temperature * noise, latent.expand(n_samples, -1)], dim=-1)
-    starts = proposals.expand(n_samples, -1, -1).contiguous()
+    starts = proposal.expand(n_samples, -1, -1).contiguous()
     solution: Any = policy.trajopt(policy.objective, joined, starts, policy.action_scale, trace=True)
     edge = float((1.0 / policy.action_scale[:2]).max())
     return Samples(
         actions=solution.actions * policy.action_scale,
-        proposal=proposals[0] * policy.action_scale,
+        proposal=proposal * policy.action_scale,
         landscapes=[
             landscape(policy.objective, joined, solution, element, low=-edge, high=edge) for element in range(n_samples)
         ],

@@ -127,7 +127,7 @@ class Table:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise MissingPackageError("drawing needs matplotlib: pip install matplotlib") from error
+            raise MissingPackageError("drawing needs matplotlib: pip install 'difftori-pl[plot]'") from error
         tasks = _unique(cell.task for cell in self.cells)
         height = 1.2 + 0.35 * len(self.cells) / len(tasks)
         figure = Figure(figsize=(3.2 * len(tasks) + 1.5, height), layout="constrained")

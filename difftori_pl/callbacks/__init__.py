@@ -1,7 +1,8 @@
-"""Callbacks: collection of experience, evaluation in the simulator, and averaged weights."""
+"""Callbacks: collection of experience, evaluation in the simulator, averaged weights, and pictures."""
 
 from difftori_pl.callbacks.collect import Collect
 from difftori_pl.callbacks.ema import ExponentialMovingAverage
+from difftori_pl.callbacks.landscape import LandscapePictures
 from difftori_pl.callbacks.rollout import RolloutEvaluation
 
-__all__ = ["Collect", "ExponentialMovingAverage", "RolloutEvaluation"]
+__all__ = ["Collect", "ExponentialMovingAverage", "LandscapePictures", "RolloutEvaluation"]

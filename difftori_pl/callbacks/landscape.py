@@ -1,0 +1,71 @@
+"""What samples of the prior make of one held-out state, as training goes on (Figure 5)."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from datamodules.batch import Batch
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.il import DiffTORIIL
+from difftori_pl.multimodality import sample_solutions
+from difftori_pl.trajopt import draw_landscape
+
+
+class LandscapePictures(Callback):
+    """Draw the objective of several samples of the prior with the optimiser's path, and count the modes they reach.
+
+    The state is the last step of a held-out window, the same one each time. Pictures go to TensorBoard and, as PNG, to
+    the folder `landscapes` of the log. Logged is `multimodality/n_modes`, the number of distinct solutions.
+
+    Args:
+        every_n_epochs: draw in the validation after every so many epochs.
+        n_samples: number of samples of the prior.
+        window: which window of the first validation batch.
+        temperature: standard deviation of the samples.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, n_samples: int = 4, window: int = 0, temperature: float = 1.0) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.n_samples = n_samples
+        self.window = window
+        self.temperature = temperature
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a module without a prior to sample."""
+        del trainer, stage
+        if not isinstance(pl_module, DiffTORIIL):
+            raise ConfigurationError(
+                f"LandscapePictures draws what DiffTORIIL optimises, but the model is a {type(pl_module).__name__}: "
+                "take it out of trainer.callbacks"
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw after the first batch, on the first rank."""
+        del outputs, dataloader_idx
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
+        if batch_idx > 0 or not due or not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        assert isinstance(pl_module, DiffTORIIL)
+        window = self.window % len(batch["actions"])
+        obs = {key: value[window : window + 1] for key, value in batch["obs"].items()}
+        found = sample_solutions(pl_module, obs, pl_module.initial_state(1), self.n_samples, self.temperature)
+        folder = Path(trainer.log_dir) / "landscapes"
+        folder.mkdir(parents=True, exist_ok=True)
+        for logger in trainer.loggers:
+            logger.log_metrics({"multimodality/n_modes": found.n_modes}, trainer.global_step)
+        for number, view in enumerate(found.landscapes):
+            figure = draw_landscape(view)
+            figure.savefig(folder / f"step{trainer.global_step}_sample{number}.png")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(f"landscape/sample{number}", figure, trainer.global_step)
