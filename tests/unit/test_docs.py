@@ -32,7 +32,7 @@ def test_messages_under_troubleshooting_are_the_codes_own() -> None:
 def test_named_configurations_and_fragments_exist(page: Path) -> None:
     named = set(
         re.findall(
-            r"(?:--config |(?:encoder|solver|data|env|base_policy|sampler|backward_mode)[ =])(\S+\.yaml)",
+            r"(?:--config |(?:encoder|solver|data|base_policy|sampler|backward_mode)[ =])(\S+\.yaml)",
             page.read_text(),
         )
     )
