@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules import maniskill_faults
+from datamodules.damage import clear_errors, verify_check_sums
 from datamodules.errors import DataError
 from datamodules.faults import Fault, Request, demo_faults, file_faults
 from datamodules.maniskill_file import ManiSkillFile
@@ -53,7 +54,9 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
     """
     file = _file(path)
     try:
-        faults = _faults(file, request or Request())
+        with clear_errors(file.path):
+            verify_check_sums(file.path)
+            faults = _faults(file, request or Request())
     except DataError as error:
         problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
         faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]
@@ -70,22 +73,27 @@ def summary(path: str | os.PathLike[str]) -> Summary:
     """
     file = _file(path)
     try:
-        demos = file.demos()
-        lengths = [file.length(demo) for demo in demos]
-        ranges = [(values.min(axis=0), values.max(axis=0)) for values in (file.read(demo, "actions") for demo in demos)]
-        return Summary(
-            n_demos=len(demos),
-            n_steps=sum(lengths),
-            shortest=min(lengths),
-            longest=max(lengths),
-            shapes={key: file.shape(demos[0], key)[1:] for key in file.keys(demos[0])},
-            filters={name: len(file.filtered(name)) for name in file.filters()},
-            action_min=tuple(np.min([low for low, _ in ranges], axis=0).tolist()),
-            action_max=tuple(np.max([high for _, high in ranges], axis=0).tolist()),
-            env_name=file.env_name(),
-        )
+        with clear_errors(file.path):
+            return _summary(file)
     finally:
         file.close()
+
+
+def _summary(file: RobomimicFile | PushTFile | ManiSkillFile) -> Summary:
+    demos = file.demos()
+    lengths = [file.length(demo) for demo in demos]
+    ranges = [(values.min(axis=0), values.max(axis=0)) for values in (file.read(demo, "actions") for demo in demos)]
+    return Summary(
+        n_demos=len(demos),
+        n_steps=sum(lengths),
+        shortest=min(lengths),
+        longest=max(lengths),
+        shapes={key: file.shape(demos[0], key)[1:] for key in file.keys(demos[0])},
+        filters={name: len(file.filtered(name)) for name in file.filters()},
+        action_min=tuple(np.min([low for low, _ in ranges], axis=0).tolist()),
+        action_max=tuple(np.max([high for _, high in ranges], axis=0).tolist()),
+        env_name=file.env_name(),
+    )
 
 
 def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile | ManiSkillFile:
@@ -93,7 +101,8 @@ def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile | ManiSkill
         return PushTFile(path)
     file = ManiSkillFile(path)
     try:
-        return file if file.demos() else RobomimicFile(path)
+        with clear_errors(file.path):
+            return file if file.demos() else RobomimicFile(path)
     except DataError:
         return RobomimicFile(path)
     finally:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from datamodules.damage import clear_errors
 from datamodules.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class DemoFile(ABC):
     def demos(self) -> list[str]:
         """The names of all demos in natural order: demo_2 before demo_10."""
 
+    @abstractmethod
+    def env_name(self) -> str:
+        """The simulator's task; empty if the file does not say."""
+
     def filters(self) -> list[str]:
         """The named subsets of the demos; none in most formats."""
         return []
@@ -99,12 +104,8 @@ class DemoFile(ABC):
         """
 
     def _read(self, name: str, first: int, stop: int | None) -> npt.NDArray[Any]:
-        try:
+        with clear_errors(self.path):
             return self.handle[name][first:stop]
-        except OSError as error:
-            raise DataError(
-                f"{self.path}: {name} cannot be read ({error}). The file is damaged: copy or make it again."
-            ) from error
 
     def _open(self) -> h5py.File:
         try:

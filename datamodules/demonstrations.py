@@ -12,10 +12,13 @@ from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
 from datamodules.columns import Column, FileColumn, MemoryColumn
+from datamodules.damage import clear_errors, verify_check_sums
 from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError
 from datamodules.faults import Fault
-from datamodules.shuffle import EpochShuffle
+from datamodules.fingerprint import Fingerprint, fingerprint
+from datamodules.resumable_loader import ResumableLoader
+from datamodules.shuffle import EpochShuffle, run_seed
 from datamodules.split import split_demos
 from datamodules.statistics import Statistics, statistics_of
 from datamodules.window_dataset import WindowDataset, as_it_is
@@ -26,7 +29,8 @@ class DemonstrationDataModule(LightningDataModule, ABC):
     """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
 
     Which demos train and which validate is told in `datamodules.split`. The training order depends on the seed of
-    `seed_everything` and on the epoch alone. A format says how its file is checked and what its columns are.
+    `seed_everything` and on the epoch alone; `batch_size` is that of each process. A format says how its file is
+    checked and what its columns are.
 
     Args:
         file: the file.
@@ -66,6 +70,8 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         self._train: WindowDataset | None = None
         self._validation: WindowDataset | None = None
         self._demos: list[str] = []
+        self._task = ""
+        self._fingerprint: Fingerprint | None = None
 
     @abstractmethod
     def _check_file(self) -> list[str]:
@@ -92,23 +98,31 @@ class DemonstrationDataModule(LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         """Check the file against the arguments and load what is kept in memory; once, whatever the stage.
 
+        Where `<file>.sha256` lies beside the file, the file is compared with it first.
+
         Raises:
             DataError: the file cannot be used; the message names the first fault.
         """
         if self._train is not None:
             return
         try:
-            self._demos = self._check_file()
-            train, validation = split_demos(
-                self.file, self._demos, *self._filters, self._validation_fraction, self._split_seed
-            )
-            train = self._few(train)
-            self._check_demos([*train, *validation])
-            self._train = self._dataset(train)
-            self._validation = self._dataset(validation) if validation else None
+            with clear_errors(self.file.path):
+                self._load()
         finally:
             # No open handle may be inherited by the loaders' workers.
             self.file.close()
+
+    def _load(self) -> None:
+        verify_check_sums(self.file.path)
+        self._demos = self._check_file()
+        self._task = self.file.env_name()
+        train, validation = split_demos(
+            self.file, self._demos, *self._filters, self._validation_fraction, self._split_seed
+        )
+        train = self._few(train)
+        self._check_demos([*train, *validation])
+        datasets = self._dataset(train), self._dataset(validation) if validation else None
+        self._train, self._validation = datasets
 
     @property
     def demos(self) -> list[str]:
@@ -116,16 +130,41 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         self.setup()
         return self._demos
 
+    @property
+    def task(self) -> str:
+        """The simulator's task; empty if the file does not say."""
+        self.setup()
+        return self._task
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the file was, for checkpoints."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.file.path)
+        return self._fingerprint
+
     def statistics(self) -> dict[str, Statistics]:
         """Compute statistics of each low-dim key and of "actions" over the steps of the training demos."""
         columns = self._train_dataset.columns
         names = {key: f"obs/{key}" for key in self._low_dim_keys} | {"actions": "actions"}
-        return {key: statistics_of(columns[name].episodes()) for key, name in names.items()}
+        found = {}
+        for key, name in names.items():
+            try:
+                found[key] = statistics_of(columns[name].episodes())
+            except DataError as error:
+                raise DataError(f"{self.file.path}: {key}: {error}") from error
+        return found
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the training windows, shuffled anew each epoch; the last one may be smaller."""
+        """Batches of the training windows, shuffled anew each epoch; the last one may be smaller.
+
+        Several processes share the windows out; see `EpochShuffle`.
+        """
         dataset = self._train_dataset
-        return self._loader(dataset, sampler=EpochShuffle(dataset, torch.initial_seed()))
+        trainer: Any = self.trainer
+        rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        sampler = EpochShuffle(dataset, run_seed(n_ranks), rank, n_ranks)
+        return ResumableLoader(dataset, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Batches of the validation windows in the order of the file; none if nothing is held out."""
@@ -177,13 +216,14 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         column = FileColumn(self.file, demos, key, dtype)
         return MemoryColumn(list(column.episodes())) if in_memory else column
 
-    def _loader(self, dataset: WindowDataset, sampler: EpochShuffle | None = None) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self._n_workers,
-            persistent_workers=self._n_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=as_it_is,
-        )
+    def _loader(self, dataset: WindowDataset) -> DataLoader[Batch]:
+        return DataLoader(dataset, **self._loader_options())
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self._n_workers,
+            "persistent_workers": self._n_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": as_it_is,
+        }

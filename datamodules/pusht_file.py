@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.damage import clear_errors
 from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError
 from datamodules.faults import Fault
@@ -91,12 +92,8 @@ class PushTFile(DemoFile):
         """
         begin, end = self._span(demo)
         last = end if stop is None else min(begin + stop, end)
-        try:
+        with clear_errors(self.path):
             values = np.asarray(self.handle[SOURCES[key]][begin + first : last])
-        except (OSError, RuntimeError, ValueError) as error:
-            raise DataError(
-                f"{self.path}: {SOURCES[key]} of {demo} cannot be read ({error}). The file is damaged: copy it again."
-            ) from error
         if key == "actions":
             return values / (BOARD / 2.0) - 1.0
         if key == "obs/agent_pos":

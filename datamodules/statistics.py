@@ -39,13 +39,16 @@ def statistics_of(chunks: Iterable[npt.NDArray[Any]]) -> Statistics:
         chunks: arrays (N_i, ...), seen once each.
 
     Raises:
-        DataError: there are no values.
+        DataError: there are no values, or some are NaN, infinite, or too large for float32.
     """
     n, mean, squares, low, high = 0, np.zeros(()), np.zeros(()), np.array(np.inf), np.array(-np.inf)
     for chunk in chunks:
         if len(chunk) == 0:
             continue
         values = chunk.astype(np.float64)
+        if not (np.abs(values) <= np.finfo(np.float32).max).all():  # NaN compares as false
+            largest = np.abs(values).max()
+            raise DataError(f"expected numbers that float32 holds, found {largest:g}. Remove what has them.")
         n_new, mean_new = len(values), values.mean(axis=0)
         shift = mean_new - mean
         squares = squares + ((values - mean_new) ** 2).sum(axis=0) + shift**2 * (n * n_new / (n + n_new))

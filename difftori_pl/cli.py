@@ -1,5 +1,6 @@
 """The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`."""
 
+import errno
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,20 +10,22 @@ import torch
 import yaml
 from jsonargparse import auto_cli, set_parsing_settings
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
 import difftori_pl.public  # noqa: F401
 from datamodules.errors import DataError
-from difftori_pl.callbacks import Collect, RolloutEvaluation
+from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
+from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
+from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.commands import COMMANDS
 from difftori_pl.errors import ConfigurationError, DiffTORIError
 
 EPILOG = """Beside training there are `difftori demos` (demonstrations), `difftori data` (check, convert and render),
-`difftori table` (the paper's tables), `difftori plot` and `difftori export` (a policy as a program); each has its own
---help. A configuration named without a folder is looked for here and then among those that ship with the package. It
-may list others under `template`: they are read before it, in that order."""
+`difftori checkpoint` (what one holds), `difftori table` (the paper's tables), `difftori plot` and `difftori export` (a
+policy as a program); each has its own --help. A configuration named without a folder is looked for here and then among
+those that ship with the package. It may list others under `template`: they are read before it, in that order."""
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -77,7 +80,7 @@ class DiffTORICLI(LightningCLI):
         )
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(RolloutEvaluation, "rollout")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": True})
 
     def before_instantiate_classes(self) -> None:
@@ -90,13 +93,21 @@ class DiffTORICLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config.get("fast_dev_run"):
             # Lightning 2.6's ModelCheckpoint would write last.ckpt into the current folder.
-            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+            callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            config = {**config, "plugins": [*plugins, AtomicCheckpointIO()]}
         return super()._instantiate_trainer(config, callbacks)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, looking bare names of configurations up among the shipped ones."""
         self.config = parser.parse_args(_find_configs(sys.argv[1:] if args is None else args))
-        self.config[self.config.subcommand].template = None  # what it led to is all in the configuration that is saved
+        options = self.config[self.config.subcommand]
+        options.template = None  # what it led to is all in the configuration that is saved
+        if options.get("ckpt_path") and Path(options.ckpt_path).is_file():
+            # Before LightningCLI reads the model's arguments in it.
+            read_checkpoint(str(options.ckpt_path), "")
 
 
 def _last_checkpoint(logger: Any) -> str:
@@ -143,7 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:
-    """The user's mistake behind an exception, if there is one: the parser wraps what constructors raise."""
+    """The user's mistake behind an exception, if there is one: the parser wraps what constructors raise.
+
+    So is a disk that takes no more, wherever it is noticed.
+    """
     while error is not None and not isinstance(error, (DiffTORIError, DataError)):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            break
         error = error.__cause__ or error.__context__
     return error

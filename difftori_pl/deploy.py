@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError, ShapeError
-from difftori_pl.models.base_policies.pretrained import read_checkpoint
-from difftori_pl.models.encoders import Encoder
+from difftori_pl.models.encoders.base import observation_shapes
 from difftori_pl.models.policy import Policy
 
 
@@ -74,15 +75,6 @@ class RobotPolicy:
         return torch.as_tensor(value.astype(np.uint8 if is_image else np.float32))[None, None]
 
 
-def observation_shapes(policy: object) -> dict[str, tuple[int, ...]]:
-    """Shape of each observation that the encoders inside a policy read."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for part in policy.modules() if isinstance(policy, nn.Module) else ():
-        if isinstance(part, Encoder):
-            shapes |= part.obs_shapes
-    return shapes
-
-
 def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
     """Load the module that a run trained, ready to act.
 
@@ -100,7 +92,11 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
             f"{path} does not describe its model: it was built in Python, or another program wrote it. Load it with "
             "the module's load_from_checkpoint and its arguments, or train from a YAML file"
         )
-    module = LightningModule.load_from_checkpoint(path, map_location=device, weights_only=True)
+    stream = io.BytesIO()
+    torch.save({name: value for name, value in content.items() if name != "optimizer_states"}, stream)
+    stream.seek(0)
+    # Read again from memory, since it is the content that was verified and brought up to date.
+    module = LightningModule.load_from_checkpoint(stream, map_location=device, weights_only=True)
     if not hasattr(module, "act"):
         raise CheckpointError(f"{path} holds a {type(module).__name__}, which has no method `act`")
     return module.eval()

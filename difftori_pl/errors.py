@@ -17,6 +17,10 @@ class CheckpointError(DiffTORIError, ValueError):
     """A checkpoint that cannot be read, or that was trained for something else."""
 
 
+class DivergenceError(DiffTORIError, ArithmeticError):
+    """Training that meets NaN or infinity again and again."""
+
+
 class ExportError(DiffTORIError):
     """A policy, or a part of one, that cannot be written as a program."""
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from difftori_pl.deploy import load_module, observation_shapes
+from difftori_pl.deploy import load_module
 from difftori_pl.errors import ExportError, MissingPackageError
+from difftori_pl.models.encoders.base import observation_shapes
 from difftori_pl.models.policy import Policy
 
 Program = Callable[..., Sequence[Tensor]]

@@ -157,8 +157,8 @@ class DiffTORIIL(ImitationModule):
             proposals = proposals + self.proposal_noise * torch.randn_like(proposals)
         mean, log_variance = self.posterior(latent, targets)
         solution = self.decode(latent, reparameterize(mean, log_variance), proposals)
-        error = masked_mean(reconstruction(solution.actions, targets), mask)
-        divergence = masked_mean(gaussian_kl(mean, log_variance), mask)
+        error = self.mean_of_real(reconstruction(solution.actions, targets), mask)
+        divergence = self.mean_of_real(gaussian_kl(mean, log_variance), mask)
         loss = elbo(error, divergence, self.kl_weight)
         self.log_step(
             "train",
@@ -166,7 +166,7 @@ class DiffTORIIL(ImitationModule):
             loss=loss,
             reconstruction=error,
             kl_nats=divergence,
-            base_reconstruction=masked_mean(reconstruction(proposals, targets), mask),
+            base_reconstruction=self.mean_of_real(reconstruction(proposals, targets), mask),
         )
         self.log_dict({f"solver/{name}": value for name, value in solution.summary().items()})
         return loss

@@ -9,9 +9,12 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` (B, T) over the steps where `mask` (B, T) is true; zero if there is none."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean of `values` (B, T) over the steps where `mask` (B, T) is true; zero if there is none.
+
+    `count` () stands for the number of these steps where it is given: with several processes, the mean of theirs.
+    """
+    return (values * mask).sum() / (mask.sum().clamp(min=1) if count is None else count)
 
 
 def reconstruction(actions: Tensor, demonstrated: Tensor) -> Tensor:

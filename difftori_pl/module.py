@@ -4,21 +4,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
 
 from datamodules.batch import Batch
-from difftori_pl.errors import ConfigurationError
+from difftori_pl.checkpoints.provenance import record, verify
+from difftori_pl.checkpoints.reading import KEY
+from difftori_pl.errors import ConfigurationError, DivergenceError
+from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import Normalizer
 
+MAX_SKIPPED = 100
+"""Updates in a row that may be left out; float16 searches its scale in fewer."""
+
 
 class ImitationModule(LightningModule, ABC):
     """A module trained on windows of demonstrations: optimiser, scheduler, and statistics of the data.
+
+    The random numbers of a training step depend on the seed, the process, the epoch and the batch alone, so that a run
+    that is resumed draws those of one that was never interrupted. An update whose gradient is not finite is left out.
 
     Args:
         action_dim: size A of an action; the datamodule must have the same.
@@ -38,6 +49,8 @@ class ImitationModule(LightningModule, ABC):
         self.interface: dict[str, Any] = {}
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self._seed: int | None = None
+        self._n_skipped = self._n_skipped_in_row = 0
 
     def setup(self, stage: str) -> None:
         """Refuse data of another action size, and give new normalisers the statistics of the data."""
@@ -91,7 +104,9 @@ class ImitationModule(LightningModule, ABC):
 
         The files are then not needed again.
         """
+        checkpoint[KEY] = record(self, self.action_dim)
         checkpoint["interface"] = self.interface
+        checkpoint["seed"] = self._seed
         for name, part in self.named_modules():
             if isinstance(part, BasePolicy) and part.config is not None and "hyper_parameters" in checkpoint:
                 *path, last = name.split(".")
@@ -101,7 +116,14 @@ class ImitationModule(LightningModule, ABC):
                 owner[last] = part.config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Know again what observations and actions mean, and refuse data that disagree."""
+        """Know again what observations and actions mean, and refuse data that disagree.
+
+        Raises:
+            CheckpointError: it is one of another task or model.
+            ConfigurationError: the data disagree.
+        """
+        verify(self, self.action_dim, checkpoint)
+        self._seed = checkpoint.get("seed")
         self.interface = checkpoint.get("interface", {})
         trainer = self._trainer
         if trainer is not None and getattr(trainer, "datamodule", None) is not None:
@@ -129,6 +151,42 @@ class ImitationModule(LightningModule, ABC):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        """Keep the seed of the run, unless a checkpoint knows it."""
+        if self._seed is None:
+            self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the random numbers of this step."""
+        del batch
+        numbers = [self._seed or 0, self.global_rank, self.current_epoch, batch_idx]
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave out an update whose gradient is NaN or infinite: it would end in all weights.
+
+        Gradients are averaged over processes before, so that all processes leave it out.
+
+        Raises:
+            DivergenceError: so it was many times in a row.
+        """
+        del optimizer
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        if torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            self._n_skipped_in_row = 0
+            return
+        for parameter in self.parameters():
+            parameter.grad = None
+        self._n_skipped += 1
+        self._n_skipped_in_row += 1
+        self.log("train/skipped_updates", float(self._n_skipped))
+        if self._n_skipped_in_row > MAX_SKIPPED:
+            raise DivergenceError(
+                f"the gradients of {self._n_skipped_in_row} updates in a row were not finite, and the weights were "
+                "left as they were: resume from the last checkpoint with a smaller learning rate or step_size, or in "
+                "float32"
+            )
+
     @abstractmethod
     def evaluate(self, stage: str, batch: Batch) -> None:
         """Log how well held-out demonstrations are imitated.
@@ -148,7 +206,7 @@ class ImitationModule(LightningModule, ABC):
         del batch_idx
         self.evaluate("test", batch)
 
-    def log_step(self, stage: str, batch_size: int, **values: torch.Tensor) -> None:
+    def log_step(self, stage: str, batch_size: int, **values: Tensor) -> None:
         """Log scalars under `stage/`: per step in training, averaged over the epoch and over ranks otherwise."""
         training = stage == "train"
         self.log_dict(
@@ -158,3 +216,14 @@ class ImitationModule(LightningModule, ABC):
             on_epoch=not training,
             sync_dist=not training,
         )
+
+    def mean_of_real(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Mean of `values` (B, T) over the steps where `mask` (B, T) is true, those of all processes alike.
+
+        Averaged over processes, as DDP does with gradients, it is the mean over all their steps. The mean of each would
+        give those more weight whose neighbours are padding.
+        """
+        if self._trainer is None or self.trainer.world_size == 1:
+            return masked_mean(values, mask)
+        count = self.trainer.strategy.reduce(mask.sum(dtype=torch.get_default_dtype()), reduce_op="mean")
+        return masked_mean(values, mask, count.clamp(min=1.0 / self.trainer.world_size))

@@ -1,6 +1,7 @@
 """The public names of the package, which it takes from here when they are first used."""
 
 from difftori_pl.baselines import BehaviorCloning
+from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.deploy import RobotPolicy, load_policy
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.models.action_samplers import DerivativeFree, Langevin
@@ -46,6 +47,7 @@ __all__ = [
     "DDPM",
     "IBC",
     "MPPI",
+    "AtomicCheckpointIO",
     "BehaviorCloning",
     "CloudAugmentation",
     "DP3Encoder",

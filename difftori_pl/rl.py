@@ -13,7 +13,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
-from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.checkpoints.provenance import record, verify
+from difftori_pl.checkpoints.reading import KEY
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
@@ -347,21 +349,19 @@ class DiffTORIRL(LightningModule):
         return [*self._model_parameters(), *(self.critic.parameters() if self.critic else ())]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the states of torch's random number generators."""
+        """Add what this is, and the states of torch's random number generators."""
+        checkpoint[KEY] = record(self, self.world_model.action_dim)
         checkpoint["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             checkpoint["random_cuda"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of a model of other sizes; keep the random states for `on_train_start`."""
-        own = self.state_dict()
-        for name, value in checkpoint["state_dict"].items():
-            shape = getattr(own.get(name), "shape", None)
-            if isinstance(value, Tensor) and shape != value.shape:
-                raise CheckpointError(
-                    f"{name} is {tuple(value.shape)} in the checkpoint and {shape and tuple(shape)} in this model: the "
-                    "checkpoint is one of another task or configuration"
-                )
+        """Refuse a checkpoint of another task or model; keep the random states for `on_train_start`.
+
+        Raises:
+            CheckpointError: it does not fit.
+        """
+        verify(self, self.world_model.action_dim, checkpoint)
         self._random = checkpoint.get("random"), checkpoint.get("random_cuda")
 
     def on_train_start(self) -> None:

@@ -44,7 +44,7 @@ class BehaviorCloning(ImitationModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean imitation loss of the real steps."""
         del batch_idx
-        loss = masked_mean(self.policy.loss(batch["obs"], batch["actions"]), batch["mask"])
+        loss = self.mean_of_real(self.policy.loss(batch["obs"], batch["actions"]), batch["mask"])
         self.log_step("train", len(batch["actions"]), loss=loss)
         return loss
 

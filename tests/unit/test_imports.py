@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     {"errors", "version"},
-    {"trajopt", "models", "envs", "losses", "metrics"},
+    {"trajopt", "models", "envs", "losses", "metrics", "checkpoints"},
     {"schedules", "planner", "policy_gradients"},
     {"module"},
     {"il", "rl", "baselines"},

@@ -1,11 +1,11 @@
 """A base policy out of a checkpoint of this package."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
+from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError
 from difftori_pl.models.base_policies.base import BasePolicy
 
@@ -41,28 +41,6 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     policy.config = config
     policy.interface = content.get("interface")
     return policy
-
-
-def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
-    """Read a file of tensors and plain values; nothing in it is executed.
-
-    Args:
-        path: the file.
-        remedy: where to get one, for the message if there is none.
-
-    Raises:
-        CheckpointError: there is no such file, or it cannot be read safely.
-    """
-    if not Path(path).is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; {remedy}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged or a foreign file
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} is not a readable checkpoint of tensors and plain values: {reason}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} where a checkpoint is a dictionary")
-    return content
 
 
 def build(config: dict[str, Any], origin: str) -> BasePolicy:

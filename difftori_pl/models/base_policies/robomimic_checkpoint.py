@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError
 from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
-from difftori_pl.models.base_policies.pretrained import build, load_weights, read_checkpoint
+from difftori_pl.models.base_policies.pretrained import build, load_weights
 
 
 def from_robomimic(checkpoint: str) -> BCRNNGMM:

@@ -38,3 +38,12 @@ class Encoder(nn.Module, ABC):
         Returns:
             Latents (B, T, Z) and the memory after the window.
         """
+
+
+def observation_shapes(policy: object) -> dict[str, tuple[int, ...]]:
+    """Shape of each observation that the encoders inside a policy read."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in policy.modules() if isinstance(policy, nn.Module) else ():
+        if isinstance(part, Encoder):
+            shapes |= part.obs_shapes
+    return shapes

@@ -23,3 +23,9 @@ def test_constant_has_no_spread() -> None:
 def test_no_data_is_refused() -> None:
     with pytest.raises(DataError, match="at least one step"):
         statistics_of([np.empty((0, 3))])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e200])
+def test_numbers_that_cannot_be_learned_from_are_refused(value: float) -> None:
+    with pytest.raises(DataError, match="numbers that float32 holds"):
+        statistics_of([np.zeros((3, 2)), np.array([[0.0, value]])])

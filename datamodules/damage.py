@@ -1,0 +1,62 @@
+"""Damaged files: what their readers throw becomes one clear error, and check sums are compared where there are any."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datamodules.errors import DataError
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn what h5py, zarr and json throw at damaged bytes, a dozen kinds of exception, into a `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}). The file is damaged or of another layout: copy "
+            "or make it again."
+        ) from error
+
+
+def verify_check_sums(path: Path) -> None:
+    """Compare a file, or all files in a folder, with `<path>.sha256` beside it, as `sha256sum` writes it.
+
+    Formats of demonstrations hold no check sums: a flipped bit of a number is another number. With this list, it is an
+    error. It may name further files of the folder that it is in, such as ManiSkill's JSON. Without a list nothing is
+    compared.
+
+    Raises:
+        DataError: the list is damaged, or a file is missing, not listed, or another one.
+    """
+    listing = path.with_name(f"{path.name}.sha256")
+    if not listing.is_file():
+        return
+    advice = "Copy the data again, or write the list again if they were changed on purpose."
+    with clear_errors(listing):
+        lines = [line.split(maxsplit=1) for line in listing.read_text().splitlines()]
+        sums = {listing.parent / name.lstrip("*"): digest for digest, name in lines}
+    present = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
+    for file in [*present, *sums]:
+        if file not in sums:
+            raise DataError(f"{listing}: {file} is not listed. {advice}")
+        if not file.is_file():
+            raise DataError(f"{listing}: {file} is listed, but there is no such file. {advice}")
+    for file, digest in sums.items():
+        found = _sha256(file)
+        if found != digest:
+            raise DataError(
+                f"{file}: expected the SHA-256 {digest[:12]}..., as {listing.name} says, found {found[:12]}.... "
+                f"{advice}"
+            )
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

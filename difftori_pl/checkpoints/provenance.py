@@ -1,0 +1,144 @@
+"""What a checkpoint says of itself, and whether it fits the run that loads it."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule
+from torch import Tensor
+
+from difftori_pl.checkpoints.reading import KEY, SCHEMA, migrate
+from difftori_pl.errors import CheckpointError
+from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.normalizer import Normalizer
+from difftori_pl.version import __version__
+
+_log = logging.getLogger(__name__)
+
+SIMULATORS = (
+    *("mujoco", "dm_control", "robosuite", "robomimic", "metaworld"),
+    *("mani_skill2", "sapien", "gym-pusht", "pymunk", "gymnasium"),
+)
+LIBRARIES = ("torch", "lightning", "numpy", "h5py", "zarr")
+
+
+def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
+    """Describe a module in plain values, for its checkpoint.
+
+    Args:
+        module: what is trained.
+        action_dim: size of its actions.
+
+    Returns:
+        `schema`, `package` (version), `git_commit` ("" outside a checkout), `versions` of Python, libraries and
+        simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.fingerprint`) where they
+        are known, `action_dim`, `obs_shapes` (what the encoders read), `normalizers` (name -> keys).
+    """
+    datamodule: Any = getattr(module._trainer, "datamodule", None)
+    return {
+        "schema": SCHEMA,
+        "package": __version__,
+        "git_commit": _git_commit(),
+        "versions": _versions(),
+        "module": type(module).__name__,
+        "task": _task(module),
+        "data": getattr(datamodule, "fingerprint", None),
+        "action_dim": action_dim,
+        "obs_shapes": _shapes(module),
+        "normalizers": {
+            name: list(part.keys)
+            for name, part in module.named_modules()
+            if isinstance(part, Normalizer) and bool(part.fitted)
+        },
+    }
+
+
+def verify(module: LightningModule, action_dim: int, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another task or model; tell of other data and other simulators.
+
+    Raises:
+        CheckpointError: it does not fit; the message names the first difference.
+    """
+    known = migrate(checkpoint, "the checkpoint")[KEY]
+    own = {"action_dim": action_dim, "obs_shapes": _shapes(module)}
+    for name, value in own.items():
+        if known.get(name, value) != value:
+            raise CheckpointError(
+                f"the checkpoint was trained with {name} {known[name]}, this model has {value}: use the configuration "
+                "of the run"
+            )
+    _verify_shapes(module, checkpoint.get("state_dict", {}))
+    trainer = module._trainer
+    if trainer is None:
+        return
+    task = _task(module)
+    if trainer.state.fn == "fit" and None not in (task, known.get("task")) and task != known["task"]:
+        raise CheckpointError(
+            f"the checkpoint was trained on {known['task']}, this run is on {task}: resume with the configuration and "
+            "the data of the run"
+        )
+    data = getattr(trainer.datamodule, "fingerprint", None)  # type: ignore[attr-defined]
+    if trainer.state.fn == "fit" and data and known.get("data") and data["sha256"] != known["data"]["sha256"]:
+        _log.warning("the checkpoint was trained on another %s (%s)", data["file"], known["data"]["file"])
+    there, here = known.get("versions", {}), _versions()
+    for name in SIMULATORS:
+        if name in there and name in here and there[name] != here[name]:
+            _log.warning("the checkpoint was trained with %s %s, here is %s", name, there[name], here[name])
+
+
+def _verify_shapes(module: LightningModule, state: dict[str, Any]) -> None:
+    own = module.state_dict()
+    for name, value in state.items():
+        shape = getattr(own.get(name), "shape", None)
+        if isinstance(value, Tensor) and shape != value.shape:
+            raise CheckpointError(
+                f"{name} is {tuple(value.shape)} in the checkpoint and {shape and tuple(shape)} in this model: the "
+                "checkpoint is one of another task or configuration"
+            )
+    missing = [name for name in own if name not in state]
+    if missing:
+        raise CheckpointError(f"the checkpoint lacks {missing[0]}: it is one of another configuration, or incomplete")
+
+
+def _shapes(module: LightningModule) -> dict[str, list[int]]:
+    return {key: list(shape) for key, shape in observation_shapes(module).items()}
+
+
+def _task(module: LightningModule) -> str | None:
+    """What the data, or else the first environment of the run, say that they are of."""
+    trainer: Any = module._trainer
+    if trainer is None:
+        return None
+    envs = [getattr(callback, "env", None) for callback in trainer.callbacks]
+    tasks = [getattr(trainer.datamodule, "task", None), *(getattr(env, "task", None) for env in envs)]
+    return next((str(task) for task in tasks if task), None)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in (*LIBRARIES, *SIMULATORS):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _git_commit() -> str:
+    """The commit of the checkout that the package is in, with a plus if it was changed; "" without one."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

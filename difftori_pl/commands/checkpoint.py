@@ -1,0 +1,53 @@
+"""`difftori checkpoint`: what one holds, in words."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from difftori_pl.checkpoints.reading import KEY, read_checkpoint
+from difftori_pl.commands.output import say
+
+
+def show_checkpoint(file: Path) -> None:
+    """Print what a checkpoint holds, where it comes from, and which classes it names; none of them is built.
+
+    Args:
+        file: a `.ckpt` file.
+    """
+    content = read_checkpoint(str(file), "training writes them to <log folder>/checkpoints/")
+    for line in _describe(str(file), content):
+        say(line)
+
+
+def _describe(file: str, content: dict[str, Any]) -> Iterator[str]:
+    known = content[KEY]
+    commit = f" at {known['git_commit']}" if known.get("git_commit") else ""
+    yield f"{file}: {known.get('module', 'unknown module')}, epoch {content.get('epoch')}, " + (
+        f"update {content.get('global_step')}"
+    )
+    yield f"  written by difftori-pl {known.get('package', 'before 0.1.0')}{commit}, schema {known['schema']}"
+    yield f"  task {known.get('task') or 'unknown'}, {known.get('action_dim', '?')} numbers per action"
+    yield from (f"  reads {key} {tuple(shape)}" for key, shape in known.get("obs_shapes", {}).items())
+    yield from (f"  normalises {', '.join(keys)} ({name})" for name, keys in known.get("normalizers", {}).items())
+    yield from (f"  {name} {value}" for name, value in content.get("interface", {}).items())
+    if known.get("data"):
+        yield "  data {file}, {bytes} bytes, sha256 {sha256}".format(**known["data"])
+    yield f"  {', '.join(f'{name} {value}' for name, value in known.get('versions', {}).items()) or 'no versions'}"
+    weights = [value for value in content.get("state_dict", {}).values() if isinstance(value, torch.Tensor)]
+    n_bad = sum(int((~torch.isfinite(value)).sum()) for value in weights if value.is_floating_point())
+    averaged = ", the average of those in training" if "current_model_state" in content else ""
+    yield f"  {sum(value.numel() for value in weights)} weights in {len(weights)} tensors, {n_bad} not finite{averaged}"
+    classes = sorted(set(_classes(content.get("hyper_parameters", {}))))
+    yield f"  builds {', '.join(classes) or 'nothing: no description'}"
+
+
+def _classes(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (str(path) for key, path in value.items() if key in ("class_path", "_class_path"))
+        for part in value.values():
+            yield from _classes(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _classes(part)

@@ -1,0 +1,152 @@
+"""Damage to files, and what reading them comes to: tried in a process of its own, which may crash or hang."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SECONDS = 30
+"""After so many, reading counts as hung."""
+
+MEMORY = 6 * 2**30
+"""Bytes of address space beyond what the process has: damaged sizes may not take the machine along."""
+
+SIGNATURES = (b"TREE", b"HEAP", b"SNOD", b"OHDR", b"FRHP", b"BTHD", b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06")
+"""Where HDF5 and zip archives keep their structure."""
+
+ROUNDS = int(os.environ.get("DIFFTORI_FAULT_ROUNDS", "0"))
+"""How many rounds to run in place of the few of an ordinary test run."""
+
+
+def mutate(content: bytes, seed: int) -> bytes:
+    """Flip bits, overwrite, blank, cut off, cut out or put in bytes; every other time where the structure is."""
+    random = np.random.default_rng(seed)
+    damaged = bytearray(content)
+    at = int(random.integers(len(content)))
+    if seed % 2:
+        signature = SIGNATURES[int(random.integers(len(SIGNATURES)))]
+        found = content.find(signature, at)
+        found = content.find(signature) if found < 0 else found
+        at = min(found + int(random.integers(256)), len(content) - 1) if found >= 0 else at
+    size = int(2 ** random.uniform(0, 12))
+    kind = seed // 2 % 6
+    if kind == 0:
+        damaged[at] ^= 1 << int(random.integers(8))
+    elif kind == 1:
+        some = damaged[at : at + min(size, 64)]
+        damaged[at : at + len(some)] = random.bytes(len(some))
+    elif kind == 2:
+        some = damaged[at : at + size]
+        damaged[at : at + len(some)] = bytes(len(some))
+    elif kind == 3:
+        del damaged[at:]
+    elif kind == 4:
+        del damaged[at : at + size]
+    else:
+        damaged[at:at] = random.bytes(min(size, 512))
+    return bytes(damaged)
+
+
+def outcomes(
+    read: Callable[[Path], Any],
+    original: Path,
+    damage: Callable[[Path, int], None],
+    seeds: range,
+    folder: Path,
+    clear: tuple[type[Exception], ...],
+) -> Counter[str]:
+    """Read a file again and again, each time with another damage, and count what came of it.
+
+    Args:
+        read: reads a file, and gives what compares equal if it read the same.
+        original: a sound file or folder.
+        damage: damages a copy of it, by a seed.
+        seeds: one for each round.
+        folder: where to put the copy.
+        clear: the exceptions that are clear errors.
+
+    Returns:
+        Counts of `error` (a clear one), `same` (a correct read), `different` (another read), `unclear ...` (another
+        exception), `crash ...` and `hang`.
+    """
+    counts: Counter[str] = Counter()
+    report = folder / "outcomes.jsonl"
+    left = seeds
+    while left:
+        report.write_text("")
+        child = os.fork()
+        if child == 0:
+            try:
+                _serve(read, original, damage, left, folder, clear, report)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        done = [json.loads(line) for line in report.read_text().splitlines()]
+        counts.update(done)
+        left = left[len(done) :]
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            counts["hang" if number == signal.SIGALRM else f"crash by signal {number} (seed {left[0]})"] += 1
+            left = left[1:]
+        elif left:
+            raise RuntimeError(f"the reader gave up at seed {left[0]}")
+    return counts
+
+
+def _serve(
+    read: Callable[[Path], Any],
+    original: Path,
+    damage: Callable[[Path, int], None],
+    seeds: range,
+    folder: Path,
+    clear: tuple[type[Exception], ...],
+    report: Path,
+) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    wanted = read(original)
+    copy = folder / original.name
+    with report.open("a") as file:
+        for seed in seeds:
+            _copy(original, copy)
+            damage(copy, seed)
+            signal.alarm(SECONDS)
+            try:
+                outcome = "same" if equal(read(copy), wanted) else "different"
+            except clear:
+                outcome = "error"
+            except Exception as error:
+                outcome = f"unclear {type(error).__name__}: {error} (seed {seed})"
+            signal.alarm(0)
+            file.write(json.dumps(outcome) + "\n")
+            file.flush()
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+        return
+    for part in source.parent.glob(f"{source.stem}.*"):
+        if part.is_file():
+            shutil.copyfile(part, target.with_name(part.name))
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two nested structures of arrays and plain values are the same."""
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(equal(one, other) for one, other in zip(a, b, strict=True))
+    if hasattr(a, "shape"):
+        return a.shape == getattr(b, "shape", None) and np.array_equal(np.asarray(a), np.asarray(b), equal_nan=False)
+    return bool(a == b)

@@ -1,0 +1,186 @@
+"""Damaged, foreign and malicious checkpoints end in a clear error, and a failed write loses nothing."""
+
+import errno
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from difftori_pl import AtomicCheckpointIO, load_policy
+from difftori_pl.checkpoints.reading import SCHEMA, read_checkpoint
+from difftori_pl.cli import main, run
+from difftori_pl.errors import CheckpointError, DiffTORIError
+from tests.checkpoints.write import FOLDER
+from tests.conftest import SMALL
+from tests.faults.mutations import ROUNDS, mutate, outcomes
+
+CHECKPOINT = sorted(FOLDER.glob("*/bc_rnn.ckpt"))[-1]
+ROOT = Path(__file__).parents[2]
+
+
+def contents(path: Path) -> Any:
+    return _plain(read_checkpoint(str(path), ""))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def damage(path: Path, seed: int) -> None:
+    path.write_bytes(mutate(path.read_bytes(), seed))
+
+
+def test_damaged_checkpoints_are_refused_or_read_as_they_were(tmp_path: Path) -> None:
+    found = outcomes(contents, CHECKPOINT, damage, range(ROUNDS or 60), tmp_path, (CheckpointError,))
+    print(dict(found))
+    assert set(found) <= {"error", "same"}, found
+    assert found["error"] > found["same"]
+
+
+class Bomb:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.victim,)
+
+
+@pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "loops"])
+def test_a_program_in_a_checkpoint_does_not_run(place: str, tmp_path: Path, quick: list[str]) -> None:
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content[place]["bomb"] = Bomb(tmp_path / "ran")
+    path = tmp_path / "bomb.ckpt"
+    torch.save(content, path)
+    for read in (
+        partial(load_policy, path),
+        partial(main, ["checkpoint", "show", str(path)]),
+        partial(run, ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, f"--ckpt_path={path}"]),
+        partial(AtomicCheckpointIO().load_checkpoint, path, weights_only=False),
+    ):
+        with pytest.raises((DiffTORIError, SystemExit)):
+            read()
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists(), "the bomb must be a real one"
+
+
+def test_a_checkpoint_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content["difftori"] |= {"schema": SCHEMA + 1, "package": "9.0.0"}
+    torch.save(content, tmp_path / "later.ckpt")
+    with pytest.raises(CheckpointError, match=r"update difftori-pl to 9\.0\.0"):
+        load_policy(tmp_path / "later.ckpt")
+    content["difftori"]["schema"] = "new"
+    torch.save(content, tmp_path / "strange.ckpt")
+    with pytest.raises(CheckpointError, match="which schema"):
+        load_policy(tmp_path / "strange.ckpt")
+
+
+def test_a_checkpoint_from_before_the_first_release_loads(tmp_path: Path) -> None:
+    content = torch.load(CHECKPOINT, weights_only=True)
+    del content["difftori"]
+    torch.save(content, tmp_path / "early.ckpt")
+    assert load_policy(tmp_path / "early.ckpt").obs_shapes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "Lift"}, "trained on Lift, this run is on NutAssemblySquare"),
+        ({"action_dim": 6}, "action_dim 6, this model has 7"),
+        ({"obs_shapes": {"other": [23]}}, "trained with obs_shapes"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_not_gone_on_from(
+    change: dict[str, Any], message: str, tmp_path: Path, quick: list[str]
+) -> None:
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content["difftori"] |= change
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=message):
+        run(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, f"--ckpt_path={tmp_path / 'other.ckpt'}"])
+
+
+def test_other_data_are_told(tmp_path: Path, quick: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    options = [*quick, *SMALL, f"--ckpt_path={CHECKPOINT}", "--trainer.max_steps=3"]
+    run(["fit", "--config=bc_rnn_square_low_dim.yaml", *options])
+    assert "trained on another square.hdf5" in caplog.text
+
+
+WRITER = """
+import sys, torch
+from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
+step = int(sys.argv[2])
+while True:
+    step += 1
+    AtomicCheckpointIO().save_checkpoint({"step": step, "weights": torch.full((50_000,), float(step))}, sys.argv[1])
+    print(step, flush=True)
+"""
+
+
+def test_killed_while_writing_nothing_is_lost(tmp_path: Path) -> None:
+    path, step = tmp_path / "last.ckpt", 0
+    random = np.random.default_rng(0)
+    for _ in range((ROUNDS and 50) or 3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(step)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        reported = [int(line) for line in process.communicate()[0].splitlines()]
+        found = read_checkpoint(str(path), "")
+        assert found["step"] >= max([step, *reported]), "a checkpoint that was saved is gone"
+        assert (found["weights"] == found["step"]).all()
+        step = found["step"]
+    assert len(list(tmp_path.iterdir())) <= 2, "at most the part that was being written is left"
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(full_disk: Path) -> None:
+    plugin, path = AtomicCheckpointIO(), full_disk / "last.ckpt"
+    plugin.save_checkpoint({"step": 1, "weights": torch.zeros(100_000)}, path)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*still whole"):
+        plugin.save_checkpoint({"step": 2, "weights": torch.zeros(200_000)}, path)
+    assert plugin.load_checkpoint(path)["step"] == 1
+    assert [part.name for part in full_disk.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(CheckpointError, match=r"Read-only file system.*name another folder"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "runs" / "last.ckpt")
+
+
+def test_a_read_only_run_folder_is_one_line(quick: list[str], full_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(full_disk)], check=True)
+    options = [f"--trainer.logger.save_dir={full_disk}", "--trainer.max_steps=1"]
+    with pytest.raises(SystemExit, match=r"error: .*Read-only file system"):
+        main(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, *options])

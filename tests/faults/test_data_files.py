@@ -1,0 +1,134 @@
+"""Damaged files of demonstrations end in a clear error or a correct read: never a crash, a hang, or a strange error.
+
+The files are the public ones where the environment variable DIFFTORI_DATA names their folder, else small ones of ours.
+`DIFFTORI_FAULT_ROUNDS=500 pytest tests/faults` runs 500 rounds for each of them.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules import DataError, ManiSkillDataModule, PushTDataModule, RobomimicDataModule
+from datamodules.checks import check, summary
+from tests.data import write_maniskill, write_pusht, write_robomimic
+from tests.faults.mutations import ROUNDS, mutate, outcomes
+
+DATA = Path(os.environ["DIFFTORI_DATA"]) if "DIFFTORI_DATA" in os.environ else None
+
+
+def robomimic(folder: Path) -> tuple[Path, Callable[[Path], Any]]:
+    if DATA is None:
+        path = write_robomimic(folder / "demos.hdf5", [9, 12, 7], image_keys=["image"])
+        return path, partial(read, RobomimicDataModule, obs_keys=["object"], image_keys=["image"], action_dim=7)
+    path = DATA / "robomimic" / "square" / "ph" / "low_dim.hdf5"
+    return path, partial(read, RobomimicDataModule, obs_keys=["object", "robot0_eef_pos"], action_dim=7, n_demos=4)
+
+
+def maniskill(folder: Path, mode: str = "state") -> tuple[Path, Callable[[Path], Any]]:
+    if DATA is None:
+        return write_maniskill(folder, obs_mode=mode), partial(read, ManiSkillDataModule, action_dim=7)
+    path = DATA / "maniskill2" / "PickCube-v0" / "trajectory.state.pd_ee_delta_pose.h5"
+    return path, partial(read, ManiSkillDataModule, action_dim=7, n_demos=4, drop_failed=True)
+
+
+def pusht(folder: Path) -> tuple[Path, Callable[[Path], Any]]:
+    if DATA is None:
+        return write_pusht(folder / "pusht.zarr"), partial(read, PushTDataModule)
+    return DATA / "pusht" / "pusht_cchi_v7_replay.zarr", partial(read, PushTDataModule, n_demos=4)
+
+
+def read(datamodule: Callable[..., Any], path: Path, **options: Any) -> Any:
+    """What a run reads of a file: its first batches, statistics and description."""
+    data = datamodule(str(path), batch_size=64, horizon=2, validation_fraction=0.02, **options)
+    data.setup()
+    batches = [_plain(batch) for batch, _ in zip(data.predict_dataloader(), range(2), strict=False)]
+    train = data._train_dataset
+    statistics = {key: vars(value) for key, value in data.statistics().items()}
+    return [batches, _plain(train.__getitems__(range(0, len(train), 7))), statistics, data.task]
+
+
+def _plain(batch: Any) -> Any:
+    return {key: _plain(value) if isinstance(value, dict) else np.asarray(value) for key, value in batch.items()}
+
+
+def damage_file(suffix: str | None, path: Path, seed: int) -> None:
+    target = path if suffix is None else path.with_suffix(suffix)
+    target.write_bytes(mutate(target.read_bytes(), seed))
+
+
+def damage_folder(path: Path, seed: int) -> None:
+    """One file of the folder, small ones and those of structure as often as the many chunks."""
+    files = sorted(
+        part for part in path.rglob("*") if part.is_file() and part.stat().st_size and "img" not in str(part)
+    )
+    hidden = [part for part in files if part.name.startswith(".") or "episode_ends" in str(part)]
+    target = (hidden if seed % 3 == 0 else files)[seed * 7919 % len(hidden if seed % 3 == 0 else files)]
+    target.write_bytes(mutate(target.read_bytes(), seed))
+
+
+FORMATS = {
+    "robomimic HDF5": (robomimic, partial(damage_file, None)),
+    "ManiSkill HDF5": (maniskill, partial(damage_file, None)),
+    "ManiSkill JSON": (maniskill, partial(damage_file, ".json")),
+    "Push-T zarr": (pusht, damage_folder),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_damaged_files_end_in_a_clear_error_or_a_correct_read(name: str, tmp_path: Path) -> None:
+    make, damage = FORMATS[name]
+    path, reader = make(tmp_path)
+    (tmp_path / "copy").mkdir()
+    found = outcomes(reader, path, damage, range(ROUNDS or 25), tmp_path / "copy", (DataError,))
+    print(name, dict(found))
+    assert set(found) <= {"error", "same", "different"}, found
+    # A flipped bit of a number is another number: without a check sum nobody can tell.
+    assert found["error"] > 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_with_check_sums_no_other_data_are_read(name: str, tmp_path: Path) -> None:
+    make, damage = FORMATS[name]
+    path, reader = make(tmp_path)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    write_sums(path, folder)
+    found = outcomes(reader, path, damage, range(10_000, 10_000 + (ROUNDS or 12)), folder, (DataError,))
+    print(name, dict(found))
+    assert set(found) <= {"error", "same"}, found
+
+
+def write_sums(path: Path, folder: Path) -> None:
+    """What `sha256sum` would write for a copy of the file in this folder."""
+    import hashlib
+
+    files = sorted(path.rglob("*")) if path.is_dir() else sorted(path.parent.glob(f"{path.stem}.*"))
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(path.parent)}\n"
+        for file in files
+        if file.is_file()
+    ]
+    (folder / f"{path.name}.sha256").write_text("".join(lines))
+
+
+def check_and_summarise(path: Path) -> Any:
+    faults = check(path)
+    if faults:
+        raise DataError(str(faults[0]))
+    return vars(summary(path))
+
+
+@pytest.mark.parametrize("name", ["robomimic HDF5", "ManiSkill HDF5", "ManiSkill JSON"])
+def test_the_check_of_a_damaged_file_says_what_is_wrong(name: str, tmp_path: Path) -> None:
+    path = (
+        write_robomimic(tmp_path / "demos.hdf5") if "robomimic" in name else write_maniskill(tmp_path, obs_mode="state")
+    )
+    (tmp_path / "copy").mkdir()
+    found = outcomes(check_and_summarise, path, FORMATS[name][1], range(ROUNDS or 25), tmp_path / "copy", (DataError,))
+    print(name, dict(found))
+    assert set(found) <= {"error", "same", "different"}, found

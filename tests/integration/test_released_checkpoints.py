@@ -1,0 +1,50 @@
+"""A checkpoint of every released version loads, acts as it did, and can be gone on from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.cli import main, run
+from tests.checkpoints.write import FOLDER, SMALL_BC, actions
+
+CHECKPOINTS = sorted(FOLDER.glob("*/*.ckpt"))
+
+
+def test_there_are_some_of_each_kind() -> None:
+    assert {path.stem for path in CHECKPOINTS} >= {"bc_rnn", "il", "rl"}
+
+
+@pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_it_acts_as_it_did(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = json.loads(path.with_suffix(".json").read_text())
+    assert_close(actions(path), expected, rtol=1e-4, atol=1e-5)  # other versions of torch round otherwise
+    main(["checkpoint", "show", str(path)])
+    said = capsys.readouterr().out
+    assert f"difftori-pl {path.parent.name}" in said
+    assert "schema" in said
+    assert "0 not finite" in said
+
+
+@pytest.mark.parametrize("path", [path for path in CHECKPOINTS if path.stem == "bc_rnn"], ids=lambda p: p.parent.name)
+def test_it_is_gone_on_from(path: Path, quick: list[str]) -> None:
+    options = [*quick, *SMALL_BC, f"--ckpt_path={path}", "--trainer.max_steps=4"]
+    trainer = run(["fit", "--config=bc_rnn_square_low_dim.yaml", *options]).trainer
+    assert trainer.global_step == 4
+
+
+def test_a_checkpoint_says_what_it_is(low_dim_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = torch.load(low_dim_base, weights_only=True)["difftori"]
+    assert known["task"] == "NutAssemblySquare"
+    assert known["action_dim"] == 7
+    assert known["obs_shapes"]["object"] == [14]
+    assert known["data"]["file"] == "square.hdf5"
+    assert len(known["data"]["sha256"]) == 64
+    assert {"torch", "python", "lightning"} <= known["versions"].keys()
+    main(["checkpoint", "show", str(low_dim_base)])
+    said = capsys.readouterr().out
+    assert "task NutAssemblySquare, 7 numbers per action" in said
+    assert "reads object (14,)" in said
+    assert "difftori_pl.BCRNNGMM" in said
