@@ -58,7 +58,7 @@ class ActionScore:
                 "pass `dynamics`, or use a horizon of 1"
             )
         scores, _ = _rollout(self.score, self.dynamics, self.discount, latent, actions)
-        return torch.stack(scores, dim=1)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class RolloutReturn:
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
         rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions)
-        terminal = _per_element(self.terminal_value(last, self.policy(last)), actions)
-        return torch.stack((*rewards, self.discount ** actions.shape[1] * terminal), dim=1)
+        terminal = _per_element(self.terminal_value(last, self.policy(last)), len(actions), actions)
+        return torch.cat((rewards, self.discount ** actions.shape[1] * terminal.unsqueeze(1)), dim=1)
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class OptimisedTerminalReturn:
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
         rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions[:, :-1])
-        terminal = _per_element(self.terminal_value(last, actions[:, -1]), actions)
-        return torch.stack((*rewards, self.discount ** (actions.shape[1] - 1) * terminal), dim=1)
+        terminal = _per_element(self.terminal_value(last, actions[:, -1]), len(actions), actions)
+        return torch.cat((rewards, self.discount ** (actions.shape[1] - 1) * terminal.unsqueeze(1)), dim=1)
 
 
 def return_to_residual(value: Tensor, offset: float) -> Tensor:
@@ -159,19 +159,20 @@ def _rollout(
     discount: float,
     latent: Tensor,
     actions: Tensor,
-) -> tuple[list[Tensor], Tensor]:
-    """Give the H discounted scores (B,) and the latent after the last action (B, Z); z itself without dynamics."""
-    scores = []
-    for step, action in enumerate(actions.unbind(dim=1)):
-        scores.append(discount**step * _per_element(score(latent, action), action))
-        if dynamics is not None:
-            latent = dynamics(latent, action)
-    return scores, latent
+) -> tuple[Tensor, Tensor]:
+    """Give the discounted scores (B, H) and the latent after the last action (B, Z); z itself without dynamics."""
+    latents = [latent]
+    for action in actions.unbind(dim=1):
+        latents.append(latents[-1] if dynamics is None else dynamics(latents[-1], action))
+    # Only the latents come one after the other; their scores are one call, which for few elements costs as much as one.
+    visited = torch.stack(latents[:-1], dim=1).flatten(0, 1)
+    scores = _per_element(score(visited, actions.flatten(0, 1)), len(visited), actions).view(actions.shape[:2])
+    powers = discount ** torch.arange(actions.shape[1], dtype=actions.dtype, device=actions.device)
+    return powers * scores, latents[-1]
 
 
-def _per_element(score: Tensor, actions: Tensor) -> Tensor:
+def _per_element(score: Tensor, n_elements: int, actions: Tensor) -> Tensor:
     """Check that there is one score per element, and give it in the dtype of the actions, in which it is summed."""
-    n_elements = actions.shape[0]
     if score.shape not in ((n_elements,), (n_elements, 1)):
         raise ShapeError(
             f"a score must be one number per batch element, shape ({n_elements},) or ({n_elements}, 1), "
