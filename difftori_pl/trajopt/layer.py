@@ -35,10 +35,11 @@ class TrajOptLayer(nn.Module):
         n_starts: how many starts each problem has at least: those given, and noisy copies of the first of them. All
             are solved in one batch, and the one with the highest best value is kept.
         start_noise: standard deviation of that noise, in units of the actions; drawn from torch's global generator.
-        compiled: whether steps are compiled, and on a GPU, where no gradient is attached, launched as a CUDA graph.
-            Costs tens of seconds at the first solve, and again when a size first changes; see docs/trajopt.md for
-            where it pays. Not for a solver whose loop is a library's, nor for `GaussNewton` and `NewtonCG`, whose
-            systems are put together from several backward passes.
+        compiled: whether the steps that carry no gradient are compiled, and on a GPU launched as a CUDA graph: all
+            but the last few of `Truncated`, none of `Unroll`, and all of the other modes. Costs tens of seconds at the
+            first solve, when the batch size first changes, and for each horizon; see docs/trajopt.md for where it
+            pays. Not for a solver whose loop is a library's, nor for `MPPI`, which draws from a generator, nor for
+            `GaussNewton` and `NewtonCG`, whose systems are put together from several backward passes.
 
     Raises:
         ConfigurationError: the solver cannot be differentiated by this backward mode.
@@ -68,6 +69,8 @@ class TrajOptLayer(nn.Module):
         self.start_noise = start_noise
         self.compiled = compiled
 
+    # Where a module around it is compiled, the layer still decides for itself which steps are.
+    @torch.compiler.disable  # type: ignore[misc]
     def forward(
         self,
         objective: Objective,

@@ -80,18 +80,24 @@ def advance(
         n_steps: how many steps.
         rest_when_done: whether elements that the solver calls done stay where they are.
     """
-    if not problem.compiled:
+    # Compiling the backward pass too takes minutes and gains nothing: benchmarks/results/trajopt.md.
+    if not problem.compiled or torch.is_grad_enabled():
         for _ in range(n_steps):
             search = _take_step(solver, problem, latent, search, rest_when_done)
         return search
-    # With a gradient, many steps wait for their backward pass, which recorded graphs do not allow.
-    cuda_graph = search.best_value.is_cuda and not torch.is_grad_enabled()
-    take_step = compiled(_take_step, cuda_graph)
-    if cuda_graph:
+    # Torch compiles anew for tensors that share memory, carry a gradient or lie otherwise than those it has seen.
+    latent, search = map_tensors(_plain, (latent, search))
+    iterate = search.best_iterate
+    take_step = compiled(_take_step, (solver, iterate.shape[1:], iterate.dtype, iterate.device), iterate.is_cuda)
+    if iterate.is_cuda:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
     for _ in range(n_steps):
         search = take_step(solver, problem, latent, search, rest_when_done)
-    return map_tensors(torch.clone, search) if cuda_graph else search
+    return map_tensors(torch.clone, search) if iterate.is_cuda else search
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _take_step(solver: StepSolver, problem: Problem, latent: Latent, search: Search, rest_when_done: bool) -> Search:

@@ -55,6 +55,9 @@ class MPPI(StepSolver):
     Given several starts, the first is the initial mean, and the others, roll-outs of a policy for instance, join the
     samples of every step.
 
+    Its steps are not compiled: torch cannot compile draws from a generator, and most of the time goes into matrix
+    products of hundreds of rows.
+
     All batch elements share one draw of the noise, so an element's answer does not depend on its company. TD-MPC plans
     for one state at a time, which is the same; it then executes a random elite, drawn by weight, in place of the mean.
 
@@ -72,6 +75,7 @@ class MPPI(StepSolver):
 
     supported_modes = frozenset({"Detached"})
     joins_starts = True
+    compiles = False
 
     def __init__(
         self,
