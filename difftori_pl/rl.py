@@ -24,7 +24,7 @@ from difftori_pl.models.world_model import WorldModel
 from difftori_pl.planner import Planner
 from difftori_pl.policy_gradients import PolicyGradient
 from difftori_pl.schedules import LinearSchedule
-from difftori_pl.trajopt import Solution, Status
+from difftori_pl.trajopt import Solution
 from difftori_pl.trajopt.starts import shift
 
 MAX_LOSS = 1e4
@@ -315,14 +315,8 @@ class DiffTORIRL(LightningModule):
     def _action_loss(self, obs: Observation, solution: Solution) -> Tensor:
         """-Q̃(s, a(θ)) of Eq. 6 for observations (B, 1, ...), shape (B,); logs how the solver fared."""
         assert self.critic is not None
-        self.log_dict(
-            {
-                "solver/failed_fraction": (solution.status == int(Status.FAILED)).float().mean(),
-                "solver/grad_norm": solution.grad_norm.nanmean(),
-                "step": self.env_step.float(),
-            },
-            batch_size=len(solution.actions),
-        )
+        values = {f"solver/{name}": value for name, value in solution.summary().items()}
+        self.log_dict(values | {"step": self.env_step.float()}, batch_size=len(solution.actions))
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
 
     def _step(self, optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:

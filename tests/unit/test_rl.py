@@ -162,6 +162,19 @@ def test_executed_actions_add_up_to_the_batched_gradient() -> None:
     assert n_reached > len(expected) // 2
 
 
+def test_how_the_solver_fared_is_logged() -> None:
+    module, logged = make(ReplayedStates()), {}
+    module.log_dict = lambda values, **options: logged.update(values)  # type: ignore[method-assign]
+    module.plan_loss(make_batch()["obs"])
+    assert logged.keys() == {"step"} | {
+        f"solver/{name}" for name in ("failed_fraction", "steps", "grad_norm", "value_gain")
+    }
+    assert logged["solver/failed_fraction"] == 0
+    assert logged["solver/steps"] == 6
+    assert logged["solver/grad_norm"] > 0
+    assert logged["solver/value_gain"] > 0
+
+
 def test_an_episode_ends_in_one_step_and_leaves_no_gradient() -> None:
     gradient = ExecutedActions(learning_rate=1e-2)
     module = make(gradient)
