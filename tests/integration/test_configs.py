@@ -69,18 +69,40 @@ def test_encoder_swaps_in(
     run(["fit", f"--config={config}", *quick, *options, f"--model.encoder={encoder}", "--trainer.fast_dev_run=1"])
 
 
+DETACHED = "backward_mode/detached.yaml"
+MODE_OF = {"lbfgs": "backward_mode/implicit.yaml", "newton_cg": "backward_mode/implicit.yaml", "mppi": DETACHED}
+"""Solvers that are differentiated at the solution come with a mode that does."""
+SOLVER_OF = {"implicit": "solver/lbfgs.yaml", "direct_loss": "solver/lbfgs.yaml", "library": "solver/theseus.yaml"}
+"""Modes that need a solution, or a library, come with a solver that gives one."""
+
+
 @pytest.mark.parametrize("solver", FRAGMENTS["solver"])
 def test_solver_swaps_in(solver: str, quick: list[str], low_dim_base: Path) -> None:
     if "theseus" in solver:
         pytest.importorskip("theseus")
-    options = [f"--model.base_policy.checkpoint={low_dim_base}", f"--model.trajopt.solver={solver}"]
-    run(["fit", "--config=il_square_low_dim.yaml", *quick, *options, "--trainer.fast_dev_run=1"])
+    swap = [f"--model.trajopt.solver={solver}"]
+    swap += [f"--model.trajopt.backward_mode={mode}" for part, mode in MODE_OF.items() if part in solver]
+    _train_with(swap, quick, low_dim_base)
 
 
 @pytest.mark.parametrize("backward_mode", FRAGMENTS["backward_mode"])
 def test_backward_mode_swaps_in(backward_mode: str, quick: list[str], low_dim_base: Path) -> None:
-    options = [f"--model.base_policy.checkpoint={low_dim_base}", f"--model.trajopt.backward_mode={backward_mode}"]
-    run(["fit", "--config=il_square_low_dim.yaml", *quick, *options, "--trainer.fast_dev_run=1"])
+    swap = [f"--model.trajopt.backward_mode={backward_mode}"]
+    swap += [f"--model.trajopt.solver={solver}" for part, solver in SOLVER_OF.items() if part in backward_mode]
+    _train_with(swap, quick, low_dim_base)
+
+
+def _train_with(swap: list[str], quick: list[str], low_dim_base: Path) -> None:
+    """Take some steps from the start, where the score's last layer is zero, and look at what became of them."""
+    options = [f"--model.base_policy.checkpoint={low_dim_base}", "--trainer.max_steps=2", *swap]
+    cli = run(["fit", "--config=il_square_low_dim.yaml", *quick, *options])
+    metrics = cli.trainer.callback_metrics
+    assert cli.trainer.global_step == 2
+    assert metrics["solver/failed_fraction"] == 0
+    assert metrics["solver/steps"] > 0
+    for name in ("solver/value_gain", "train/loss"):
+        assert torch.isfinite(metrics[name]), name
+    assert all(torch.isfinite(parameter).all() for parameter in cli.model.parameters())
 
 
 @pytest.mark.parametrize("base_policy", FRAGMENTS["base_policy"])
