@@ -116,4 +116,4 @@ def _figure_class() -> Any:
     try:
         return import_module("matplotlib.figure").Figure
     except ModuleNotFoundError as error:
-        raise MissingPackageError("drawing needs matplotlib: pip install 'difftori-pl[plot]'") from error
+        raise MissingPackageError("drawing needs the package matplotlib: pip install 'difftori-pl[plot]'") from error

@@ -48,5 +48,5 @@ def test_refuses_components_that_do_not_exist(case, solution):
 
 def test_absent_matplotlib_is_named(case, solution, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingPackageError, match=r"difftori-pl\[plot\]"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'difftori-pl\[plot\]'"):
         draw_landscape(landscape(case.objective, case.latent, solution, n_points=2))
