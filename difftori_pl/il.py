@@ -15,7 +15,7 @@ from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import MIN_ACTION_STD
 from difftori_pl.models.policy import Observation, Policy, State, join, part
 from difftori_pl.module import ImitationModule
-from difftori_pl.trajopt import ActionScore, Solution, TrajOptLayer
+from difftori_pl.trajopt import ActionScore, ChunkScore, Objective, Solution, TrajOptLayer
 
 
 class DiffTORIIL(ImitationModule):
@@ -23,7 +23,8 @@ class DiffTORIIL(ImitationModule):
 
     Every step of a training window is a problem of its own: the encoder's latent at that step conditions the score,
     the base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on
-    are the target. A window of W steps holds W - H + 1 problems of horizon H.
+    are the target. A window of W steps holds W - H + 1 problems of horizon H; in chunks, one in H of them, as many as
+    would be solved in acting.
 
     In training the proposal is of the mode that explains the demonstration (`BasePolicy.explain`): a mode drawn
     regardless of it would teach the refinement to leave it for the mean of all modes.
@@ -39,6 +40,8 @@ class DiffTORIIL(ImitationModule):
         score: makes the score f of Eq. 7 from the sizes of the latent and of an action.
         dynamics: makes the dynamics d of Eq. 7 from the same sizes; None for a horizon of 1, which has no dynamics.
         horizon: number H of optimised actions; 1 in Table 7.
+        chunked: the H actions are one chunk, scored at once and without dynamics; all of it is executed before the next
+            is optimised, as in the authors' code for Meta-World.
         discount: gamma of Eq. 7.
         kl_weight: beta of Eq. 9; 1 in Table 7.
         prior_temperature: standard deviation of the prior that is sampled when acting; 1 in the paper, 0 takes the
@@ -60,6 +63,7 @@ class DiffTORIIL(ImitationModule):
         score: Callable[[int, int], Score] = Score,
         dynamics: Callable[[int, int], LatentDynamics] | None = None,
         horizon: int = 1,
+        chunked: bool = False,
         discount: float = 1.0,
         kl_weight: float = 1.0,
         prior_temperature: float = 1.0,
@@ -68,10 +72,12 @@ class DiffTORIIL(ImitationModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(base_policy.action_dim, optimizer, lr_scheduler)
-        if horizon < 1 or (horizon > 1) != (dynamics is not None):
+        looks_ahead = horizon > 1 and not chunked
+        if horizon < 1 or looks_ahead != (dynamics is not None):
             raise ConfigurationError(
-                f"a horizon of {horizon} {'needs' if horizon > 1 else 'has no use for'} dynamics: set model.init_args"
-                ".dynamics to LatentDynamics for a horizon of 2 or more and to null for a horizon of 1"
+                f"a {'chunk' if chunked else 'horizon'} of {horizon} {'needs' if looks_ahead else 'has no use for'} "
+                "dynamics: set model.init_args.dynamics to LatentDynamics for a horizon of 2 or more and to null for a "
+                "horizon of 1 or a chunk"
             )
         action_dim = base_policy.action_dim
         self.encoder = encoder
@@ -79,10 +85,13 @@ class DiffTORIIL(ImitationModule):
         self.trajopt = trajopt
         self.posterior = posterior(encoder.latent_dim, horizon * action_dim)
         latent_dim = self.posterior.sample_dim + encoder.latent_dim
-        self.score = score(latent_dim, action_dim)
+        self.score = score(latent_dim, horizon * action_dim if chunked else action_dim)
         self.dynamics = dynamics(latent_dim, action_dim) if dynamics else None
-        self.objective = ActionScore(self.score, self.dynamics, discount)
+        self.objective: Objective = (
+            ChunkScore(self.score) if chunked else ActionScore(self.score, self.dynamics, discount)
+        )
         self.horizon = horizon
+        self.chunked = chunked
         self.kl_weight = kl_weight
         self.prior_temperature = prior_temperature
         self.register_buffer("action_scale", torch.ones(action_dim))
@@ -106,17 +115,24 @@ class DiffTORIIL(ImitationModule):
         return {"base": self.base_policy}
 
     def initial_state(self, batch_size: int) -> State:
-        """Memories of the encoder and the base policy; see `Policy.initial_state`."""
-        return join(encoder=self.encoder.initial_state(batch_size), base=self.base_policy.initial_state(batch_size))
+        """Memories of the encoder and the base policy, and the chunk; see `Policy.initial_state`."""
+        memory = join(encoder=self.encoder.initial_state(batch_size), base=self.base_policy.initial_state(batch_size))
+        if not self.chunked:
+            return memory
+        age = torch.zeros(batch_size, dtype=torch.long, device=self.action_scale.device)
+        chunk = self.action_scale.new_zeros(batch_size, self.horizon, self.action_dim)
+        return memory | join(chunk={"age": age, "actions": chunk})
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Optimise from the base policy's proposal, with a sample of the prior; see `Policy.act`.
 
         The last iterate is executed, the one that the loss was taken on.
         """
-        latent, proposals, state = self.observe(obs, state)
+        latent, proposals, memory = self.observe(obs, state)
+        if self.chunked:
+            return self._act_in_chunks(latent, proposals, part(state, "chunk"), memory)
         solution = self.decode(latent, self.sample_prior(latent), proposals)
-        return solution.actions[:, 0] * self.action_scale, state
+        return solution.actions[:, 0] * self.action_scale, memory
 
     def observe(
         self, obs: Observation, state: State, demonstrated: Tensor | None = None
@@ -196,6 +212,16 @@ class DiffTORIIL(ImitationModule):
             base_action_error=error(proposals),
         )
 
+    def _act_in_chunks(self, latent: Tensor, proposals: Tensor, chunk: State, memory: State) -> tuple[Tensor, State]:
+        """The next action of each chunk, and a new chunk first where the last one is at its end."""
+        age, actions = chunk["age"], chunk["actions"]
+        due = (age % self.horizon == 0).nonzero().squeeze(1)
+        if len(due) > 0:
+            solution = self.decode(latent[due], self.sample_prior(latent[due]), proposals[due])
+            actions = actions.index_copy(0, due, solution.actions)
+        step = torch.arange(len(age), device=age.device), age % self.horizon
+        return actions[step] * self.action_scale, memory | join(chunk={"age": age + 1, "actions": actions})
+
     def _problems(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents (P, Zs), scaled proposals and targets (P, H, A), and which are real (P,), for P problems.
 
@@ -213,4 +239,6 @@ class DiffTORIIL(ImitationModule):
         latent, proposals, _ = self.observe(obs, state, demonstrated if self.training else None)
         targets = demonstrated.flatten(0, 1) / self.action_scale
         mask = batch["mask"].unfold(1, self.horizon, 1).all(-1).flatten()
-        return latent, proposals, targets, mask
+        # In acting, chunks begin every H steps.
+        solved = torch.arange(len(mask), device=mask.device) % n_steps % (self.horizon if self.chunked else 1) == 0
+        return latent[solved], proposals[solved], targets[solved], mask[solved]

@@ -22,6 +22,7 @@ from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import (
     CloudAugmentation,
     DP3Encoder,
+    HistoryEncoder,
     PixelEncoder,
     PointNetEncoder,
     RecurrentEncoder,
@@ -57,6 +58,7 @@ __all__ = [
     "DiffTORIRL",
     "DiffusionPolicy",
     "ExecutedActions",
+    "HistoryEncoder",
     "InnerClamp",
     "Langevin",
     "LatentDynamics",

@@ -10,13 +10,14 @@ loss = (solution.actions - target).square().mean()
 from difftori_pl.trajopt.check import check_objective
 from difftori_pl.trajopt.landscape import Landscape, draw_landscape, landscape
 from difftori_pl.trajopt.layer import TrajOptLayer
-from difftori_pl.trajopt.objective import ActionScore, Objective, OptimisedTerminalReturn, RolloutReturn
+from difftori_pl.trajopt.objective import ActionScore, ChunkScore, Objective, OptimisedTerminalReturn, RolloutReturn
 from difftori_pl.trajopt.solution import Solution, Status
 from difftori_pl.trajopt.starts import policy_rollouts, shift
 from difftori_pl.trajopt.trace import Trace
 
 __all__ = [
     "ActionScore",
+    "ChunkScore",
     "Landscape",
     "Objective",
     "OptimisedTerminalReturn",

@@ -62,6 +62,25 @@ class ActionScore:
 
 
 @dataclass(frozen=True)
+class ChunkScore:
+    """G(z, a) = f(z, (a_0, ..., a_{H-1})): all actions scored at once, as in the authors' code for Meta-World.
+
+    Attributes:
+        score: the learned f, (B, Z) and (B, H * A) to (B,) or (B, 1).
+    """
+
+    score: LatentActionFunction
+
+    def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Score `actions` (B, H, A) from `latent` (B, Z), to (B,).
+
+        Raises:
+            ShapeError: the score is not one number per batch element.
+        """
+        return _per_element(self.score(latent, actions.flatten(1)), actions)
+
+
+@dataclass(frozen=True)
 class RolloutReturn:
     """Eq. 4 and 5, the last action given by the policy: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, π(z_H)).
 

@@ -21,14 +21,15 @@ from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.policy import Observation, State
 
 
-def policy(base: BasePolicy | None = None, horizon: int = 1, **options: float) -> DiffTORIIL:
+def policy(base: BasePolicy | None = None, horizon: int = 1, chunked: bool = False, **options: float) -> DiffTORIIL:
     torch.manual_seed(0)
     return DiffTORIIL(
         encoder=RecurrentEncoder(StateEncoder({"x": 3}, None), hidden_dim=16, restart_after=8, latent_dim=6),
         base_policy=base or Zeros(2),
         trajopt=TrajOptLayer(LevenbergMarquardt(max_steps=10), Truncated(n_steps=5), StraightThroughProjection()),
-        dynamics=LatentDynamics if horizon > 1 else None,
+        dynamics=LatentDynamics if horizon > 1 and not chunked else None,
         horizon=horizon,
+        chunked=chunked,
         **options,  # type: ignore[arg-type]
     )
 
@@ -111,9 +112,9 @@ def test_padded_steps_do_not_count() -> None:
     assert_close(loss_of(module, windows), before)
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_every_trainable_parameter_gets_a_gradient_and_the_base_none(horizon: int) -> None:
-    module = policy(horizon=horizon)
+@pytest.mark.parametrize(("horizon", "chunked"), [(1, False), (3, False), (3, True)])
+def test_every_trainable_parameter_gets_a_gradient_and_the_base_none(horizon: int, chunked: bool) -> None:
+    module = policy(horizon=horizon, chunked=chunked)
     torch.nn.init.normal_(module.score.net[-1].weight, std=0.1)
     loss_of(module, batch()).backward()
     for name, parameter in module.named_parameters():
@@ -160,6 +161,51 @@ def test_training_mode_leaves_the_base_policy_as_it_acts() -> None:
     module = policy().train()
     assert module.encoder.training
     assert not module.base_policy.training
+
+
+def test_chunks_are_solved_where_they_begin_in_acting() -> None:
+    windows = batch(n_steps=8)
+    windows["mask"][1, 4:] = False
+    latent, proposals, targets, mask = policy(horizon=3, chunked=True)._problems(windows)
+    assert latent.shape == (4 * 2, 6)
+    assert proposals.shape == targets.shape == (4 * 2, 3, 2)
+    for row in range(8):
+        window, step = row // 2, row % 2 * 3
+        assert torch.equal(targets[row], windows["actions"][window, step : step + 3])
+        assert mask[row] == windows["mask"][window, step : step + 3].all()
+
+
+def test_a_chunk_is_executed_to_its_end_before_the_next_is_solved() -> None:
+    module = policy(horizon=3, chunked=True, prior_temperature=0.0).eval()
+    torch.nn.init.normal_(module.score.net[-1].weight, std=0.1)
+    module.action_scale.copy_(torch.tensor([0.5, 0.25]))
+    windows = batch(n_steps=8)
+    chunks = module.predict_step(windows, 0).view(4, 2, 3, 2)
+    state, late = module.initial_state(4), module.initial_state(4)
+    with torch.inference_mode():
+        for step in range(6):
+            obs = {"x": windows["obs"]["x"][:, step : step + 1]}
+            actions, state = module.act(obs, state)
+            assert_close(actions, chunks[:, step // 3, step % 3])
+            if step == 1:  # episodes of one batch need not be of one age
+                late = {name: torch.cat([state[name][:2], late[name][2:]]) for name in state}
+            if step > 1:
+                actions, late = module.act(
+                    {"x": torch.cat([obs["x"][:2], windows["obs"]["x"][2:, step - 2 : step - 1]])}, late
+                )
+                assert_close(actions[:2], chunks[:2, step // 3, step % 3])
+                assert_close(actions[2:], chunks[2:, (step - 2) // 3, (step - 2) % 3])
+
+
+@pytest.mark.parametrize("dynamics", [None, LatentDynamics])
+def test_a_chunk_has_no_dynamics(dynamics: type[LatentDynamics] | None) -> None:
+    trajopt = TrajOptLayer(LevenbergMarquardt(), Truncated(n_steps=5))
+    encoder = StateEncoder({"x": 3})
+    if dynamics is None:
+        assert DiffTORIIL(encoder, Zeros(2), trajopt, horizon=3, chunked=True).dynamics is None
+    else:
+        with pytest.raises(ConfigurationError, match="a chunk of 3 has no use for dynamics"):
+            DiffTORIIL(encoder, Zeros(2), trajopt, dynamics=dynamics, horizon=3, chunked=True)
 
 
 @pytest.mark.parametrize(("horizon", "dynamics"), [(3, None), (1, LatentDynamics), (0, None)])

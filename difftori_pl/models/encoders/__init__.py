@@ -3,6 +3,7 @@
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
 from difftori_pl.models.encoders.dp3 import DP3Encoder
+from difftori_pl.models.encoders.history import HistoryEncoder
 from difftori_pl.models.encoders.pixels import PixelEncoder
 from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
 from difftori_pl.models.encoders.pointnet import PointNetEncoder
@@ -15,6 +16,7 @@ __all__ = [
     "CloudAugmentation",
     "DP3Encoder",
     "Encoder",
+    "HistoryEncoder",
     "PixelEncoder",
     "PointCloudEncoder",
     "PointNetEncoder",

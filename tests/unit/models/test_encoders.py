@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from difftori_pl.models.encoders import Encoder, RecurrentEncoder, ResNet18Encoder, SmallConvEncoder, StateEncoder
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.encoders import (
+    Encoder,
+    HistoryEncoder,
+    RecurrentEncoder,
+    ResNet18Encoder,
+    SmallConvEncoder,
+    StateEncoder,
+)
 from difftori_pl.models.encoders.resnet18 import SpatialSoftmax
 from difftori_pl.models.policy import Observation
 
@@ -17,6 +25,8 @@ ENCODERS = {
     "state": lambda: StateEncoder({"position": 3}, latent_dim=6),
     "concatenation": lambda: StateEncoder({"position": 3, "speed": 2}, latent_dim=None, normalize=False),
     "recurrent": recurrent,
+    "history": lambda: HistoryEncoder(StateEncoder({"position": 3}, latent_dim=4), n_obs_steps=3),
+    "history of nothing": lambda: HistoryEncoder(StateEncoder({"position": 3}, None, normalize=False), n_obs_steps=1),
     "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims={"position": 3}),
     "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims={"position": 3}, latent_dim=9),
 }
@@ -112,3 +122,18 @@ def test_spatial_softmax_finds_a_bright_spot() -> None:
     features = torch.zeros(1, 1, 5, 9)
     features[0, 0, 4, 2] = 1000.0
     assert_close(layer(features), torch.tensor([[-0.5, 1.0]]))
+
+
+def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
+    encoder = HistoryEncoder(StateEncoder({"position": 3}, latent_dim=None, normalize=False), n_obs_steps=2)
+    positions = observation(2, 4)["position"]
+    latent, _ = encoder({"position": positions}, encoder.initial_state(2))
+    before = torch.cat([positions[:, :1], positions[:, :-1]], dim=1)
+    assert torch.equal(latent, torch.cat([before, positions], dim=-1))
+
+
+def test_a_history_refuses_what_it_cannot_hold() -> None:
+    with pytest.raises(ConfigurationError, match="RecurrentEncoder has a memory of its own"):
+        HistoryEncoder(recurrent())
+    with pytest.raises(ConfigurationError, match="counts from 1, got 0"):
+        HistoryEncoder(StateEncoder({"position": 3}), n_obs_steps=0)

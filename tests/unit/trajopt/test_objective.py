@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError, ShapeError
-from difftori_pl.trajopt import ActionScore, OptimisedTerminalReturn, RolloutReturn
+from difftori_pl.trajopt import ActionScore, ChunkScore, OptimisedTerminalReturn, RolloutReturn
 from difftori_pl.trajopt.objective import return_to_residual
 
 
@@ -47,6 +47,15 @@ def test_one_action_needs_no_dynamics(latent, actions):
 def test_more_actions_need_dynamics(latent, actions):
     with pytest.raises(ConfigurationError, match="needs dynamics to look 2 actions ahead"):
         ActionScore(reward)(latent, actions)
+
+
+def test_a_chunk_is_scored_as_a_whole(latent, actions):
+    def score(z, chunk):
+        return (z.sum(dim=1) * chunk[:, 0] * chunk[:, 3]).unsqueeze(1)
+
+    assert_close(ChunkScore(score)(latent, actions), latent.sum(dim=1) * actions[:, 0, 0] * actions[:, 1, 1])
+    with pytest.raises(ShapeError, match="a score must be one number per batch element"):
+        ChunkScore(lambda z, chunk: chunk)(latent, actions)
 
 
 @pytest.mark.parametrize("bad", [lambda z, a: z, lambda z, a: z.sum(), lambda z, a: z.sum(dim=1)[:1]])

@@ -1,0 +1,50 @@
+"""Encoder of the last few observations: their latents side by side."""
+
+import torch
+from torch import Tensor, nn
+
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.policy import Observation, State
+
+
+class HistoryEncoder(Encoder):
+    """Concatenate another encoder's latents of the last steps, the oldest first.
+
+    At the start of an episode, and of a training window, the first observation stands for those before it.
+
+    Args:
+        encoder: encodes each step; without memory.
+        n_obs_steps: steps side by side; 2 in DP3 and in DiffTORI on Meta-World.
+    """
+
+    blank: Tensor
+
+    def __init__(self, encoder: Encoder, n_obs_steps: int = 2) -> None:
+        super().__init__()
+        if n_obs_steps < 1:
+            raise ConfigurationError(f"n_obs_steps counts from 1, got {n_obs_steps}")
+        if encoder.initial_state(1):
+            raise ConfigurationError(
+                f"HistoryEncoder remembers n_obs_steps, but {type(encoder).__name__} has a memory of its own: give it "
+                "an encoder of single steps"
+            )
+        self.encoder: nn.Module = encoder
+        self.obs_shapes = {}
+        self.latent_dim = n_obs_steps * encoder.latent_dim
+        self.register_buffer("blank", torch.zeros(n_obs_steps - 1, encoder.latent_dim), persistent=False)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Nothing seen yet."""
+        age = torch.zeros(batch_size, dtype=torch.long, device=self.blank.device)
+        return {"seen": self.blank.repeat(batch_size, 1, 1), "age": age}
+
+    def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Encode each step beside those before it; see `Encoder.forward`."""
+        latents, _ = self.encoder(obs, {})
+        n_steps = latents.shape[1]
+        is_first = (state["age"] == 0)[:, None, None]
+        seen = torch.where(is_first, latents[:, :1], state["seen"].to(latents.dtype))
+        both = torch.cat([seen, latents], dim=1)
+        beside = torch.cat([both[:, first : first + n_steps] for first in range(len(self.blank) + 1)], dim=-1)
+        return beside, {"seen": both[:, n_steps:], "age": state["age"] + n_steps}
