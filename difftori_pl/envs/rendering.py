@@ -60,6 +60,9 @@ class OffscreenRenderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._viewport = mujoco.MjrRect(0, 0, size, size)
         self._pixels = np.empty((size, size, 3), dtype=np.uint8)
+        # Reversed, so that what is far keeps its precision.
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._depths = np.empty((size, size), dtype=np.float32)
 
     def render(self, data: Any, camera: str | int) -> NDArray[np.uint8]:
         """The picture of one camera, (H, W, 3) uint8, first row on top.
@@ -71,6 +74,28 @@ class OffscreenRenderer:
         Raises:
             ConfigurationError: the model has no such camera.
         """
+        self._draw(data, camera)
+        self._mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
+        # OpenGL counts rows from below.
+        return self._pixels[::-1].copy()
+
+    def depth(self, data: Any, camera: str | int) -> NDArray[np.float64]:
+        """How far what a camera sees is in front of it, (H, W) in metres along its axis, first row on top.
+
+        Args:
+            data: a `mujoco.MjData` of the model, with positions up to date.
+            camera: the camera's name or number.
+
+        Raises:
+            ConfigurationError: the model has no such camera.
+        """
+        self._draw(data, camera)
+        self._mujoco.mjr_readPixels(None, self._depths, self._viewport, self._context)
+        extent, planes = self._model.stat.extent, self._model.vis.map
+        near, far = planes.znear * extent, planes.zfar * extent
+        return near / (self._depths[::-1].astype(np.float64) * (1.0 - near / far) + near / far)
+
+    def _draw(self, data: Any, camera: str | int) -> None:
         mujoco = self._mujoco
         number: int = (
             mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera) if isinstance(camera, str) else camera
@@ -84,9 +109,6 @@ class OffscreenRenderer:
             self._model, data, self._option, self._perturbation, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
         mujoco.mjr_render(self._viewport, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
-        # OpenGL counts rows from below.
-        return self._pixels[::-1].copy()
 
     def close(self) -> None:
         """Free the OpenGL context."""

@@ -1,0 +1,177 @@
+"""The `gymnasium` environment around a task of Meta-World."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from difftori_pl.envs.base import checked_action
+from difftori_pl.envs.rendering import OffscreenRenderer
+from difftori_pl.errors import ConfigurationError, MissingPackageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from numpy.typing import NDArray
+
+    from difftori_pl.envs.metaworld import MetaWorld
+
+Obs = dict[str, Any]
+
+VIDEO_SIZE = 256
+"""Height and width of the frames that `render` returns, in pixels."""
+
+_VIDEO_CAMERA = "corner4"
+
+
+class MetaWorldEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+    """A task of Meta-World that ends at success; build it with `difftori_pl.envs.MetaWorld`.
+
+    Args:
+        recipe: the task and what to observe of it.
+        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
+    render_mode = "rgb_array"
+
+    def __init__(self, recipe: MetaWorld, seed: int = 0) -> None:
+        self.recipe = recipe
+        self.simulator = _simulator(recipe.task)
+        self._renderers: dict[int, OffscreenRenderer] = {}
+        self._np_random = np.random.default_rng(seed)
+        self._n_steps = 0
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                key: gymnasium.spaces.Box(-np.inf, np.inf, value.shape, np.float32)
+                for key, value in self.reset(seed=seed)[0].items()
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Start an episode; the same seed gives the same initial state in any process.
+
+        Args:
+            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
+            options: not used.
+        """
+        super().reset(seed=seed)
+        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        self.simulator.seed(episode_seed)
+        self.simulator.reset()
+        # Meta-World moves goals and furniture in the model and leaves the data of the episode before, until it steps.
+        importlib.import_module("mujoco").mj_forward(self.simulator.model, self.simulator.data)
+        self.simulator._prev_obs = self.simulator._get_curr_obs_combined_no_goal()
+        self._state = self.simulator._get_obs()
+        self._n_steps = 0
+        return self.observe(), {"success": False, "seed": episode_seed}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """Act for one control period (0.0125 s).
+
+        Args:
+            action: (4,) in [-1, 1].
+
+        Returns:
+            the observation; Meta-World's dense reward, 0 to 10; whether it succeeded and ended; whether the horizon has
+            come; and Meta-World's information, with `success`.
+
+        Raises:
+            ShapeError: the action has the wrong size.
+            ValueError: the action is not finite.
+        """
+        command = checked_action(action, self.action_space.shape, self.recipe.task)
+        self._state, reward, _, _, info = self.simulator.step(np.clip(command, -1.0, 1.0))
+        self._n_steps += 1
+        success = bool(info["success"])
+        truncated = not success and self._n_steps >= self.recipe.max_episode_steps
+        return self.observe(), float(reward), success, truncated, dict(info) | {"success": success}
+
+    def observe(self) -> Obs:
+        """The observation of the present state, float32."""
+        observed: dict[str, Callable[[], NDArray[Any]]] = {
+            "state": self._observe_state,
+            "agent_pos": self._agent_pos,
+            "point_cloud": self._point_cloud,
+        }
+        return {key: observed[key]().astype(np.float32) for key in self.recipe.obs_keys}
+
+    def render(self) -> NDArray[np.uint8]:
+        """A frame for a video, (256, 256, 3) uint8."""
+        # The camera hangs upside down.
+        return self._renderer(VIDEO_SIZE).render(self.simulator.data, _VIDEO_CAMERA)[::-1, ::-1]
+
+    def close(self) -> None:
+        """Free the renderers."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+    def _observe_state(self) -> NDArray[np.float64]:
+        return np.asarray(self._state, np.float64)
+
+    def _agent_pos(self) -> NDArray[np.float64]:
+        tips = (self.simulator._get_site_pos(f"{side}EndEffector") for side in ("right", "left"))
+        return np.concatenate([self.simulator.get_endeff_pos(), *tips])
+
+    def _point_cloud(self) -> NDArray[np.float32]:
+        cloud, model, data = self.recipe.cloud, self.simulator.model, self.simulator.data
+        depth = self._renderer(cloud.image_size).depth(data, cloud.camera)
+        camera = model.camera(cloud.camera).id
+        rotation = data.cam_xmat[camera].reshape(3, 3)
+        return cloud.observe(depth, data.cam_xpos[camera], rotation, model.cam_fovy[camera])
+
+    def _renderer(self, size: int) -> OffscreenRenderer:
+        if size not in self._renderers:
+            self._renderers[size] = OffscreenRenderer(
+                self.simulator.model, size, shadows=False, reflections=False, geom_groups=(0, 1, 2)
+            )
+        return self._renderers[size]
+
+
+def import_metaworld(module: str) -> ModuleType:
+    """Import a module of Meta-World.
+
+    Args:
+        module: its name, e.g. `metaworld.policies`.
+
+    Raises:
+        MissingPackageError: Meta-World is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(f"this needs Meta-World ({error}): pip install 'difftori-pl[metaworld]'") from error
+
+
+def find_task(tasks: dict[str, Any], task: str) -> Any:
+    """What Meta-World has for a task.
+
+    Args:
+        tasks: by the tasks' names.
+        task: Meta-World's name of it.
+
+    Raises:
+        ConfigurationError: there is no such task.
+    """
+    if task not in tasks:
+        near = get_close_matches(task, tasks, cutoff=0.4) or sorted(tasks)
+        raise ConfigurationError(f"Meta-World has no task {task!r}; it has {', '.join(near)}")
+    return tasks[task]
+
+
+def _simulator(task: str) -> Any:
+    """Meta-World's environment, with the goal in view and a new initial state for each seed."""
+    simulator = find_task(import_metaworld("metaworld.env_dict").ALL_V3_ENVIRONMENTS, task)()
+    simulator._partially_observable = False
+    del simulator.sawyer_observation_space  # it was cached for a hidden goal, and bounds what is observed
+    simulator._set_task_called = True
+    simulator._freeze_rand_vec = False
+    simulator.seeded_rand_vec = True
+    return simulator
