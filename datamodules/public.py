@@ -3,6 +3,7 @@
 from datamodules.batch import Batch
 from datamodules.errors import DataError
 from datamodules.maniskill import ManiSkillDataModule
+from datamodules.metaworld import MetaWorldDataModule
 from datamodules.point_cloud import PointCloudRecipe
 from datamodules.pusht import PushTDataModule
 from datamodules.replay import ReplayDataModule
@@ -13,6 +14,7 @@ __all__ = [
     "Batch",
     "DataError",
     "ManiSkillDataModule",
+    "MetaWorldDataModule",
     "PointCloudRecipe",
     "PushTDataModule",
     "ReplayDataModule",

@@ -62,6 +62,34 @@ def write_robomimic(
     return path
 
 
+METAWORLD_CLOUD = {
+    "n_points": 16,
+    "camera": "corner4",
+    "image_size": 84,
+    "low": [-0.6, 0.2, 0.005],
+    "high": [0.6, 1.1, 0.6],
+}
+
+
+def write_metaworld(path: Path, task: str, lengths: Sequence[int] = (9, 12, 10)) -> Path:
+    """Write a sound file as `difftori demos metaworld` does it, with clouds of 16 points.
+
+    Args:
+        path: where to.
+        task: Meta-World's name of the task.
+        lengths: steps of each demo.
+
+    Returns:
+        The path.
+    """
+    shapes = {"state": (39,), "agent_pos": (9,), "point_cloud": (METAWORLD_CLOUD["n_points"], 3)}
+    write_robomimic(path, lengths, shapes, action_dim=4)
+    with h5py.File(path, "a") as file:
+        meta = {"env_name": task, "type": 2, "env_kwargs": {"cloud": METAWORLD_CLOUD}}
+        file["data"].attrs["env_args"] = json.dumps(meta)
+    return path
+
+
 def write_maniskill(
     folder: Path,
     lengths: Sequence[int] = (6, 5, 7),

@@ -1,9 +1,14 @@
 """`difftori demos`: experts that write demonstrations."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.commands.output import say
+from difftori_pl.envs import DepthCloud
+
+if TYPE_CHECKING:
+    from difftori_pl.demos import Player
 
 
 def record_square(
@@ -17,7 +22,9 @@ def record_square(
         seed: seed of the first episode's initial state.
         n_processes: number of worker processes; all cores if not given.
     """
-    _record("square", output, episodes, seed, n_processes)
+    from difftori_pl.demos import RobosuitePlayer
+
+    _record(RobosuitePlayer("square"), output, episodes, seed, n_processes)
 
 
 def record_lift(
@@ -31,7 +38,9 @@ def record_lift(
         seed: seed of the first episode's initial state.
         n_processes: number of worker processes; all cores if not given.
     """
-    _record("lift", output, episodes, seed, n_processes)
+    from difftori_pl.demos import RobosuitePlayer
+
+    _record(RobosuitePlayer("lift"), output, episodes, seed, n_processes)
 
 
 def plan_maniskill(
@@ -61,10 +70,34 @@ def plan_maniskill(
     say(f"{folder}: {found.n_demos} demos; {found.n_failures} of {found.n_demos + found.n_failures} failed")
 
 
-def _record(task: str, output: Path, episodes: int, seed: int, n_processes: int | None) -> None:
+def record_metaworld(
+    task: str = "reach-v3",
+    episodes: int = 50,
+    output: Path | None = None,
+    cloud: DepthCloud | None = DepthCloud(),  # noqa: B008  (immutable)
+    seed: int = 0,
+    n_processes: int | None = None,
+) -> None:
+    """Record Meta-World's scripted expert of a task, in robomimic's format; interrupted, it goes on where it stopped.
+
+    Args:
+        task: Meta-World's name of the task.
+        episodes: how many successful episodes to record.
+        output: the file to write; demos/metaworld/<task>.hdf5 if not given.
+        cloud: how the clouds are made, the same as rollout.env.init_args.cloud; null for none, and no rendering.
+        seed: seed of the first episode's initial state.
+        n_processes: number of worker processes; all cores if not given.
+    """
+    from difftori_pl.demos import MetaWorldPlayer
+
+    path = output or Path("demos") / "metaworld" / f"{task}.hdf5"
+    _record(MetaWorldPlayer(task, cloud), path, episodes, seed, n_processes)
+
+
+def _record(player: "Player", path: Path, episodes: int, seed: int, n_processes: int | None) -> None:
     from difftori_pl.demos import record
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    recording = record(task, output, episodes, seed, n_processes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recording = record(player, path, episodes, seed, n_processes)
     n_tried = recording.n_demos + recording.n_failures
-    say(f"{output}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed")
+    say(f"{path}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed")

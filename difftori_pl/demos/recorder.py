@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from difftori_pl.demos.episode import play
-from difftori_pl.demos.experts import find_expert
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
-from difftori_pl.envs.robosuite import Robosuite
-from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _VALIDATION_FRACTION = 0.1
 """As in robomimic's own files."""
+
+
+class Played(NamedTuple):
+    """One episode.
+
+    Attributes:
+        arrays: robomimic's arrays by their paths in the demo's group, `actions` (T, A) in [-1, 1] among them.
+        env_args: robomimic's description of the environment: `env_name`, `type`, `env_kwargs`.
+        attributes: what else is said of the demo.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    env_args: Mapping[str, Any]
+    attributes: Mapping[str, str]
+
+
+class Player(Protocol):
+    """An expert and its task: cheap to send to a worker process, which builds the environment."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What determines an episode beside its seed, in JSON's types; `task` among them."""
+
+    def play(self, seed: int) -> Played | None:
+        """Play the episode that starts from the initial state of a seed; None if the expert fails."""
 
 
 class Recording(NamedTuple):
@@ -37,20 +61,18 @@ class Recording(NamedTuple):
 
 
 class _Job(NamedTuple):
-    task: str
+    player: Player
     seed: int
-    max_steps: int
     success: str
     failure: str
 
 
 def record(
-    task: str,
+    player: Player,
     path: str | Path,
     episodes: int = 100,
     seed: int = 0,
     n_processes: int | None = None,
-    max_steps: int = 400,
     progress: bool = True,
 ) -> Recording:
     """Record demonstrations; called again after an interruption, it goes on where it stopped.
@@ -58,30 +80,28 @@ def record(
     Episode i starts from the initial state of seed `seed + i`, so the file does not depend on the number of processes.
 
     Args:
-        task: a key of `difftori_pl.demos.EXPERTS`.
+        player: the expert and its task.
         path: the HDF5 file to write; finished episodes are kept in a folder beside it until all are there.
         episodes: how many successful episodes to record.
         seed: seed of the first episode.
         n_processes: number of worker processes; all cores if None.
-        max_steps: an episode that takes longer is a failure, environment steps.
         progress: show a progress bar.
 
     Raises:
-        ConfigurationError: there is no expert for the task, or the file exists and is something else.
-        MissingPackageError: robosuite is not installed.
+        ConfigurationError: the file exists and is something else.
+        MissingPackageError: the simulator is not installed.
     """
     if episodes < 1:
         raise ConfigurationError(f"episodes is at least 1, but {episodes} came")
-    find_expert(task)
     path = Path(path).expanduser()
-    recipe = {"task": task, "seed": seed, "max_steps": max_steps}
+    recipe = {**player.recipe, "seed": seed}
     if path.exists():
         return _recorded_before(path, recipe, episodes)
     parts = Parts(path, recipe)
 
     def job(index: int) -> _Job:
         success, failure = parts[f"{index}.hdf5"], parts[f"{index}.failed"]
-        return _Job(task, seed + index, max_steps, str(success), str(failure))
+        return _Job(player, seed + index, str(success), str(failure))
 
     started = episodes
     n_failures = 0
@@ -94,7 +114,7 @@ def record(
         started += 1
         return job(started - 1)
 
-    with tqdm(total=episodes, unit="demo", desc=f"recording {task}", disable=not progress) as bar:
+    with tqdm(total=episodes, unit="demo", desc=f"recording {recipe['task']}", disable=not progress) as bar:
         for success in run_all(_record_episode, [job(i) for i in range(episodes)], n_processes, one_more):
             bar.update(success)
             bar.set_postfix(failures=n_failures + (not success))
@@ -105,29 +125,20 @@ def record(
     return recording
 
 
-@cache
-def _env(task: str) -> RobosuiteEnv:
-    """The environment of this process."""
-    return Robosuite(find_expert(task).task, obs_keys=())()
-
-
 def _record_episode(job: _Job) -> bool:
     """Play and keep one episode unless that is done already; whether the expert succeeded."""
     if Path(job.failure).exists():
         return False
     if not Path(job.success).exists():
-        env = _env(job.task)
-        arrays = play(env, find_expert(job.task), job.seed, job.max_steps)
-        if arrays is None:
+        played = job.player.play(job.seed)
+        if played is None:
             Path(job.failure).touch()
             return False
         with whole_file(Path(job.success)) as draft, h5py.File(draft, "w") as file:
-            for name, values in arrays.items():
+            for name, values in played.arrays.items():
                 file.create_dataset(name, data=values, compression="gzip" if values.ndim > 1 else None)
-            file.attrs["num_samples"] = len(arrays["actions"])
-            file.attrs["model_file"] = env.model_file()
-            file.attrs["seed"] = job.seed
-            file.attrs["env_args"] = json.dumps(env.env_args(), indent=4)
+            file.attrs.update({**played.attributes, "num_samples": len(played.arrays["actions"]), "seed": job.seed})
+            file.attrs["env_args"] = json.dumps(played.env_args, indent=4)
     return True
 
 
@@ -154,10 +165,10 @@ def _merge(recorded: list[Path], path: Path, recipe: dict[str, Any], n_failures:
                 demo = data.create_group(f"demo_{index}")
                 for name in episode:
                     episode.copy(name, demo)
-                for name in ("num_samples", "model_file", "seed"):
-                    demo.attrs[name] = episode.attrs[name]
-                total += int(episode.attrs["num_samples"])
-                data.attrs["env_args"] = episode.attrs["env_args"]
+                attributes = dict(episode.attrs)
+                data.attrs["env_args"] = attributes.pop("env_args")
+                demo.attrs.update(attributes)
+                total += int(attributes["num_samples"])
         data.attrs["total"] = total
         data.attrs["expert"] = json.dumps({**recipe, "n_failures": n_failures})
         names = [f"demo_{i}" for i in np.random.default_rng(recipe["seed"]).permutation(len(recorded))]

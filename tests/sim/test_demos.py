@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from difftori_pl.demos import record, recorder, render
+from difftori_pl.demos import RobosuitePlayer, record, render, robosuite
 from difftori_pl.demos.episode import play
 from difftori_pl.demos.square import SquareExpert
 from difftori_pl.envs import Robosuite
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.sim
 @pytest.fixture(scope="module")
 def lift_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demos") / "lift.hdf5"
-    assert record("lift", path, episodes=2, seed=10, n_processes=1, progress=False).n_demos == 2
+    assert record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False).n_demos == 2
     return path
 
 
@@ -49,21 +49,21 @@ def test_a_recording_that_was_interrupted_goes_on(
             raise KeyboardInterrupt
         return play(env, expert, seed, max_steps)
 
-    monkeypatch.setattr(recorder, "play", interrupted)
+    monkeypatch.setattr(robosuite, "play", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        record("lift", path, episodes=2, seed=10, n_processes=1, progress=False)
+        record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False)
     assert not path.exists()
     with pytest.raises(ConfigurationError, match="another kind"):
-        record("lift", path, episodes=2, seed=99, n_processes=1, progress=False)
-    record("lift", path, episodes=2, seed=10, n_processes=1, progress=False)
+        record(RobosuitePlayer("lift"), path, episodes=2, seed=99, n_processes=1, progress=False)
+    record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False)
     assert played == [10, 11, 11]
     with h5py.File(path, "r") as resumed, h5py.File(lift_file, "r") as whole:
         for demo in whole["data"]:
             np.testing.assert_array_equal(resumed["data"][demo]["states"], whole["data"][demo]["states"])
     assert [file.name for file in tmp_path.iterdir()] == ["lift.hdf5"]
-    assert record("lift", path, episodes=2, seed=10, progress=False).n_demos == 2
+    assert record(RobosuitePlayer("lift"), path, episodes=2, seed=10, progress=False).n_demos == 2
     with pytest.raises(ConfigurationError, match="exists"):
-        record("lift", path, episodes=3, seed=10, progress=False)
+        record(RobosuitePlayer("lift"), path, episodes=3, seed=10, progress=False)
 
 
 def test_rendered_images_are_those_of_the_environment(lift_file: Path, tmp_path: Path) -> None:
