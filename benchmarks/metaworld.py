@@ -1,0 +1,76 @@
+"""DiffTORI and its base on tasks of Meta-World from the same initial states: one row of a table for each task.
+
+python benchmarks/metaworld.py --tasks reach-v3 pick-place-v3 --episodes 30
+
+Records demonstrations, trains base and DiffTORI by `diffusion_metaworld_state.yaml` and `il_metaworld_state.yaml`, and
+evaluates both; demonstrations that are there are used again. Everything is written below the current folder.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from difftori_pl.cli import main, run
+from difftori_pl.metrics import wilson
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+def row(task: str, options: argparse.Namespace) -> str:
+    """Record, train and evaluate one task."""
+    data = Path("demos/metaworld") / f"{task}.hdf5"
+    if not data.exists():
+        main(["demos", "metaworld", f"--task={task}", f"--episodes={options.episodes}", "--cloud=null"])
+    arguments = [f"--data.task={task}", f"--trainer.logger.save_dir={options.runs}", *QUIET]
+    fitted, base_time = timed(lambda: run(["fit", "--config=diffusion_metaworld_state.yaml", *arguments]))
+    base = f"--model.base_policy.checkpoint={fitted.trainer.checkpoint_callback.last_model_path}"
+    il = ["--config=il_metaworld_state.yaml", *arguments, base]
+    fitted, il_time = timed(lambda: run(["fit", *il]))
+    trained = f"--ckpt_path={fitted.trainer.checkpoint_callback.last_model_path}"
+    rollouts = [
+        f"--rollout.n_episodes={options.rollouts}",
+        f"--rollout.n_envs={options.n_envs}",
+        "--rollout.n_videos=0",
+    ]
+    trainer = run(["test", *il, trained, *rollouts]).trainer
+    solved = {name: successes(Path(trainer.log_dir), name) for name in ("policy", "base")}
+    gained = sum(ours and not base for ours, base in zip(*solved.values(), strict=True))
+    lost = sum(base and not ours for ours, base in zip(*solved.values(), strict=True))
+    rates = " | ".join(str(wilson(sum(solved[name]), len(solved[name]))) for name in ("base", "policy"))
+    errors = " | ".join(
+        f"{trainer.callback_metrics[f'test/{name}']:.4f}" for name in ("base_action_error", "action_error")
+    )
+    return f"| {task} | {rates} | {gained} / {lost} | {errors} | {base_time} | {il_time} |"
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, str]:
+    """What a function gives, and how long it took: seconds of CPU, and by the clock."""
+    cpu, clock = time.process_time(), time.perf_counter()
+    result = function()
+    return result, f"{time.process_time() - cpu:.0f} s ({time.perf_counter() - clock:.0f} s)"
+
+
+def successes(folder: Path, policy: str) -> list[bool]:
+    """Which episodes a policy solved, by their seeds."""
+    (path,) = folder.glob(f"rollouts_step*_{policy}.jsonl")
+    episodes = [json.loads(line) for line in path.read_text().splitlines()]
+    return [episode["success"] for episode in sorted(episodes, key=lambda episode: episode["seed"])]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["reach-v3"])
+    parser.add_argument("--episodes", type=int, default=30, help="demonstrations of each task")
+    parser.add_argument("--rollouts", type=int, default=50, help="episodes of each policy")
+    parser.add_argument("--n_envs", type=int, default=2, help="environments at a time")
+    parser.add_argument("--runs", default="runs", help="folder for logs and checkpoints")
+    options = parser.parse_args()
+    print(
+        "| task | base | DiffTORI | gained / lost | base's error | DiffTORI's error | base trained | DiffTORI trained |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for task in options.tasks:
+        print(row(task, options), flush=True)
