@@ -63,13 +63,13 @@ class MetaWorldDataModule(RobomimicDataModule):
             n_workers=n_workers,
         )
         self.file = MetaWorldFile(path)
-        self.task = task
+        self._wanted = task
 
     @property
     def interface(self) -> dict[str, Any]:
         """What observations and actions mean; a policy refuses data or environments that disagree with its own."""
         cloud = self.env_meta.get("env_kwargs", {}).get("cloud")
-        return {"env_id": self.task} | (cloud if cloud and CLOUD in self._obs_keys else {})
+        return {"env_id": self._wanted} | (cloud if cloud and CLOUD in self._obs_keys else {})
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:
@@ -78,9 +78,9 @@ class MetaWorldDataModule(RobomimicDataModule):
     def _check_file(self) -> list[str]:
         demos = super()._check_file()
         found = self.file.env_name()
-        if found != self.task:
+        if found != self._wanted:
             raise DataError(
-                f"{self.file.path}: expected demonstrations of {self.task}, found those of {found or 'no task'}. Set "
+                f"{self.file.path}: expected demonstrations of {self._wanted}, found those of {found or 'no task'}. Set "
                 "data.init_args.task to the file's, or give the path of another file."
             )
         return demos

@@ -70,7 +70,7 @@ class TrajOptLayer(nn.Module):
         self.compiled = compiled
 
     # Where a module around it is compiled, the layer still decides for itself which steps are.
-    @torch.compiler.disable  # type: ignore[misc]
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
         objective: Objective,

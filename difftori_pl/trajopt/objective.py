@@ -77,7 +77,7 @@ class ChunkScore:
         Raises:
             ShapeError: the score is not one number per batch element.
         """
-        return _per_element(self.score(latent, actions.flatten(1)), actions)
+        return _per_element(self.score(latent, actions.flatten(1)), len(actions), actions)
 
 
 @dataclass(frozen=True)
