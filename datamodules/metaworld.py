@@ -80,7 +80,7 @@ class MetaWorldDataModule(RobomimicDataModule):
         found = self.file.env_name()
         if found != self._wanted:
             raise DataError(
-                f"{self.file.path}: expected demonstrations of {self._wanted}, found those of {found or 'no task'}. Set "
-                "data.init_args.task to the file's, or give the path of another file."
+                f"{self.file.path}: expected demonstrations of {self._wanted}, found those of {found or 'no task'}. "
+                "Set data.init_args.task to the file's, or give the path of another file."
             )
         return demos
