@@ -59,19 +59,31 @@ def against_theseus(arguments: argparse.Namespace) -> None:
     print("size batch  Theseus ms   ours ms  ratio  largest difference of actions, of gradients (relative)")
     for size in arguments.sizes:
         for batch in arguments.batch:
-            solvers = [kind(max_steps=arguments.max_steps, **PUBLISHED) for kind in (Theseus, LevenbergMarquardt)]
+            kinds = [Theseus, LevenbergMarquardt, LevenbergMarquardt][: 3 if arguments.compiled else 2]
+            solvers: list[Solver] = [kind(max_steps=arguments.max_steps, **PUBLISHED) for kind in kinds]
             models, latent, actions = make_problems(size, batch, arguments.device, torch.float64)
-            answers = [solve_and_differentiate(solver, Truncated(5), models, latent, actions) for solver in solvers]
+            answers = [solve_and_differentiate(solver, Truncated(5), models, latent, actions) for solver in solvers[:2]]
             apart = (answers[0][0] - answers[1][0]).abs().max().item()
             turned = ((answers[0][1] - answers[1][1]).norm() / answers[0][1].norm()).item()
             assert apart < 1e-8, f"the actions differ by {apart}"
             assert turned < 1e-6, f"the gradients differ by {turned}"
             problems = make_problems(size, batch, arguments.device, torch.float32)
-            theirs, ours = in_turn(
-                [partial(solve_and_differentiate, solver, Truncated(5), *problems) for solver in solvers],
-                arguments.repetitions,
-            )
-            print(f"{size:4s} {batch:5d} {theirs:11.1f} {ours:9.1f} {theirs / ours:6.1f}  {apart:.0e}, {turned:.0e}")
+            solves = [
+                partial(solve_and_differentiate, solver, Truncated(5), *problems, compiled=i == 2)
+                for i, solver in enumerate(solvers)
+            ]
+            start = time.perf_counter()
+            eager, *machine = [solve()[0] for solve in solves[1:]]
+            duration = time.perf_counter() - start
+            theirs, *ours = in_turn(solves, arguments.repetitions)
+            for time_, how in zip(ours, ("", f"  compiled in {duration:.0f} s"), strict=False):
+                print(
+                    f"{size:4s} {batch:5d} {theirs:11.1f} {time_:9.1f} {theirs / time_:6.1f}  {apart:.0e}, {turned:.0e}"
+                    f"{how}",
+                    flush=True,
+                )
+            for each in machine:
+                torch.testing.assert_close(each, eager, rtol=1e-3, atol=1e-4)
 
 
 def against_joint(arguments: argparse.Namespace) -> None:
@@ -290,10 +302,10 @@ def loss_weight(actions: Tensor) -> Tensor:
 
 
 def solve_and_differentiate(
-    solver: Solver, mode: BackwardMode, models: Models, latent: Tensor, actions: Tensor
+    solver: Solver, mode: BackwardMode, models: Models, latent: Tensor, actions: Tensor, compiled: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Actions, and the gradient of a random loss by all parameters, flat."""
-    solution = TrajOptLayer(solver, mode, Unbounded())(models.objective(), latent, actions)
+    solution = TrajOptLayer(solver, mode, Unbounded(), compiled=compiled)(models.objective(), latent, actions)
     parameters = list(models.parameters())
     found = torch.autograd.grad(
         (loss_weight(actions) * solution.actions).sum(), parameters, allow_unused=True, materialize_grads=True

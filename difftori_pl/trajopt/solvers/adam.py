@@ -45,7 +45,8 @@ class Adam(StepSolver):
         final_learning_rate: the step size it falls to, reached after the last step.
         beta_1: how much of the gradient's mean is kept from step to step.
         beta_2: how much of the mean of its square is kept.
-        epsilon: gradient components well below this count as zero.
+        epsilon: gradient components well below this count as zero. At such places a differentiated step multiplies the
+            loss gradient by learning_rate / epsilon: for a learned score that is flat at first, take 1e-2 or so.
         grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
     """
 
