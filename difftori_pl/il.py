@@ -102,7 +102,8 @@ class DiffTORIIL(ImitationModule):
         super().setup(stage)
         if stage == "fit" and self.trainer.datamodule is not None:  # type: ignore[attr-defined]
             spread = self.trainer.datamodule.statistics()["actions"].std  # type: ignore[attr-defined]
-            self.action_scale.copy_(spread.clamp(min=MIN_ACTION_STD))
+            # What is never used has no unit of its own; a tiny one would let it outweigh all the others.
+            self.action_scale.copy_(torch.where(spread < MIN_ACTION_STD, 1.0, spread))
 
     def train(self, mode: bool = True) -> "DiffTORIIL":
         """Change the mode of all but the base policy, which stays as it will act."""

@@ -172,7 +172,7 @@ def _merge(recorded: list[Path], path: Path, recipe: dict[str, Any], n_failures:
         data.attrs["total"] = total
         data.attrs["expert"] = json.dumps({**recipe, "n_failures": n_failures})
         names = [f"demo_{i}" for i in np.random.default_rng(recipe["seed"]).permutation(len(recorded))]
-        n_valid = round(_VALIDATION_FRACTION * len(names))
+        n_valid = min(max(round(_VALIDATION_FRACTION * len(names)), 1), len(names) - 1)
         file.create_dataset("mask/valid", data=np.array(sorted(names[:n_valid]), dtype="S16"))
         file.create_dataset("mask/train", data=np.array(sorted(names[n_valid:]), dtype="S16"))
     return Recording(len(recorded), n_failures, total)

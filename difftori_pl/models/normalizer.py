@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 MIN_ACTION_STD = 0.01
-"""Floor of an action component's standard deviation, for components that the demonstrations never use."""
+"""Standard deviation below which the demonstrations do not use an action component."""
 
 
 class Statistics(Protocol):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from difftori_pl.cli import main, run
 from difftori_pl.demos import MetaWorldPlayer, record
 from difftori_pl.envs import DepthCloud, MetaWorld
-from difftori_pl.envs.metaworld_env import MetaWorldEnv
+from difftori_pl.envs.metaworld_env import MetaWorldEnv, import_metaworld
 from difftori_pl.errors import ConfigurationError, ShapeError
 
 pytestmark = pytest.mark.sim
@@ -84,6 +85,14 @@ def test_wrong_input_is_refused(env: MetaWorldEnv) -> None:
         MetaWorld("peg-insert")()
     with pytest.raises(ConfigurationError, match="no camera 'corner9'"):
         MetaWorld("reach-v3", cloud=DepthCloud(camera="corner9"))()
+
+
+def test_the_documented_tasks_are_meta_worlds() -> None:
+    page = (Path(__file__).parents[2] / "docs/metaworld.md").read_text()
+    rows = re.findall(r"^\| (?:medium|hard|very hard) \| (.*) \|$", page, re.MULTILINE)
+    named = re.findall(r"`([\w-]+-v3)`", "".join(rows))
+    assert len(set(named)) == 22
+    assert set(named) <= set(import_metaworld("metaworld.policies").ENV_POLICY_MAP)
 
 
 @pytest.fixture(scope="module")

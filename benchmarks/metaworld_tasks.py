@@ -1,9 +1,9 @@
 """DiffTORI and its base on tasks of Meta-World from the same initial states: one row of a table for each task.
 
-python benchmarks/metaworld.py --tasks reach-v3 pick-place-v3 --episodes 30
+python benchmarks/metaworld_tasks.py --tasks reach-v3 pick-place-v3 --episodes 30
 
-Records demonstrations, trains base and DiffTORI by `diffusion_metaworld_state.yaml` and `il_metaworld_state.yaml`, and
-evaluates both; demonstrations that are there are used again. Everything is written below the current folder.
+Records demonstrations, trains a base and DiffTORI on it by `il_metaworld_state.yaml`, and evaluates both;
+demonstrations that are there are used again. Everything is written below the current folder.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def row(task: str, options: argparse.Namespace) -> str:
     if not data.exists():
         main(["demos", "metaworld", f"--task={task}", f"--episodes={options.episodes}", "--cloud=null"])
     arguments = [f"--data.task={task}", f"--trainer.logger.save_dir={options.runs}", *QUIET]
-    fitted, base_time = timed(lambda: run(["fit", "--config=diffusion_metaworld_state.yaml", *arguments]))
+    fitted, base_time = timed(lambda: run(["fit", f"--config={options.base}", *arguments]))
     base = f"--model.base_policy.checkpoint={fitted.trainer.checkpoint_callback.last_model_path}"
     il = ["--config=il_metaworld_state.yaml", *arguments, base]
     fitted, il_time = timed(lambda: run(["fit", *il]))
@@ -63,6 +63,7 @@ def successes(folder: Path, policy: str) -> list[bool]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["reach-v3"])
+    parser.add_argument("--base", default="bc_metaworld_state.yaml", help="configuration of the base policy")
     parser.add_argument("--episodes", type=int, default=30, help="demonstrations of each task")
     parser.add_argument("--rollouts", type=int, default=50, help="episodes of each policy")
     parser.add_argument("--n_envs", type=int, default=2, help="environments at a time")
