@@ -189,6 +189,19 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         train = self._train_dataset
         return self._loader(train if self._validation is None else self._validation)
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Say what to do about a loader process that died.
+
+        Raises:
+            DataError: one did.
+        """
+        if isinstance(exception, RuntimeError) and "DataLoader worker" in str(exception):
+            reason = str(exception).strip().splitlines()[0]
+            raise DataError(
+                f"a loader process died ({reason}), most likely because the memory ran out: set "
+                "data.init_args.n_workers lower or leave images in the file, and resume from the last checkpoint"
+            ) from exception
+
     @property
     def _train_dataset(self) -> WindowDataset:
         self.setup()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.step_log import StepLog
 from difftori_pl import AtomicCheckpointIO, load_policy
 from difftori_pl.checkpoints.reading import SCHEMA, read_checkpoint
 from difftori_pl.cli import main, run
@@ -147,6 +148,51 @@ def test_killed_while_writing_nothing_is_lost(tmp_path: Path) -> None:
         assert (found["weights"] == found["step"]).all()
         step = found["step"]
     assert len(list(tmp_path.iterdir())) <= 2, "at most the part that was being written is left"
+
+
+COLLECTOR = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from datamodules.step_log import StepLog
+from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
+from difftori_pl.checkpoints.reading import read_checkpoint
+path, dtype = Path(sys.argv[1]), np.dtype([("number", "i8"), ("values", "f4", (16,))])
+plugin = AtomicCheckpointIO()
+if path.exists():
+    log = StepLog.load(read_checkpoint(str(path), "")["log"], path.parent / "replay", 20_000, 10**9)
+else:
+    log = StepLog(dtype, 20_000, 10**9)
+while True:
+    steps = np.empty(500, dtype)
+    steps["number"] = np.arange(log.end, log.end + 500)
+    steps["values"] = steps["number"][:, None]
+    log.append(steps)
+    plugin.save_checkpoint({"end": log.end, "log": dict(log.save(path.parent / "replay"))}, path)
+    print(log.end, flush=True)
+"""
+
+
+def test_killed_while_the_buffer_is_written_nothing_is_lost(tmp_path: Path) -> None:
+    path, end = tmp_path / "last.ckpt", 0
+    random = np.random.default_rng(1)
+    for _ in range(50 if ROUNDS else 3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COLLECTOR, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        reported = [int(line) for line in process.communicate()[0].splitlines()]
+        content = read_checkpoint(str(path), "")
+        assert content["end"] >= max([end, *reported]), "steps that were saved are gone"
+        end = content["end"]
+        log = StepLog.load(content["log"], tmp_path / "replay", 20_000, 10**9)
+        steps = log.read(np.arange(log.start, log.end))
+        assert (steps["number"] == np.arange(log.start, log.end)).all()
+        assert (steps["values"] == steps["number"][:, None].astype(np.float32)).all()
+    assert end > 1500
 
 
 @pytest.fixture

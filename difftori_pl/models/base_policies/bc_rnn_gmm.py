@@ -58,8 +58,10 @@ class BCRNNGMM(LearnedPolicy):
         shape = (*latent.shape[:2], self.n_modes, self.action_dim)
         mean = torch.tanh(self.mean(latent)).view(shape)
         std = functional.softplus(self.scale(latent)).view(shape) + self.min_std
-        modes = distributions.Independent(distributions.Normal(mean, std), 1)
-        return distributions.MixtureSameFamily(distributions.Categorical(logits=self.logits(latent)), modes), state
+        # Not validated: a NaN becomes a loss that is NaN, which is dealt with where the update is made.
+        modes = distributions.Independent(distributions.Normal(mean, std, validate_args=False), 1, validate_args=False)
+        weights = distributions.Categorical(logits=self.logits(latent), validate_args=False)
+        return distributions.MixtureSameFamily(weights, modes, validate_args=False), state
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
         """Draw one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
@@ -69,7 +71,7 @@ class BCRNNGMM(LearnedPolicy):
     def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
         """Draw the mode by its responsibility for the first demonstrated action; see `BasePolicy.explain`."""
         mixture, state = self(obs, state)
-        likelihood = mixture.component_distribution.log_prob(actions[:, :, :1])
+        likelihood = mixture.component_distribution.log_prob(actions[:, :, :1]).nan_to_num(nan=0.0)
         responsible = distributions.Categorical(logits=mixture.mixture_distribution.logits + likelihood)
         return _hold(mixture, responsible, actions.shape[2]), state
 

@@ -1,0 +1,74 @@
+"""What goes wrong while a run trains: a batch that is not finite, and a loader process that is killed."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import get_worker_info
+
+from datamodules.batch import Batch
+from datamodules.window_dataset import WindowDataset
+from difftori_pl.cli import main, run
+from difftori_pl.errors import DivergenceError
+from tests.conftest import SMALL
+
+FIT = ["fit", "--config=bc_rnn_square_low_dim.yaml", *SMALL, "--trainer.limit_val_batches=0"]
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
+    """Make the batches with these numbers NaN; the checks of files leave none."""
+
+    def spoil(numbers: set[int]) -> None:
+        fetch, count = WindowDataset.__getitems__, iter(range(10**6))
+
+        def fetch_spoilt(self: WindowDataset, indices: Sequence[int]) -> Batch:
+            batch = fetch(self, indices)
+            if next(count) in numbers:
+                batch["actions"].fill_(torch.nan)
+            return batch
+
+        monkeypatch.setattr(WindowDataset, "__getitems__", fetch_spoilt)
+
+    return spoil
+
+
+@pytest.mark.parametrize("kind", ["bc_rnn", "il"])
+def test_a_batch_that_is_not_finite_is_left_out(
+    kind: str, spoil: Callable[[set[int]], None], quick: list[str], low_dim_base: Path
+) -> None:
+    spoil({1, 3})
+    il = ["fit", "--config=il_square_low_dim.yaml", f"--model.base_policy.checkpoint={low_dim_base}", FIT[-1]]
+    trainer = run([*(il if kind == "il" else FIT), *quick, "--trainer.max_steps=6"]).trainer
+    assert trainer.global_step == 6
+    assert trainer.callback_metrics["train/skipped_updates"] == 2
+    assert all(torch.isfinite(value).all() for value in trainer.lightning_module.state_dict().values())
+    moments = trainer.optimizers[0].state_dict()["state"].values()
+    assert all(torch.isfinite(value).all() for state in moments for value in state.values())
+
+
+def test_training_that_has_diverged_ends(
+    spoil: Callable[[set[int]], None], quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difftori_pl.module.MAX_SKIPPED", 3)
+    spoil(set(range(2, 100)))
+    with pytest.raises(DivergenceError, match=r"4 updates in a row were not finite.*resume"):
+        run([*FIT, *quick, "--trainer.max_steps=50"])
+
+
+def test_a_loader_process_that_is_killed_is_named(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = WindowDataset.__getitems__
+
+    def die(self: WindowDataset, indices: Sequence[int]) -> Any:
+        if get_worker_info() is not None and 5 in indices:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fetch(self, indices)
+
+    monkeypatch.setattr(WindowDataset, "__getitems__", die)
+    options = [*FIT, *quick, "--data.n_workers=2", "--trainer.max_steps=100"]
+    with pytest.raises(SystemExit, match=r"error: a loader process died.*n_workers"):
+        main(options)

@@ -1,0 +1,36 @@
+"""Several processes train as one with the whole batch does, and none waits for ever."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.conftest import SQUARE_OBS
+from tests.data import write_robomimic
+from tests.integration.parity_worker import BATCH, MODULES, N_STEPS
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+
+def parameters(data: Path, output: Path, n_ranks: int) -> dict[str, dict[str, torch.Tensor]]:
+    launcher = TORCHRUN if n_ranks > 1 else [sys.executable]
+    command = [*launcher, "-m", "tests.integration.parity_worker", str(data), str(output), str(n_ranks)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(output, weights_only=True)
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_batch_train_as_one(tmp_path: Path) -> None:
+    lengths = [4 * BATCH - 20, 20]  # short demos, so that the parts of the batches have unequal padding
+    data = write_robomimic(tmp_path / "demos.hdf5", lengths, SQUARE_OBS)
+    one, two = (parameters(data, tmp_path / f"{n}.pt", n) for n in (1, 2))
+    assert N_STEPS == 10
+    for name in MODULES:
+        print(name, max(float((one[name][key].double() - two[name][key]).abs().max()) for key in one[name]))
+    for name in MODULES:
+        assert_close(one[name], two[name], rtol=0, atol=1e-8)

@@ -1,0 +1,128 @@
+"""A run that was stopped, wherever, ends where one does that never was: to the bit, on the CPU."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from difftori_pl.cli import run
+from tests.conftest import SMALL, SQUARE_OBS
+from tests.data import write_robomimic
+
+ROOT = Path(__file__).parents[2]
+
+SMALL_IL = ["--model.encoder.hidden_dim=8", "--model.prior_temperature=1.0"]
+MODULES = {
+    "bc_rnn": ["--config=bc_rnn_square_low_dim.yaml", *SMALL],
+    "il": ["--config=il_square_low_dim.yaml", *SMALL_IL],
+    "il_horizon_3": [
+        "--config=il_square_low_dim.yaml", *SMALL_IL, "--model.horizon=3", "--model.dynamics=LatentDynamics",
+    ],
+    "residual": ["--config=residual_square_low_dim.yaml", "--model.policy.encoder.hidden_dim=8"],
+    "ibc": [
+        "--config=ibc_square_low_dim.yaml", "--model.policy.n_counter_examples=8", "--model.policy.n_samples=8",
+    ],
+    "diffusion": ["--config=diffusion_square_low_dim.yaml", "--model.policy.dims=[16,32]"],
+}  # fmt: skip
+BASES = {"il": "base_policy", "il_horizon_3": "base_policy", "residual": "policy.base"}
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_robomimic(tmp_path_factory.mktemp("data") / "demos.hdf5", [18, 20, 19, 11], SQUARE_OBS)
+
+
+def options_of(name: str, demos: Path, low_dim_base: Path, folder: Path) -> list[str]:
+    base = [f"--model.{BASES[name]}.checkpoint={low_dim_base}"] if name in BASES else []
+    return [
+        *MODULES[name], *base, f"--data.path={demos}", "--data.batch_size=8", "--data.validation_fraction=0.25",
+        "--trainer.accelerator=cpu", f"--trainer.logger.save_dir={folder}", "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false", "--rollout.env=null", "--trainer.max_epochs=-1",
+        "--trainer.logger.name=run", "--seed_everything=3",
+        "--trainer.log_every_n_steps=1",
+    ]  # fmt: skip
+
+
+def everything(path: Path) -> dict[str, Any]:
+    content = torch.load(path, weights_only=True)
+    names = "state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step", "epoch"
+    return {name: content[name] for name in names if name in content}
+
+
+def assert_same(a: Any, b: Any, where: str = "") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list):
+        for number, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{where}/{number}")
+    else:
+        assert a == b, where
+
+
+def last(folder: Path) -> Path:
+    return max(folder.glob("run/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+SLOW = {"il_horizon_3", "residual", "ibc"}
+# An epoch has 7 batches: 9 updates end in the middle of the second one, 4 in the first.
+CASES = [
+    pytest.param(name, *numbers, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in MODULES
+    for numbers in ([(4, 0), (9, 2)] if name == "diffusion" else [(9, 2)] if name == "bc_rnn" else [(4, 0)])
+]
+
+
+@pytest.mark.parametrize(("name", "n_updates", "n_workers"), CASES)
+def test_in_the_middle_of_an_epoch(
+    name: str, n_updates: int, n_workers: int, demos: Path, low_dim_base: Path, tmp_path: Path
+) -> None:
+    options = [*options_of(name, demos, low_dim_base, tmp_path / "whole"), f"--data.n_workers={n_workers}"]
+    end = f"--trainer.max_steps={2 * n_updates}"
+    save = f"--checkpoint.every_n_train_steps={n_updates}"
+    whole = run(["fit", *options, save, "--checkpoint.save_top_k=-1", end])
+    (middle,) = (tmp_path / "whole").glob(f"run/version_0/checkpoints/*step={n_updates}.ckpt")
+    progress = torch.load(middle, weights_only=True)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    assert progress["ready"] % whole.trainer.num_training_batches > 0, "the checkpoint is to be one within an epoch"
+    options[options.index(f"--trainer.logger.save_dir={tmp_path / 'whole'}")] = f"--trainer.logger.save_dir={tmp_path}"
+    run(["fit", *options, save, end, f"--ckpt_path={middle}"])
+    whole_end, resumed_end = everything(last(tmp_path / "whole")), everything(last(tmp_path))
+    assert whole_end["global_step"] == resumed_end["global_step"]
+    assert_same(whole_end, resumed_end)
+    assert ("current_model_state" in whole_end) == (name == "diffusion"), "the average of the weights is tested too"
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
+    options = [*options_of("il", demos, low_dim_base, tmp_path), "--model.lr_scheduler.T_max=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "difftori_pl", "fit", *options, "--trainer.max_steps=100000"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("run/version_0/events*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(8)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert time.monotonic() - sent < 30
+    stopped = torch.load(last(tmp_path), weights_only=True)
+    n_updates = stopped["global_step"]
+    assert n_updates > 0
+    more = [f"--trainer.max_steps={n_updates + 5}"]
+    resumed = run(["fit", *options, *more, f"--ckpt_path={last(tmp_path)}"])
+    assert resumed.trainer.global_step == n_updates + 5
+    options[options.index(f"--trainer.logger.save_dir={tmp_path}")] = f"--trainer.logger.save_dir={tmp_path / 'whole'}"
+    run(["fit", *options, *more])
+    assert_same(everything(last(tmp_path / "whole")), everything(last(tmp_path)))
