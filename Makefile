@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help system vulkan check-system demo test test-quick lint types docs format clean
+.PHONY: help system vulkan check-system demo test test-quick lint types docs package format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -50,6 +50,9 @@ types: .venv/ready ## mypy
 
 docs: .venv/ready ## the documentation, as a site; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
+
+package: .venv/ready ## the wheel, built and used in an environment of its own
+	@bash setup/check_package.sh $(BIN)/python
 
 format: .venv/ready ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

@@ -145,7 +145,12 @@ class DiffTORIRL(LightningModule):
         return self.warmup_planner is not None and int(self.env_step) < self.n_warmup_env_steps
 
     def setup(self, stage: str) -> None:
-        """Refuse sequences that are shorter than the longest plan."""
+        """Refuse sequences that are shorter than the longest plan, and several processes."""
+        if stage == "fit" and self.trainer.world_size > 1:
+            raise ConfigurationError(
+                f"reinforcement learning is trained in one process, not in {self.trainer.world_size}: set "
+                "trainer.devices to 1; several environments run side by side with collect.n_envs"
+            )
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and datamodule.horizon < self.max_horizon:
             raise ConfigurationError(

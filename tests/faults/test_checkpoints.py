@@ -5,10 +5,10 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from tests.conftest import SMALL
 from tests.faults.mutations import ROUNDS, mutate, outcomes
 
 CHECKPOINT = sorted(FOLDER.glob("*/bc_rnn.ckpt"))[-1]
-ROOT = Path(__file__).parents[2]
 
 
 def contents(path: Path) -> Any:
@@ -120,79 +119,73 @@ def test_other_data_are_told(tmp_path: Path, quick: list[str], caplog: pytest.Lo
     assert "trained on another square.hdf5" in caplog.text
 
 
-WRITER = """
-import sys, torch
-from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
-step = int(sys.argv[2])
-while True:
-    step += 1
-    AtomicCheckpointIO().save_checkpoint({"step": step, "weights": torch.full((50_000,), float(step))}, sys.argv[1])
-    print(step, flush=True)
-"""
+def killed_after(seconds: float, write: Callable[[], Iterator[int]]) -> list[int]:
+    """Let a process write until it is killed, `seconds` after its first write; give what it reported as written."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            for done in write():
+                os.write(writer, f"{done}\n".encode())
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as reports:
+        first = int(reports.readline())
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return [first, *map(int, reports.read().splitlines())]
 
 
 def test_killed_while_writing_nothing_is_lost(tmp_path: Path) -> None:
     path, step = tmp_path / "last.ckpt", 0
-    random = np.random.default_rng(0)
-    for _ in range((ROUNDS and 50) or 3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), str(step)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(random.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        reported = [int(line) for line in process.communicate()[0].splitlines()]
+
+    def write() -> Iterator[int]:
+        for number in count(step + 1):
+            content = {"step": number, "weights": torch.full((200_000,), float(number))}
+            AtomicCheckpointIO().save_checkpoint(content, path)
+            yield number
+
+    random, n_parts = np.random.default_rng(0), 0
+    for _ in range(ROUNDS or 20):
+        reported = killed_after(random.uniform(0, 0.05), write)
         found = read_checkpoint(str(path), "")
-        assert found["step"] >= max([step, *reported]), "a checkpoint that was saved is gone"
+        assert found["step"] >= max(reported) > step, "a checkpoint that was saved is gone"
         assert (found["weights"] == found["step"]).all()
         step = found["step"]
+        n_parts += len(list(tmp_path.glob(".last.ckpt.part")))
+    assert n_parts > 0, "some kills are to hit a write"
     assert len(list(tmp_path.iterdir())) <= 2, "at most the part that was being written is left"
 
 
-COLLECTOR = """
-import sys
-from pathlib import Path
-import numpy as np, torch
-from datamodules.step_log import StepLog
-from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
-from difftori_pl.checkpoints.reading import read_checkpoint
-path, dtype = Path(sys.argv[1]), np.dtype([("number", "i8"), ("values", "f4", (16,))])
-plugin = AtomicCheckpointIO()
-if path.exists():
-    log = StepLog.load(read_checkpoint(str(path), "")["log"], path.parent / "replay", 20_000, 10**9)
-else:
-    log = StepLog(dtype, 20_000, 10**9)
-while True:
-    steps = np.empty(500, dtype)
-    steps["number"] = np.arange(log.end, log.end + 500)
-    steps["values"] = steps["number"][:, None]
-    log.append(steps)
-    plugin.save_checkpoint({"end": log.end, "log": dict(log.save(path.parent / "replay"))}, path)
-    print(log.end, flush=True)
-"""
-
-
 def test_killed_while_the_buffer_is_written_nothing_is_lost(tmp_path: Path) -> None:
-    path, end = tmp_path / "last.ckpt", 0
-    random = np.random.default_rng(1)
-    for _ in range(50 if ROUNDS else 3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COLLECTOR, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(random.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        reported = [int(line) for line in process.communicate()[0].splitlines()]
+    path, folder = tmp_path / "last.ckpt", tmp_path / "replay"
+    dtype = np.dtype([("number", "i8"), ("values", "f4", (16,))])
+
+    def load() -> tuple[int, StepLog]:
         content = read_checkpoint(str(path), "")
-        assert content["end"] >= max([end, *reported]), "steps that were saved are gone"
-        end = content["end"]
-        log = StepLog.load(content["log"], tmp_path / "replay", 20_000, 10**9)
+        return content["end"], StepLog.load(content["log"], folder, 20_000, 10**9)
+
+    def write() -> Iterator[int]:
+        log = load()[1] if path.exists() else StepLog(dtype, 20_000, 10**9)
+        while True:
+            steps = np.empty(500, dtype)
+            steps["number"] = np.arange(log.end, log.end + 500)
+            steps["values"] = steps["number"][:, None]
+            log.append(steps)
+            AtomicCheckpointIO().save_checkpoint({"end": log.end, "log": dict(log.save(folder))}, path)
+            yield log.end
+
+    random, end = np.random.default_rng(1), 0
+    for _ in range(ROUNDS or 20):
+        reported = killed_after(random.uniform(0, 0.05), write)
+        found, log = load()
+        assert found >= max(reported) > end, "steps that were saved are gone"
+        end = found
         steps = log.read(np.arange(log.start, log.end))
         assert (steps["number"] == np.arange(log.start, log.end)).all()
         assert (steps["values"] == steps["number"][:, None].astype(np.float32)).all()
-    assert end > 1500
 
 
 @pytest.fixture

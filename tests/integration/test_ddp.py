@@ -31,6 +31,6 @@ def test_two_processes_with_half_the_batch_train_as_one(tmp_path: Path) -> None:
     one, two = (parameters(data, tmp_path / f"{n}.pt", n) for n in (1, 2))
     assert N_STEPS == 10
     for name in MODULES:
-        print(name, max(float((one[name][key].double() - two[name][key]).abs().max()) for key in one[name]))
+        print(name, max(float((one[name][key].double() - two[name][key].double()).abs().max()) for key in one[name]))
     for name in MODULES:
         assert_close(one[name], two[name], rtol=0, atol=1e-8)
