@@ -18,7 +18,7 @@ from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
-from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation, Policy, State
 
 if TYPE_CHECKING:
@@ -124,21 +124,10 @@ class Collect(Callback):
             "n_episodes": self._n_episodes,
             "collected": self._collected,
             "owed": self._owed,
-            "task": getattr(self.env, "task", None),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting.
-
-        Raises:
-            CheckpointError: the checkpoint is one of another task.
-        """
-        task = getattr(self.env, "task", None)
-        if state_dict["task"] != task:
-            raise CheckpointError(
-                f"the checkpoint was trained on {state_dict['task']}, but collect.env is {task}: resume with the "
-                "configuration of the run"
-            )
+        """Go on counting."""
         self._n_episodes = state_dict["n_episodes"]
         self._collected = state_dict["collected"]
         self._owed = state_dict["owed"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import yaml
 
-from difftori_pl.cli import SHIPPED_CONFIGS
+from difftori_pl.cli import run
 from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
@@ -103,23 +103,31 @@ def test_wrong_input_is_refused(square_env: RobosuiteEnv) -> None:
 
 
 @pytest.mark.parametrize(("task", "action_dim"), [("transport", 14), ("tool_hang", 7)])
-def test_the_shipped_environment_observes_what_the_shipped_encoder_reads(task: str, action_dim: int) -> None:
-    def shipped(fragment: str) -> dict:
-        return yaml.safe_load((SHIPPED_CONFIGS / fragment).read_text())["init_args"]
+def test_the_shipped_environment_observes_what_the_shipped_encoder_reads(
+    task: str, action_dim: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shipped(config: str) -> tuple[dict, dict, dict]:
+        """The arguments of the environment, the data and the encoder, as a run has them."""
+        with pytest.raises(SystemExit):
+            run(["fit", f"--config={config}", "--print_config"])
+        printed = yaml.safe_load(capsys.readouterr().out)
+        encoder = printed["model"]["init_args"]["policy"]["init_args"]["encoder"]
+        return tuple(part["init_args"] for part in (printed["rollout"]["env"], printed["data"], encoder))
 
-    recipe = Robosuite(**shipped(f"env/{task}_low_dim.yaml"))
+    arguments, data, encoder = shipped(f"bc_rnn_{task}_low_dim.yaml")
+    recipe = Robosuite(**arguments)
     assert recipe.max_episode_steps == 700  # robomimic's horizon
     env = recipe()
     obs, _ = env.reset(seed=0)
-    assert {key: value.shape[0] for key, value in obs.items()} == shipped(f"encoder/{task}_state.yaml")["obs_dims"]
-    assert set(obs) == set(shipped(f"data/{task}_low_dim.yaml")["obs_keys"])
-    assert env.action_space.shape == (action_dim,) == (shipped(f"data/{task}_low_dim.yaml")["action_dim"],)
+    assert {key: value.shape[0] for key, value in obs.items()} == encoder["obs_dims"]
+    assert set(obs) == set(data["obs_keys"])
+    assert env.action_space.shape == (action_dim,) == (data["action_dim"],)
     assert env.step(np.zeros(action_dim, np.float32))[2:4] == (False, False)
-    images = Robosuite(**shipped(f"env/{task}.yaml"))
-    encoder = shipped(f"encoder/{task}_resnet18.yaml")
+    arguments, data, encoder = shipped(f"bc_rnn_{task}.yaml")
+    images = Robosuite(**arguments)
     for camera in images.image_keys:
         frame = env.render_camera(camera.removesuffix("_image"), images.image_size)
         assert frame.shape == (encoder["image_size"], encoder["image_size"], 3)
         assert frame.std() > 1
-    assert list(images.image_keys) == encoder["cameras"] == shipped(f"data/{task}.yaml")["image_keys"]
+    assert list(images.image_keys) == encoder["cameras"] == data["image_keys"]
     env.close()
