@@ -129,7 +129,7 @@ class RolloutEvaluation(Callback):
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
                 with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
                     torch.manual_seed(self.first_seed + trainer.global_rank)
-                    episodes = self._run(trainer, name, policy, pool, seeds, pl_module.device)
+                    episodes = self._run(trainer, pl_module, name, policy, pool, seeds)
                 table.append(self._report(trainer, pl_module, name, episodes))
                 self._save_description(trainer, pl_module, name, policy)
             rank_zero_info("\n".join(["", *table, f"log: {trainer.log_dir}", ""]))
@@ -147,8 +147,10 @@ class RolloutEvaluation(Callback):
         return policies
 
     def _run(
-        self, trainer: Trainer, name: str, policy: Policy, pool: EnvPool, seeds: list[int], device: torch.device
+        self, trainer: Trainer, pl_module: LightningModule, name: str, policy: Policy, pool: EnvPool, seeds: list[int]
     ) -> list[Episode]:
+        """Run episodes and write each down as it ends, so that an evaluation that is stopped leaves what it found."""
+        path = self._episodes_path(trainer, pl_module, name)
         hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
         with tqdm(total=len(seeds), desc=f"Rollouts of {name}", unit="episode", disable=hidden, leave=False) as bar:
             metric = SuccessRate()
@@ -157,12 +159,15 @@ class RolloutEvaluation(Callback):
                 metric.update(torch.tensor([episode.success]))
                 bar.set_postfix_str(f"success {metric.compute()}")
                 bar.update()
+                if path is not None:
+                    with path.open("a") as file:
+                        file.write(episode.to_json() + "\n")
 
             n_videos = self.n_videos if trainer.is_global_zero else 0
-            return run_episodes(policy, pool, seeds, device, n_videos, on_finish)
+            return run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> str:
-        """Log and save; give the policy's row of the table."""
+        """Log, and give the policy's row of the table."""
         metric = SuccessRate().to(pl_module.device)
         metric.update(torch.tensor([episode.success for episode in episodes], device=pl_module.device))
         success: Proportion = metric.compute()
@@ -188,7 +193,6 @@ class RolloutEvaluation(Callback):
             for kind, reduction in ((means, "mean"), (sums, "sum")):
                 values = {f"{prefix}/{key}": value for key, value in kind.items()}
                 pl_module.log_dict(values, sync_dist=True, batch_size=count, reduce_fx=reduction)
-        self._save_episodes(trainer, pl_module, name, episodes)
         for episode in crashed:
             _log.warning(
                 "%s: the episode of seed %d crashed after %d steps: %s",
@@ -202,14 +206,15 @@ class RolloutEvaluation(Callback):
         earned = f"{means['return']:.1f} ({low:.1f} to {high:.1f})"
         return f"| {name} | {success} | {earned} | {reward:.3f} | {length:.0f} | {len(crashed)} |"
 
-    def _save_episodes(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> None:
-        """One line of JSON for each episode, so that policies can be compared state by state."""
+    def _episodes_path(self, trainer: Trainer, pl_module: LightningModule, name: str) -> Path | None:
+        """An empty file for one line of JSON an episode, so that policies can be compared state by state."""
         if trainer.log_dir is None:
-            return
+            return None
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = Path(trainer.log_dir) / f"rollouts_step{_step(trainer, pl_module)}_{name}{rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(episode.to_json() + "\n" for episode in episodes))
+        path.write_text("")
+        return path
 
     def _save_description(self, trainer: Trainer, pl_module: LightningModule, name: str, policy: Policy) -> None:
         """What was evaluated, for `difftori table`."""

@@ -13,14 +13,13 @@ import numpy as np
 
 from difftori_pl.envs.base import EnvFactory, checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
+from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from numpy.typing import NDArray
-
-Obs = dict[str, Any]
 
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
@@ -81,7 +80,7 @@ class DMControl(EnvFactory):
         return DMControlEnv(self, seed)
 
 
-class DMControlEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+class DMControlEnv(SeededEnv):
     """A task of the suite; build it with `difftori_pl.envs.DMControl`.
 
     Args:
@@ -89,11 +88,9 @@ class DMControlEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         seed: seeds the episodes of a `reset()` that is given no seed of its own.
     """
 
-    render_mode = "rgb_array"
-
     def __init__(self, recipe: DMControl, seed: int = 0) -> None:
+        super().__init__(seed)
         self.recipe = recipe
-        self._np_random = np.random.default_rng(seed)
         suite = _import_suite()
         self.dm_env = suite.load(*_find_task(suite, recipe.task))
         self._renderers: dict[int, OffscreenRenderer] = {}
@@ -111,20 +108,12 @@ class DMControlEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             else (gymnasium.spaces.Dict({"state": self._state_space()}))
         )
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start an episode; the same seed gives the same initial state in any process.
-
-        Args:
-            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
-            options: not used.
-        """
-        super().reset(seed=seed)
-        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.dm_env.task._random = np.random.RandomState(episode_seed % 2**32)
+    def _start(self, seed: int) -> Obs:
+        self.dm_env.task._random = np.random.RandomState(seed % 2**32)
         state = self.dm_env.reset().observation
         if self.recipe.pixels:
             self._frames.extend([self._frame()] * self.recipe.n_frames)
-        return self._observe(state), {"seed": episode_seed}
+        return self._observe(state)
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Hold an action for `action_repeat` environment steps.

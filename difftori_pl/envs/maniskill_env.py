@@ -10,16 +10,15 @@ import numpy as np
 
 from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.maniskill_import import make_task
+from difftori_pl.envs.seeded import Obs, SeededEnv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from difftori_pl.envs.maniskill import ManiSkill
 
-Obs = dict[str, Any]
 
-
-class ManiSkillEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+class ManiSkillEnv(SeededEnv):
     """A ManiSkill2 task that ends at success, observed as `ManiSkillDataModule` observes its demonstrations.
 
     Build it with `difftori_pl.envs.ManiSkill`.
@@ -30,13 +29,12 @@ class ManiSkillEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
-    render_mode = "rgb_array"
 
     def __init__(self, recipe: ManiSkill, seed: int = 0) -> None:
+        super().__init__(seed)
         self.recipe = recipe
         mode = "pointcloud" if recipe.cloud else "state"
         self.maniskill = make_task(recipe.task, mode, recipe.control_mode, recipe.max_episode_steps, recipe.shader)
-        self._np_random = np.random.default_rng(seed)
         self._episode_seed = seed
         self._n_steps = 0
         self.action_space = self.maniskill.action_space
@@ -52,18 +50,11 @@ class ManiSkillEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         """The names of the cameras, in the order of their points in a raw cloud."""
         return list(self.maniskill.unwrapped._cameras)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start an episode; the same seed gives the same initial state in any process.
-
-        Args:
-            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
-            options: not used.
-        """
-        super().reset(seed=seed)
-        self._episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+    def _start(self, seed: int) -> Obs:
+        self._episode_seed = seed
         self._n_steps = 0
-        raw, _ = self.maniskill.reset(seed=self._episode_seed)
-        return self._observe(raw), {"success": False, "seed": self._episode_seed}
+        raw, _ = self.maniskill.reset(seed=seed)
+        return self._observe(raw)
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Act for one control period (0.05 s).

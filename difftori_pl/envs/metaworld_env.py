@@ -12,6 +12,7 @@ import numpy as np
 
 from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
+from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
 
     from difftori_pl.envs.metaworld import MetaWorld
 
-Obs = dict[str, Any]
-
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
 
 _VIDEO_CAMERA = "corner4"
 
 
-class MetaWorldEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+class MetaWorldEnv(SeededEnv):
     """A task of Meta-World that ends at success; build it with `difftori_pl.envs.MetaWorld`.
 
     Args:
@@ -38,13 +37,12 @@ class MetaWorldEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
-    render_mode = "rgb_array"
 
     def __init__(self, recipe: MetaWorld, seed: int = 0) -> None:
+        super().__init__(seed)
         self.recipe = recipe
         self.simulator = _simulator(recipe.task)
         self._renderers: dict[int, OffscreenRenderer] = {}
-        self._np_random = np.random.default_rng(seed)
         self._n_steps = 0
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.observation_space = gymnasium.spaces.Dict(
@@ -54,23 +52,15 @@ class MetaWorldEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             }
         )
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start an episode; the same seed gives the same initial state in any process.
-
-        Args:
-            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
-            options: not used.
-        """
-        super().reset(seed=seed)
-        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.simulator.seed(episode_seed)
+    def _start(self, seed: int) -> Obs:
+        self.simulator.seed(seed)
         self.simulator.reset()
         # Meta-World moves goals and furniture in the model and leaves the data of the episode before, until it steps.
         importlib.import_module("mujoco").mj_forward(self.simulator.model, self.simulator.data)
         self.simulator._prev_obs = self.simulator._get_curr_obs_combined_no_goal()
         self._state = self.simulator._get_obs()
         self._n_steps = 0
-        return self.observe(), {"success": False, "seed": episode_seed}
+        return self.observe()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Act for one control period (0.0125 s).

@@ -11,14 +11,13 @@ import gymnasium
 import numpy as np
 
 from difftori_pl.envs.base import checked_action
+from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from difftori_pl.envs.pusht import PushT
-
-Obs = dict[str, Any]
 
 BOARD = 512.0
 """Width and height of the board, in pixels."""
@@ -46,7 +45,7 @@ KEYPOINTS = np.array(
 turned and moved back by the pose in `state`. No point strays from it by more than a tenth of a pixel."""
 
 
-class PushTEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+class PushTEnv(SeededEnv):
     """Push-T with normalised actions; see `difftori_pl.envs.PushT`, which builds it.
 
     Args:
@@ -55,13 +54,12 @@ class PushTEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
-    render_mode = "rgb_array"
 
     def __init__(self, recipe: PushT, seed: int = 0) -> None:
+        super().__init__(seed)
         self.recipe = recipe
         self.simulator = _simulator()
         self.simulator.success_threshold = recipe.success_threshold
-        self._np_random = np.random.default_rng(seed)
         self._n_steps = 0
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.reset(seed=seed)
@@ -74,18 +72,10 @@ class PushTEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
             }
         )
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start an episode; the same seed gives the same initial state in any process.
-
-        Args:
-            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
-            options: not used.
-        """
-        super().reset(seed=seed)
-        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        self.simulator.reset(seed=episode_seed)
+    def _start(self, seed: int) -> Obs:
+        self.simulator.reset(seed=seed)
         self._n_steps = 0
-        return self.observe(), {"success": False, "seed": episode_seed}
+        return self.observe()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Act for one control period (0.1 s).

@@ -13,6 +13,7 @@ import numpy as np
 from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
 from difftori_pl.envs.robosuite_import import NO_RENDERING, import_robosuite, make_task, robomimic_env_kwargs
+from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import ConfigurationError, ShapeError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from difftori_pl.envs.robosuite import Robosuite
-
-Obs = dict[str, Any]
 
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
@@ -34,7 +33,7 @@ _FIXED_MODELS = frozenset({"NutAssemblySquare", "ToolHang", "PickPlaceCan"})
 """Tasks with the same model in each episode; others draw sizes or shapes anew, so that theirs must be built anew."""
 
 
-class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
+class RobosuiteEnv(SeededEnv):
     """A robosuite task that ends at success, observed as robomimic's files are written.
 
     The simulation is robosuite's, to the bit. Robosuite observes poses one simulation step (2 ms) before the state it
@@ -48,16 +47,15 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
-    render_mode = "rgb_array"
 
     def __init__(self, recipe: Robosuite, seed: int = 0) -> None:
+        super().__init__(seed)
         self.recipe = recipe
         # Pictures are rendered here, not by robosuite, whatever a file's env_args say.
         self._env_kwargs = robomimic_env_kwargs(recipe.robots) | recipe.env_kwargs | NO_RENDERING
         with _global_seed(seed):
             self.robosuite = make_task(recipe.task, self._env_kwargs)
         self._prepare_observables()
-        self._np_random = np.random.default_rng(seed)
         self._renderers: dict[int, OffscreenRenderer] = {}
         self._n_steps = 0
         self._fresh = False
@@ -66,19 +64,11 @@ class RobosuiteEnv(gymnasium.Env[Obs, "NDArray[np.float32]"]):
         self.action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         self.observation_space = self._observation_space()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start an episode; the same seed gives the same initial state in any process.
-
-        Args:
-            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
-            options: not used.
-        """
-        super().reset(seed=seed)
-        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        with _global_seed(episode_seed):
+    def _start(self, seed: int) -> Obs:
+        with _global_seed(seed):
             self._restart()
         self._n_steps = 0
-        return self.observe(), {"success": False, "seed": episode_seed}
+        return self.observe()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Act for one control period (0.05 s).

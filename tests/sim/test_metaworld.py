@@ -164,6 +164,9 @@ def test_base_and_difftori_are_evaluated_on_the_same_states(
     for name in ("policy", "base"):
         assert metrics[f"rollout/{name}/crashed_episodes"] == 0
         assert metrics[f"rollout/{name}/episode_length_steps"] == 9
-    seeds = [[json.loads(line)["seed"] for line in path.open()] for path in tmp_path.rglob("rollouts_*.jsonl")]
+    seeds = [
+        [json.loads(line)["seed"] for line in path.read_text().splitlines()]
+        for path in tmp_path.rglob("rollouts_*.jsonl")
+    ]
     assert [sorted(numbers) for numbers in seeds] == [[100_000, 100_001]] * 2
     assert list(tmp_path.rglob("*.mp4"))
