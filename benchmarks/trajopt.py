@@ -4,9 +4,10 @@
     python benchmarks/trajopt.py theseus --batch 1 --repetitions 3
     python benchmarks/trajopt.py mppi --problems 64 --compiled
 
-Every ratio is of two times taken in turn in this process on the same problems, the median over the repetitions. Sizes:
-`rl` is TD-MPC's (latent 50, 6 actions, horizon 5, width 512), `il` the published imitation set-up's (latent 64, a chunk
-of 16 action components, horizon 1, width 256).
+Every ratio is of two times taken in turn in this process on the same problems, the median over the repetitions; on the
+CPU they are times of the processor, which other work on the machine changes little. Sizes: `rl` is TD-MPC's (latent 50,
+6 actions, horizon 5, width 512), `il` the published imitation set-up's (latent 64, a chunk of 16 action components,
+horizon 1, width 256).
 """
 
 import argparse
@@ -56,7 +57,8 @@ def main() -> None:
 
 def against_theseus(arguments: argparse.Namespace) -> None:
     print(f"Solve and backward, {arguments.max_steps} steps, truncated-5, float32; parity in float64")
-    print("size batch  Theseus ms   ours ms  ratio  largest difference of actions, of gradients (relative)")
+    print("`bare` is what as many evaluations of value and gradient take, without any solver")
+    print("size batch  Theseus ms   ours ms  ratio   bare ms  largest difference of actions, of gradients (relative)")
     for size in arguments.sizes:
         for batch in arguments.batch:
             kinds = [Theseus, LevenbergMarquardt, LevenbergMarquardt][: 3 if arguments.compiled else 2]
@@ -75,11 +77,13 @@ def against_theseus(arguments: argparse.Namespace) -> None:
             start = time.perf_counter()
             eager, *machine = [solve()[0] for solve in solves[1:]]
             duration = time.perf_counter() - start
-            theirs, *ours = in_turn(solves, arguments.repetitions)
+            bare, theirs, *ours = in_turn(
+                [partial(evaluate, arguments.max_steps, *problems), *solves], arguments.repetitions
+            )
             for time_, how in zip(ours, ("", f"  compiled in {duration:.0f} s"), strict=False):
                 print(
-                    f"{size:4s} {batch:5d} {theirs:11.1f} {time_:9.1f} {theirs / time_:6.1f}  {apart:.0e}, {turned:.0e}"
-                    f"{how}",
+                    f"{size:4s} {batch:5d} {theirs:11.1f} {time_:9.1f} {theirs / time_:6.1f} {bare:9.1f}  {apart:.0e}, "
+                    f"{turned:.0e}{how}",
                     flush=True,
                 )
             for each in machine:
@@ -313,18 +317,26 @@ def solve_and_differentiate(
     return solution.actions.detach(), torch.cat([gradient.flatten() for gradient in found])
 
 
+def evaluate(n_times: int, models: Models, latent: Tensor, actions: Tensor) -> None:
+    """Value and gradient of the objective, and nothing else."""
+    objective, actions = models.objective(), actions.clone().requires_grad_()
+    for _ in range(n_times):
+        torch.autograd.grad(objective(latent, actions).sum(), actions)
+
+
 def in_turn(functions: list[Callable[[], Any]], repetitions: int) -> list[float]:
     """Median time of each in milliseconds, one of each after the other, so that a busy machine is busy for all."""
+    now = time.perf_counter if torch.cuda.is_available() else time.process_time
     times: list[list[float]] = [[] for _ in functions]
     for function in functions:
         function()
     for _ in range(repetitions):
         for function, record in zip(functions, times, strict=True):
-            start = time.perf_counter()
+            start = now()
             function()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            record.append(1e3 * (time.perf_counter() - start))
+            record.append(1e3 * (now() - start))
     return [statistics.median(record) for record in times]
 
 
