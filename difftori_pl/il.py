@@ -1,9 +1,11 @@
 """DiffTORI for imitation learning: a CVAE whose decoder is the trajectory optimiser (section 4.3, Appendix E)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.batch import Batch
@@ -15,6 +17,8 @@ from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.normalizer import MIN_ACTION_STD
 from difftori_pl.models.policy import Observation, Policy, State, join, part
 from difftori_pl.module import ImitationModule
+from difftori_pl.plans import demonstrated_plans
+from difftori_pl.proposal_noise import measured_noise
 from difftori_pl.trajopt import ActionScore, ChunkScore, Objective, Solution, TrajOptLayer
 
 
@@ -47,7 +51,8 @@ class DiffTORIIL(ImitationModule):
         prior_temperature: standard deviation of the prior that is sampled when acting; 1 in the paper, 0 takes the
             prior's mean.
         proposal_noise: standard deviation of the noise added to proposals in training, in standard deviations of each
-            action component. A base policy proposes better on the demonstrations it was trained on than it will later.
+            action component; None measures it when training starts (`measured_noise`). A base policy proposes better on
+            the demonstrations it was trained on than it will later.
         optimizer: Adam at 3e-4 by default (Table 7).
         lr_scheduler: None for a constant rate.
     """
@@ -67,7 +72,7 @@ class DiffTORIIL(ImitationModule):
         discount: float = 1.0,
         kl_weight: float = 1.0,
         prior_temperature: float = 1.0,
-        proposal_noise: float = 0.0,
+        proposal_noise: float | None = 0.0,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=3e-4),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -96,6 +101,7 @@ class DiffTORIIL(ImitationModule):
         self.prior_temperature = prior_temperature
         self.register_buffer("action_scale", torch.ones(action_dim))
         self.proposal_noise = proposal_noise
+        self._noise = proposal_noise
 
     def setup(self, stage: str) -> None:
         """Take the standard deviation of each action component from the data; see `ImitationModule.setup`."""
@@ -104,6 +110,36 @@ class DiffTORIIL(ImitationModule):
             spread = self.trainer.datamodule.statistics()["actions"].std  # type: ignore[attr-defined]
             # What is never used has no unit of its own; a tiny one would let it outweigh all the others.
             self.action_scale.copy_(torch.where(spread < MIN_ACTION_STD, 1.0, spread))
+
+    def on_fit_start(self) -> None:
+        """Measure the noise of the proposals, if it is not given and not known from a checkpoint."""
+        super().on_fit_start()
+        if self._noise is not None:
+            return
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if datamodule is None:
+            raise ConfigurationError("without a datamodule, proposal_noise must be a number")
+        strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
+
+        def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
+            return (precision.convert_input(strategy.batch_to_device(batch)) for batch in loader)
+
+        seen, unseen = batches(datamodule.train_dataloader()), batches(datamodule.val_dataloader())
+        with torch.random.fork_rng(), precision.forward_context():
+            noise = measured_noise(self.base_policy, seen, unseen, self.horizon, self.action_scale)
+        self._noise = float(strategy.reduce(torch.tensor(noise, device=self.device), reduce_op="mean"))
+        rank_zero_info(f"noise of the base policy's proposals in training: {self._noise:.3f} standard deviations")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the measured noise too; see `ImitationModule.on_save_checkpoint`."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["proposal_noise"] = self._noise
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Know the measured noise again; see `ImitationModule.on_load_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)
+        if self.proposal_noise is None:
+            self._noise = checkpoint.get("proposal_noise")
 
     def train(self, mode: bool = True) -> "DiffTORIIL":
         """Change the mode of all but the base policy, which stays as it will act."""
@@ -170,8 +206,8 @@ class DiffTORIIL(ImitationModule):
         """The loss of Eq. 9."""
         del batch_idx
         latent, proposals, targets, mask = self._problems(batch)
-        if self.proposal_noise:
-            proposals = proposals + self.proposal_noise * torch.randn_like(proposals)
+        if self._noise:
+            proposals = proposals + self._noise * torch.randn_like(proposals)
         mean, log_variance = self.posterior(latent, targets)
         solution = self.decode(latent, reparameterize(mean, log_variance), proposals)
         error = self.mean_of_real(reconstruction(solution.actions, targets), mask)
@@ -228,18 +264,11 @@ class DiffTORIIL(ImitationModule):
 
         In training mode the proposals are those that explain the targets.
         """
-        n_steps = batch["actions"].shape[1] - self.horizon + 1
-        if n_steps < 1:
-            raise ConfigurationError(
-                f"windows of {batch['actions'].shape[1]} steps are too short to plan {self.horizon} actions: "
-                "set data.init_args.horizon to at least model.init_args.horizon"
-            )
-        obs = {key: value[:, :n_steps] for key, value in batch["obs"].items()}
-        demonstrated = batch["actions"].unfold(1, self.horizon, 1).transpose(-1, -2)
+        obs, demonstrated, mask = demonstrated_plans(batch, self.horizon)
         state = self.initial_state(len(demonstrated))
         latent, proposals, _ = self.observe(obs, state, demonstrated if self.training else None)
         targets = demonstrated.flatten(0, 1) / self.action_scale
-        mask = batch["mask"].unfold(1, self.horizon, 1).all(-1).flatten()
         # In acting, chunks begin every H steps.
-        solved = torch.arange(len(mask), device=mask.device) % n_steps % (self.horizon if self.chunked else 1) == 0
-        return latent[solved], proposals[solved], targets[solved], mask[solved]
+        step = torch.arange(mask.numel(), device=mask.device) % mask.shape[1]
+        solved = step % (self.horizon if self.chunked else 1) == 0
+        return latent[solved], proposals[solved], targets[solved], mask.flatten()[solved]
