@@ -60,7 +60,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fit(tmp_path: Path) -> Fit:
     def fit(*options: str, folder: str = "runs") -> DiffTORICLI:
-        return run(["fit", f"--config={CONFIG}", f"--trainer.logger.save_dir={tmp_path / folder}", *options])
+        return run(["fit", f"--config={CONFIG}", *options, f"--trainer.logger.save_dir={tmp_path / folder}"])
 
     return fit
 
