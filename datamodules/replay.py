@@ -132,7 +132,7 @@ class ReplayDataModule(LightningDataModule):
             DataError: there are fewer sequences than the batch has.
         """
         log, tree = self._opened()
-        n_sequences = int(np.count_nonzero(tree.weights))
+        n_sequences = int(np.count_nonzero(tree.weights[: log.end]))  # a young buffer fills the first slots only
         if n_sequences < self.batch_size:
             raise DataError(
                 f"a batch of {self.batch_size} sequences was asked for, but the buffer holds {n_sequences}: collect "

@@ -21,8 +21,8 @@ class Planner(nn.Module):
     Args:
         trajopt: the optimiser.
         n_policy_starts: roll-outs of the policy to start from, the first one without noise; 1 in the paper, 25 in
-            TD-MPC. With 0, and without a warm start, all starts are zero (an ablation of Figure 6).
-        warm_start: start from the last plan too, shifted by one step; zeros when an episode begins.
+            TD-MPC. With 0, and without a warm start, plans start from zeros (an ablation of Figure 6).
+        warm_start: start from the last plan too, where there is one, shifted by one step.
         policy_std: standard deviation of the noise in further roll-outs.
     """
 
@@ -37,25 +37,29 @@ class Planner(nn.Module):
         self.warm_start = warm_start
         self.policy_std = policy_std
 
-    def forward(self, world_model: WorldModel, discount: float, latent: Tensor, last: Tensor) -> Solution:
+    def forward(
+        self, world_model: WorldModel, discount: float, latent: Tensor, horizon: int, last: Tensor | None = None
+    ) -> Solution:
         """Plan; the solution carries the gradient of the optimiser's backward mode.
 
         Args:
             world_model: predicts.
             discount: γ.
             latent: where the plan begins (B, Z).
-            last: the last plan as far as it is not done yet (B, H, A), or zeros; H is the horizon.
+            horizon: number H of actions.
+            last: the last plan as far as it is not done yet (B, H, A), zeros when an episode begins; None for states
+                that were not led to by a plan.
         """
         objective = RolloutReturn(
             world_model.reward, world_model.next, world_model.min_value, world_model.act, discount
         )
-        return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), last))
+        return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), horizon, last))
 
-    def _starts(self, world_model: WorldModel, latent: Tensor, last: Tensor) -> Tensor:
+    def _starts(self, world_model: WorldModel, latent: Tensor, horizon: int, last: Tensor | None) -> Tensor:
         """Starts (B, S, H, A), those first that come first in MPPI."""
-        starts = [last[:, None]] if self.warm_start or self.n_policy_starts == 0 else []
+        starts = [last[:, None]] if self.warm_start and last is not None else []
         noisy = partial(world_model.act, std=self.policy_std)
         for policy, n_rollouts in ((world_model.act, min(self.n_policy_starts, 1)), (noisy, self.n_policy_starts - 1)):
             if n_rollouts > 0:
-                starts.append(policy_rollouts(policy, world_model.next, latent, last.shape[1], n_rollouts))
-        return torch.cat(starts, dim=1)
+                starts.append(policy_rollouts(policy, world_model.next, latent, horizon, n_rollouts))
+        return torch.cat(starts or [latent.new_zeros(len(latent), 1, horizon, world_model.action_dim)], dim=1)

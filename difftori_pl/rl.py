@@ -191,12 +191,12 @@ class DiffTORIRL(LightningModule):
         if self.policy_gradient is not None:
             self.policy_gradient.episode_ended(self._model_parameters())
 
-    def plan(self, obs: Observation, last: Tensor) -> Solution:
-        """Plan from observations (B, 1, ...) and what is left of the last plan (B, H, A)."""
+    def plan(self, obs: Observation, last: Tensor | None = None) -> Solution:
+        """Plan from observations (B, 1, ...) and what is left of the last plan (B, H, A), if there is one."""
         planner = self.warmup_planner if self.warming_up else self.planner
         assert planner is not None
         latent = at_least_float32(self.world_model.encode(obs)[:, -1])
-        return planner(self.world_model, self.discount, latent, last)
+        return planner(self.world_model, self.discount, latent, self.horizon, last)
 
     def _solve(self, obs: Observation, state: State) -> tuple[Solution, State]:
         horizon = self.horizon
@@ -303,12 +303,7 @@ class DiffTORIRL(LightningModule):
         if self.policy_gradient is None or self.warming_up:
             return None
 
-        def loss(obs: Observation) -> Tensor:
-            batch_size = len(next(iter(obs.values())))
-            last = self.initial_state(batch_size)["plan"][:, : self.horizon]
-            return self._action_loss(obs, self.plan(obs, last))
-
-        return self.policy_gradient.replayed(obs, loss)
+        return self.policy_gradient.replayed(obs, lambda states: self._action_loss(states, self.plan(states)))
 
     def policy_loss(self, latents: Tensor) -> Tensor:
         """The policy maximises the smaller value at the predicted latents (B, H + 1, Z)."""

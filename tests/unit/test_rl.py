@@ -238,13 +238,24 @@ def test_starts(n_policy_starts: int, warm_start: bool, expected: int) -> None:
     planner = Planner(module.planner.trajopt, n_policy_starts, warm_start)
     last = torch.full((2, H, A), 0.25, dtype=torch.float64)
     latent = torch.randn(2, 5, dtype=torch.float64)
-    starts = planner._starts(module.world_model, latent, last)
+    starts = planner._starts(module.world_model, latent, H, last)
     assert starts.shape == (2, expected, H, A)
-    if warm_start or n_policy_starts == 0:
+    if warm_start:
         torch.testing.assert_close(starts[:, 0], last)
+    elif n_policy_starts == 0:
+        assert not starts.any()
     if n_policy_starts > 0:
         own = starts[:, int(warm_start), 0]
         torch.testing.assert_close(own, torch.tanh(module.world_model.pi(latent)))
+
+
+@pytest.mark.parametrize(("n_policy_starts", "expected"), [(1, 1), (0, 1), (3, 3)])
+def test_replayed_states_have_no_last_plan(n_policy_starts: int, expected: int) -> None:
+    module = make()
+    planner = Planner(module.planner.trajopt, n_policy_starts, warm_start=True)
+    starts = planner._starts(module.world_model, torch.randn(2, 5, dtype=torch.float64), H, None)
+    assert starts.shape == (2, expected, H, A)
+    assert starts.any() == (n_policy_starts > 0)
 
 
 @pytest.mark.parametrize(("env_step", "value"), [(0, 1.0), (5, 2.0), (10, 3.0), (20, 3.0)])
