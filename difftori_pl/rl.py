@@ -25,6 +25,7 @@ from difftori_pl.planner import Planner
 from difftori_pl.policy_gradients import PolicyGradient
 from difftori_pl.schedules import LinearSchedule
 from difftori_pl.trajopt import Solution
+from difftori_pl.trajopt.backward import Detached
 from difftori_pl.trajopt.starts import shift
 
 MAX_LOSS = 1e4
@@ -101,6 +102,11 @@ class DiffTORIRL(LightningModule):
             raise ConfigurationError(
                 "the policy gradient is taken through a critic: set both model.init_args.critic and .policy_gradient, "
                 "or neither"
+            )
+        if policy_gradient is not None and isinstance(planner.trajopt.backward_mode, Detached):
+            raise ConfigurationError(
+                "the policy gradient passes through the planner, but its backward mode is Detached, which passes none: "
+                "set model.init_args.planner.init_args.trajopt.init_args.backward_mode to Truncated or Unroll, say"
             )
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()

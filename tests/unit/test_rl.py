@@ -277,6 +277,11 @@ def test_a_policy_gradient_needs_its_critic() -> None:
         make(ReplayedStates(), critic=None)
 
 
+def test_a_policy_gradient_needs_a_planner_that_passes_it() -> None:
+    with pytest.raises(ConfigurationError, match="backward mode is Detached"):
+        make(ReplayedStates(), planner=Planner(TrajOptLayer(LevenbergMarquardt(), Detached())))
+
+
 def test_a_checkpoint_of_other_sizes_is_refused() -> None:
     module = make()
     state = module.state_dict()
