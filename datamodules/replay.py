@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from datamodules.errors import DataError
+from datamodules.processes import gather
 from datamodules.step_log import Manifest, StepLog, from_fields, to_fields
 from datamodules.sum_tree import SumTree
 
@@ -34,12 +35,13 @@ class ReplayDataModule(LightningDataModule):
     Batches hold `obs`: key -> (B, H + 1, ...), `actions` (B, H, A), `rewards` (B, H), `terminated` (B, H) bool,
     `weights` (B,), the importance weights of the loss, and `index` (B,), for `update_priorities`.
 
-    The buffer is part of the checkpoint: its steps are in the folder `replay` beside it.
+    The buffer is part of the checkpoint: its steps are in the folder `replay` beside it. Of several processes, each has
+    its own buffer, draws its own batches from it, and goes on with it.
 
     Args:
         horizon: number H of steps in a sequence; at least the longest planning horizon.
-        batch_size: B.
-        n_steps: number of agent steps to keep.
+        batch_size: B, of each process.
+        n_steps: number of agent steps to keep, of each process.
         n_frames: number of pictures that are stacked along the channels; each is stored once.
         priority_exponent: α; 0 samples uniformly.
         importance_exponent: β; 1 undoes the bias of prioritised sampling, 0 leaves it.
@@ -67,6 +69,11 @@ class ReplayDataModule(LightningDataModule):
         self._log: StepLog | None = None
         self._tree: SumTree | None = None
         self._rng = np.random.default_rng(torch.initial_seed() % 2**63)
+
+    def setup(self, stage: str) -> None:
+        """Draw other batches in each process."""
+        if stage == "fit" and self._rank > 0:
+            self._rng = np.random.default_rng([torch.initial_seed() % 2**63, self._rank])
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless batches, drawn in this process, as what is drawn depends on the last update."""
@@ -167,32 +174,54 @@ class ReplayDataModule(LightningDataModule):
         tree.update(numbers[kept] % log.capacity, weights[kept])
 
     def state_dict(self) -> dict[str, Any]:
-        """Write new steps beside the checkpoint, and give what it has to hold."""
+        """Write new steps beside the checkpoint, and give what it has to hold: of all processes, who all call this.
+
+        The checkpoint is thus written after all steps that it refers to.
+        """
         state: dict[str, Any] = {"rng": self._rng.bit_generator.state}
         if self._log:
             log, tree = self._opened()
-            state["log"] = dict(log.save(self._checkpoint_folder() / "replay"))
+            state["log"] = dict(log.save(self._folder(self._checkpoint_folder())))
             state["priorities"] = torch.as_tensor(tree.weights.copy())
-        return state
+        return {"processes": gather(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the buffer of a checkpoint; a test needs none of it."""
+        """Go on with the buffer of a checkpoint; a test needs none of it.
+
+        Raises:
+            DataError: it is one of another number of processes or steps.
+        """
         trainer: Any = self.trainer
         if trainer.testing:
             return
-        self._rng.bit_generator.state = state_dict["rng"]
-        if "log" in state_dict:
-            manifest: Manifest = state_dict["log"]
-            folder = Path(trainer.ckpt_path).parent / "replay"
+        states = state_dict.get("processes", [state_dict])  # early checkpoints held that of one process
+        if len(states) != trainer.world_size:
+            raise DataError(
+                f"the checkpoint holds the buffers of {len(states)} processes, this run has {trainer.world_size}: "
+                f"resume with trainer.devices (times trainer.num_nodes) at {len(states)}"
+            )
+        state = states[self._rank]
+        self._rng.bit_generator.state = state["rng"]
+        if "log" in state:
+            manifest: Manifest = state["log"]
+            folder = self._folder(Path(trainer.ckpt_path).parent)
             self._start(StepLog.load(manifest, folder, self.n_steps, self.memory_limit))
             _, tree = self._opened()
-            priorities = state_dict["priorities"].numpy()
+            priorities = state["priorities"].numpy()
             if len(priorities) != tree.capacity:
                 raise DataError(
                     f"the checkpoint's buffer has room for {len(priorities)} steps, this one for {tree.capacity}: "
                     "set data.init_args.n_steps as it was"
                 )
             tree.update(np.arange(tree.capacity), priorities)
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    def _folder(self, checkpoints: Path) -> Path:
+        """Where the steps of this process are, beside the checkpoints in a folder."""
+        return checkpoints / "replay" / f"rank{self._rank}" if self._rank else checkpoints / "replay"
 
     def _checkpoint_folder(self) -> Path:
         trainer: Any = self.trainer

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datamodules.processes import total
 from difftori_pl.models.policy import Observation
 
 LossOfActions = Callable[[Observation, Tensor], Tensor]
@@ -66,6 +67,8 @@ class ReplayedStates(PolicyGradient):
 class ExecutedActions(PolicyGradient):
     """The authors' code: gradients of executed actions add up over an episode, and one step follows it.
 
+    Those of episodes that run side by side, in one process or several, add up too.
+
     Args:
         weight: c0 of Eq. 6; 1 in Table 7.
         learning_rate: of the Adam optimiser that takes this step.
@@ -94,15 +97,18 @@ class ExecutedActions(PolicyGradient):
 
     def episode_ended(self, parameters: Sequence[nn.Parameter]) -> None:
         """Step; see `PolicyGradient.episode_ended`."""
-        if self.gradients is None:
+        own = self.gradients or [torch.zeros_like(parameter) for parameter in parameters]
+        # A process whose environments all crashed has none, but must not keep the others waiting.
+        n_taken, *gradients = total([own[0].new_full((1,), float(self.gradients is not None)), *own])
+        self.gradients = None
+        if not n_taken:
             return
-        for parameter, gradient in zip(parameters, self.gradients, strict=True):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         self._adam(parameters).step()
         for parameter in parameters:
             parameter.grad = None
-        self.gradients = None
 
     def get_extra_state(self) -> dict[str, Any]:
         """The optimiser's moments, for checkpoints."""

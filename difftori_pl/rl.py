@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
+from datamodules.processes import gather, mean
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
 from difftori_pl.errors import ConfigurationError
@@ -45,6 +47,9 @@ class DiffTORIRL(LightningModule):
 
     With a policy gradient, the model is also trained to make its plans good (Eq. 6); without one and with the solver
     `MPPI` this is TD-MPC. All weights are those of the authors' code, which are TD-MPC's.
+
+    In several processes, gradients are averaged before they are clipped. They come from `torch.autograd.grad`, which
+    starts no exchange of DDP's.
 
     Args:
         world_model: encoder, dynamics, reward, values and policy.
@@ -151,12 +156,7 @@ class DiffTORIRL(LightningModule):
         return self.warmup_planner is not None and int(self.env_step) < self.n_warmup_env_steps
 
     def setup(self, stage: str) -> None:
-        """Refuse sequences that are shorter than the longest plan, and several processes."""
-        if stage == "fit" and self.trainer.world_size > 1:
-            raise ConfigurationError(
-                f"reinforcement learning is trained in one process, not in {self.trainer.world_size}: set "
-                "trainer.devices to 1; several environments run side by side with collect.n_envs"
-            )
+        """Refuse sequences that are shorter than the longest plan."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and datamodule.horizon < self.max_horizon:
             raise ConfigurationError(
@@ -326,8 +326,8 @@ class DiffTORIRL(LightningModule):
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
 
     def _step(self, optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:
-        """Take a step; give the norm that the gradients had."""
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+        """Take a step along the gradients' mean over processes; give the norm that it had."""
+        for parameter, gradient in zip(parameters, mean(gradients), strict=True):
             parameter.grad = gradient
         norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         optimizer.step()
@@ -349,11 +349,11 @@ class DiffTORIRL(LightningModule):
         return [*self._model_parameters(), *(self.critic.parameters() if self.critic else ())]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what this is, and the states of torch's random number generators."""
+        """Add what this is, and the states of each process's random number generators."""
         checkpoint[KEY] = record(self, self.world_model.action_dim)
-        checkpoint["random"] = torch.get_rng_state()
+        checkpoint["random"] = gather(torch.get_rng_state())
         if torch.cuda.is_available():
-            checkpoint["random_cuda"] = torch.cuda.get_rng_state(self.device)
+            checkpoint["random_cuda"] = gather(torch.cuda.get_rng_state(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another task or model; keep the random states for `on_train_start`.
@@ -362,12 +362,21 @@ class DiffTORIRL(LightningModule):
             CheckpointError: it does not fit.
         """
         verify(self, self.world_model.action_dim, checkpoint)
-        self._random = checkpoint.get("random"), checkpoint.get("random_cuda")
+        self._random = _of_each(checkpoint.get("random")), _of_each(checkpoint.get("random_cuda"))
 
     def on_train_start(self) -> None:
-        """Go on with the random numbers of a resumed run."""
-        random, random_cuda = getattr(self, "_random", (None, None))
-        if random is not None:
-            torch.set_rng_state(random.cpu())
-        if random_cuda is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random_cuda.cpu(), self.device)
+        """Go on with the random numbers of a resumed run; in a new one, each process draws others."""
+        rank = self.global_rank
+        random, random_cuda = getattr(self, "_random", ([], []))
+        if random:
+            torch.set_rng_state(random[rank].cpu())
+        elif rank > 0:
+            seed = np.random.SeedSequence([torch.initial_seed(), rank]).generate_state(1)
+            torch.manual_seed(int(seed[0]))
+        if random_cuda and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random_cuda[rank].cpu(), self.device)
+
+
+def _of_each(states: list[Tensor] | Tensor | None) -> list[Tensor]:
+    """Random states of each process; early checkpoints held one alone."""
+    return [states] if isinstance(states, Tensor) else states or []

@@ -11,11 +11,14 @@ from difftori_pl.envs.pool import Step
 
 
 class Point(EnvFactory):
-    """Recipe of `PointEnv`; its arguments are its constructor's."""
+    """Recipe of `PointEnv`; an episode has `n_steps` steps, and up to `spread - 1` more by its seed."""
 
-    def __init__(self, task: str = "point", n_steps: int = 12, action_repeat: int = 2, pixels: bool = False) -> None:
+    def __init__(
+        self, task: str = "point", n_steps: int = 12, action_repeat: int = 2, pixels: bool = False, spread: int = 1
+    ) -> None:
         self.task = task
         self.n_steps = n_steps
+        self.spread = spread
         self.action_repeat = action_repeat
         self.pixels = pixels
 
@@ -31,17 +34,19 @@ class PointEnv(gymnasium.Env[dict[str, Any], Any]):
         self.recipe = recipe
         self.state = np.zeros(2, dtype=np.float32)
         self.n_steps = 0
+        self.length = recipe.n_steps
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
         self.state = self.np_random.uniform(-1, 1, 2).astype(np.float32)
         self.n_steps = 0
+        self.length = self.recipe.n_steps + (seed or 0) % self.recipe.spread
         return self.observe(), {}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         self.state = self.state + 0.1 * np.array([self.state[1], action[0]], dtype=np.float32)
         self.n_steps += 1
-        return self.observe(), float(np.exp(-abs(self.state[0]))), False, self.n_steps >= self.recipe.n_steps, {}
+        return self.observe(), float(np.exp(-abs(self.state[0]))), False, self.n_steps >= self.length, {}
 
     def observe(self) -> dict[str, Any]:
         if not self.recipe.pixels:

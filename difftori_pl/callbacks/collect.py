@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from itertools import chain
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from datamodules.processes import gather
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.envs.base import EnvFactory
@@ -35,14 +37,18 @@ class Collect(Callback):
     step is several environment steps. Ctrl-C ends training after the running episode or update, with a checkpoint if
     `checkpoint.save_on_exception` is set; a second one ends it at once.
 
+    Several processes collect in turns: each runs an episode in each of its own environments, keeps it in its own
+    buffer, and waits for the others. All counts are sums over processes, so that `updates_per_step` and `n_env_steps`
+    mean what they do in one process with as many environments, and all processes take the same number of updates.
+
     Logged for each episode under `collect/`, over environment steps: `return`, `length_steps`, and
-    `env_steps_per_second`, updates included.
+    `env_steps_per_second`, updates included, of the episodes that ran side by side.
 
     Args:
         env: recipe of the environment; None switches collection off, for modules that learn from demonstrations.
         n_env_steps: environment steps in all.
         n_seed_env_steps: of these, how many are taken with random actions; TD-MPC takes 5000 agent steps.
-        n_envs: number of environments that run at a time, each in a process of its own.
+        n_envs: number of environments that run at a time for each process of training, each in one of its own.
         updates_per_step: updates for each agent step.
         first_seed: training episode i starts from the initial state of seed `first_seed + i`.
         step_timeout: seconds after which an environment that does not answer counts as crashed.
@@ -91,7 +97,7 @@ class Collect(Callback):
         if self._pool is None:
             return
         while self._owed < 1.0 or self._collected < self.n_seed_env_steps:
-            self._stop_if_interrupted()
+            self._stop_if_interrupted(trainer)
             self._collect(trainer, pl_module)
         self._owed -= 1.0
 
@@ -107,7 +113,7 @@ class Collect(Callback):
         pl_module.log("env_step", float(pl_module.env_step), prog_bar=True, logger=False, batch_size=1)  # type: ignore[arg-type]
         if self._owed < 1.0 and self._collected >= self.n_env_steps:
             trainer.should_stop = True
-        self._stop_if_interrupted()
+        self._stop_if_interrupted(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """End the environments."""
@@ -139,8 +145,9 @@ class Collect(Callback):
         self._interrupted = True
         _log.warning("stopping after the running episode or update; press Ctrl-C again to stop at once")
 
-    def _stop_if_interrupted(self) -> None:
-        if self._interrupted:
+    def _stop_if_interrupted(self, trainer: Trainer) -> None:
+        """Stop if any process is to, all at the same place."""
+        if trainer.strategy.reduce_boolean_decision(self._interrupted, all=False):
             raise KeyboardInterrupt
 
     @property
@@ -148,38 +155,43 @@ class Collect(Callback):
         return getattr(self.env, "action_repeat", 1)
 
     def _collect(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Run one episode in each environment."""
+        """Run one episode in each environment of each process."""
         assert self._pool is not None
         replay: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         seeding = self._collected < self.n_seed_env_steps
         policy: Policy = _Random(pl_module) if seeding else _Explorer(pl_module)
-        seeds = [self.first_seed + self._n_episodes + i for i in range(self.n_envs)]
-        self._n_episodes += self.n_envs
+        first = self.first_seed + self._n_episodes + trainer.global_rank * self.n_envs
+        seeds = list(range(first, first + self.n_envs))
+        self._n_episodes += trainer.world_size * self.n_envs
         with trainer.precision_plugin.forward_context():
             episodes = run_episodes(policy, self._pool, seeds, pl_module.device, keep_tracks=True)
             if not seeding:
                 pl_module.on_episodes_end()  # type: ignore[operator]
-        for episode in episodes:
-            self._store(trainer, pl_module, replay, episode)
-
-    def _store(self, trainer: Trainer, pl_module: Any, replay: ReplayDataModule, episode: Episode) -> None:
-        track = episode.track
-        if episode.crash or track is None:
-            _log.warning("the episode of seed %d crashed and is left out: %s", episode.seed, episode.crash)
-            return
-        obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
-        replay.add(obs, np.stack(track.actions), np.array(track.rewards), track.terminated)
-        n_env_steps = episode.length * self._action_repeat
-        self._collected += n_env_steps
-        self._owed += episode.length * self.updates_per_step
+        kept = [(episode.length, episode.total_reward) for episode in episodes if _stored(replay, episode)]
+        everyone = list(chain(*gather(kept)))
         elapsed, self._began = time.monotonic() - self._began, time.monotonic()
-        values = {
-            "collect/return": episode.total_reward,
-            "collect/length_steps": float(episode.length),
-            "collect/env_steps_per_second": n_env_steps / max(elapsed, 1e-9),
-        }
-        log_at(trainer, pl_module, values, self._collected)
-        pl_module.log("return", episode.total_reward, prog_bar=True, logger=False, batch_size=1)
+        n_env_steps = sum(length for length, _ in everyone) * self._action_repeat
+        for length, total_reward in everyone:
+            self._collected += length * self._action_repeat
+            self._owed += length * self.updates_per_step
+            values = {
+                "collect/return": total_reward,
+                "collect/length_steps": float(length),
+                "collect/env_steps_per_second": n_env_steps / elapsed,
+            }
+            log_at(trainer, pl_module, values, self._collected)
+            pl_module.log("return", total_reward, prog_bar=True, logger=False, batch_size=1)
+
+
+def _stored(replay: ReplayDataModule, episode: Episode) -> bool:
+    """Put an episode into the buffer, unless it crashed."""
+    track = episode.track
+    if episode.crash or track is None:
+        _log.warning("the episode of seed %d crashed and is left out: %s", episode.seed, episode.crash)
+        return False
+    obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
+    replay.add(obs, np.stack(track.actions), np.array(track.rewards), track.terminated)
+    return True
 
 
 class _Explorer:

@@ -53,13 +53,16 @@ class LandscapePictures(Callback):
         """Draw after the first batch, on the first rank."""
         del outputs, dataloader_idx
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
-        if batch_idx > 0 or not due or not trainer.is_global_zero or trainer.log_dir is None:
+        if batch_idx > 0 or not due:
+            return
+        log_dir = trainer.log_dir  # asked for once, by all ranks: it is an exchange between them
+        if not trainer.is_global_zero or log_dir is None:
             return
         assert isinstance(pl_module, DiffTORIIL)
         window = self.window % len(batch["actions"])
         obs = {key: value[window : window + 1] for key, value in batch["obs"].items()}
         found = sample_solutions(pl_module, obs, pl_module.initial_state(1), self.n_samples, self.temperature)
-        folder = Path(trainer.log_dir) / "landscapes"
+        folder = Path(log_dir) / "landscapes"
         folder.mkdir(parents=True, exist_ok=True)
         for logger in trainer.loggers:
             logger.log_metrics({"multimodality/n_modes": found.n_modes}, trainer.global_step)

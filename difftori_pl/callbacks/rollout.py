@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
+from torchmetrics.aggregation import CatMetric
 from tqdm import tqdm
 
 from difftori_pl.callbacks.env_steps import log_at
@@ -16,7 +19,7 @@ from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.video import log_gif, save_mp4
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
-from difftori_pl.metrics import Proportion, SuccessRate, mean_interval
+from difftori_pl.metrics import Proportion, SuccessRate, mean_interval, wilson
 from difftori_pl.models.policy import Policy, describe
 
 _log = logging.getLogger(__name__)
@@ -26,7 +29,8 @@ class RolloutEvaluation(Callback):
     """Run episodes from fixed initial states and log the success rate with its Wilson 95 % interval.
 
     A module that names several policies (`DiffTORIIL` names itself and its base) has each evaluated on the same
-    initial states; one that does not change in training is evaluated once. Episodes are shared out over ranks.
+    initial states; one that does not change in training is evaluated once. Episodes are shared out over ranks, and what
+    is logged is of all of them.
 
     Logged for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (shares),
     `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted) with a 95 % interval over episodes,
@@ -117,6 +121,8 @@ class RolloutEvaluation(Callback):
         if self.env is None:
             return
         seeds = [self.first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
+        log_dir = trainer.log_dir  # asked for once, by all ranks: it is an exchange between them
+        folder = None if log_dir is None else Path(log_dir)
         was_training = pl_module.training
         pl_module.eval()
         pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
@@ -129,10 +135,12 @@ class RolloutEvaluation(Callback):
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
                 with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
                     torch.manual_seed(self.first_seed + trainer.global_rank)
-                    episodes = self._run(trainer, pl_module, name, policy, pool, seeds)
+                    episodes = self._run(trainer, pl_module, folder, name, policy, pool, seeds)
                 table.append(self._report(trainer, pl_module, name, episodes))
-                self._save_description(trainer, pl_module, name, policy)
-            rank_zero_info("\n".join(["", *table, f"log: {trainer.log_dir}", ""]))
+                if folder is not None:
+                    self._save_videos(trainer, pl_module, folder, name, episodes)
+                    self._save_description(trainer, pl_module, folder, name, policy)
+            rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
         finally:
             pool.close()
             pl_module.train(was_training)
@@ -147,17 +155,24 @@ class RolloutEvaluation(Callback):
         return policies
 
     def _run(
-        self, trainer: Trainer, pl_module: LightningModule, name: str, policy: Policy, pool: EnvPool, seeds: list[int]
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        folder: Path | None,
+        name: str,
+        policy: Policy,
+        pool: EnvPool,
+        seeds: list[int],
     ) -> list[Episode]:
         """Run episodes and write each down as it ends, so that an evaluation that is stopped leaves what it found."""
-        path = self._episodes_path(trainer, pl_module, name)
+        path = None if folder is None else self._episodes_path(trainer, pl_module, folder, name)
         hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
         with tqdm(total=len(seeds), desc=f"Rollouts of {name}", unit="episode", disable=hidden, leave=False) as bar:
-            metric = SuccessRate()
+            successes: list[bool] = []
 
             def on_finish(episode: Episode) -> None:
-                metric.update(torch.tensor([episode.success]))
-                bar.set_postfix_str(f"success {metric.compute()}")
+                successes.append(episode.success)
+                bar.set_postfix_str(f"success {wilson(sum(successes), len(successes))}")
                 bar.update()
                 if path is not None:
                     with path.open("a") as file:
@@ -171,29 +186,29 @@ class RolloutEvaluation(Callback):
         metric = SuccessRate().to(pl_module.device)
         metric.update(torch.tensor([episode.success for episode in episodes], device=pl_module.device))
         success: Proportion = metric.compute()
-        returns = [episode.total_reward for episode in episodes]
-        low, high = mean_interval(returns)
-        count = max(len(episodes), 1)  # a rank may have none
-        means = {
-            "episode_length_steps": sum(episode.length for episode in episodes) / count,
-            "return": sum(returns) / count,
+        device = pl_module.device
+        returns = _of_all_ranks([episode.total_reward for episode in episodes], device)
+        lengths = _of_all_ranks([episode.length for episode in episodes], device)
+        largest = _of_all_ranks([episode.max_reward for episode in episodes], device)
+        crashes = _of_all_ranks([episode.crash is not None for episode in episodes], device)
+        low, high = mean_interval(returns.tolist())
+        values = {
+            "success_rate": success.rate,
+            "success_low": success.low,
+            "success_high": success.high,
+            "episode_length_steps": float(lengths.mean()),
+            "return": float(returns.mean()),
             "return_low": low,
             "return_high": high,
-            "max_reward": sum(episode.max_reward for episode in episodes) / count,
+            "max_reward": float(largest.mean()),
+            "crashed_episodes": float(crashes.sum()),
         }
-        crashed = [episode for episode in episodes if episode.crash]
-        # All ranks hold the same success rates, whose mean stays what it is.
-        means |= {"success_rate": success.rate, "success_low": success.low, "success_high": success.high}
-        sums = {"crashed_episodes": float(len(crashed))}
-        prefix = f"rollout/{name}"
+        logged = {f"rollout/{name}/{key}": value for key, value in values.items()}
         if hasattr(pl_module, "env_step"):
-            values = {f"{prefix}/{key}": value for key, value in (means | sums).items()}
-            log_at(trainer, pl_module, values, _step(trainer, pl_module))
+            log_at(trainer, pl_module, logged, _step(trainer, pl_module))
         else:
-            for kind, reduction in ((means, "mean"), (sums, "sum")):
-                values = {f"{prefix}/{key}": value for key, value in kind.items()}
-                pl_module.log_dict(values, sync_dist=True, batch_size=count, reduce_fx=reduction)
-        for episode in crashed:
+            pl_module.log_dict(logged, sync_dist=True, batch_size=len(returns))
+        for episode in (episode for episode in episodes if episode.crash):
             _log.warning(
                 "%s: the episode of seed %d crashed after %d steps: %s",
                 name,
@@ -201,24 +216,22 @@ class RolloutEvaluation(Callback):
                 episode.length,
                 episode.crash,
             )
-        self._save_videos(trainer, pl_module, name, episodes)
-        length, reward = means["episode_length_steps"], means["max_reward"]
-        earned = f"{means['return']:.1f} ({low:.1f} to {high:.1f})"
-        return f"| {name} | {success} | {earned} | {reward:.3f} | {length:.0f} | {len(crashed)} |"
+        earned = f"{returns.mean():.1f} ({low:.1f} to {high:.1f})"
+        return f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {crashes.sum():.0f} |"
 
-    def _episodes_path(self, trainer: Trainer, pl_module: LightningModule, name: str) -> Path | None:
+    def _episodes_path(self, trainer: Trainer, pl_module: LightningModule, folder: Path, name: str) -> Path:
         """An empty file for one line of JSON an episode, so that policies can be compared state by state."""
-        if trainer.log_dir is None:
-            return None
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = Path(trainer.log_dir) / f"rollouts_step{_step(trainer, pl_module)}_{name}{rank}.jsonl"
+        path = folder / f"rollouts_step{_step(trainer, pl_module)}_{name}{rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         return path
 
-    def _save_description(self, trainer: Trainer, pl_module: LightningModule, name: str, policy: Policy) -> None:
+    def _save_description(
+        self, trainer: Trainer, pl_module: LightningModule, folder: Path, name: str, policy: Policy
+    ) -> None:
         """What was evaluated, for `difftori table`."""
-        if trainer.log_dir is None or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         description = {
             "task": getattr(self.env, "task", type(self.env).__name__),
@@ -227,23 +240,29 @@ class RolloutEvaluation(Callback):
             "first_seed": self.first_seed,
             "n_episodes": self.n_episodes,
         }
-        path = Path(trainer.log_dir) / f"rollouts_step{_step(trainer, pl_module)}_{name}.json"
+        path = folder / f"rollouts_step{_step(trainer, pl_module)}_{name}.json"
         path.write_text(json.dumps(description, indent=1) + "\n")
 
-    def _save_videos(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> None:
-        filmed = [episode for episode in episodes if episode.frames]
-        if not filmed or trainer.log_dir is None:
-            return
-        folder = Path(trainer.log_dir) / "videos"
-        folder.mkdir(parents=True, exist_ok=True)
-        for episode in filmed:
+    def _save_videos(
+        self, trainer: Trainer, pl_module: LightningModule, folder: Path, name: str, episodes: list[Episode]
+    ) -> None:
+        for episode in (episode for episode in episodes if episode.frames):
+            (folder / "videos").mkdir(parents=True, exist_ok=True)
             outcome = "success" if episode.success else "failure"
-            path = folder / f"step{_step(trainer, pl_module)}_{name}_seed{episode.seed}_{outcome}.mp4"
+            path = folder / "videos" / f"step{_step(trainer, pl_module)}_{name}_seed{episode.seed}_{outcome}.mp4"
             save_mp4(path, episode.frames, self.video_fps)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     tag = f"rollout/{name}/seed{episode.seed}"
                     log_gif(logger.experiment, tag, episode.frames, self.video_fps, _step(trainer, pl_module))
+
+
+def _of_all_ranks(values: Sequence[float], device: torch.device) -> Tensor:
+    """The values (N,) of all ranks' episodes; a rank may have none."""
+    metric = CatMetric().to(device)
+    metric.update(torch.tensor(values, dtype=torch.float32, device=device))
+    found: Tensor = metric.compute()
+    return found
 
 
 def _step(trainer: Trainer, pl_module: LightningModule) -> int:

@@ -1,4 +1,4 @@
-"""Train every imitation module for ten steps in float64, in however many processes; rank 0 saves the parameters.
+"""Train every module for ten steps in float64, in however many processes; rank 0 saves the parameters.
 
 Used by `test_ddp.py`. Random numbers are drawn for the batches of all processes together, and each takes its share, so
 that what is compared is the training and not the draws.
@@ -9,22 +9,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor
 
-from datamodules import RobomimicDataModule
+from datamodules import ReplayDataModule, RobomimicDataModule
 from difftori_pl import (
     BC,
     BCRNNGMM,
     IBC,
     BehaviorCloning,
     DiffTORIIL,
+    DiffTORIRL,
     DiffusionPolicy,
     LatentDynamics,
     LevenbergMarquardt,
+    LinearSchedule,
+    ObservationCritic,
+    Planner,
     Posterior,
     RecurrentEncoder,
+    ReplayedStates,
     Residual,
     Score,
     StateEncoder,
@@ -32,6 +38,7 @@ from difftori_pl import (
     TrajOptLayer,
     Truncated,
     Unroll,
+    WorldModel,
 )
 from difftori_pl.trajopt.backward import BackwardMode
 
@@ -57,6 +64,20 @@ def il(backward_mode: BackwardMode, horizon: int) -> DiffTORIIL:
     )
 
 
+def rl() -> DiffTORIRL:
+    def state() -> StateEncoder:
+        return StateEncoder(OBS, 6, hidden_dims=[8], normalize=False)
+
+    return DiffTORIRL(
+        world_model=WorldModel(state(), 7, 16),
+        planner=Planner(TrajOptLayer(LevenbergMarquardt(3, 1e-3, 0.1), Truncated(2))),
+        horizon_schedule=LinearSchedule(3, 3, 0),
+        exploration=LinearSchedule(0.0, 0.0, 0),
+        critic=ObservationCritic(state(), 7, 16),
+        policy_gradient=ReplayedStates(),
+    )
+
+
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "bc": lambda: BehaviorCloning(BC(state(), 7, [8])),
     "bc_rnn_gmm": lambda: BehaviorCloning(BCRNNGMM(state(None), 7, hidden_dim=8, restart_after=16)),
@@ -65,7 +86,31 @@ MODULES: dict[str, Callable[[], LightningModule]] = {
     "residual": lambda: BehaviorCloning(Residual(BC(state(), 7, [8]), state(), [8])),
     "il_truncated": lambda: il(Truncated(n_steps=3), 1),
     "il_unroll": lambda: il(Unroll(), 3),
+    "rl": rl,
 }
+
+
+class SharedReplay(ReplayDataModule):
+    """A buffer that all processes hold; of each batch, each takes its share."""
+
+    def __init__(self, rank: int, n_ranks: int) -> None:
+        super().__init__(horizon=3, batch_size=BATCH, priority_exponent=0.0)
+        self.share = slice(rank, None, n_ranks)
+        random = np.random.default_rng(0)
+        obs = {key: random.normal(size=(41, size)) for key, size in OBS.items()}
+        self.add(obs, random.uniform(-1, 1, (40, 7)), random.uniform(size=40), terminated=True)
+
+    def setup(self, stage: str) -> None:
+        self._rng = np.random.default_rng(1)
+
+    def sample(self) -> dict[str, Any]:
+        batch = super().sample()
+        flat = batch.pop("obs") | batch
+        own = {
+            key: value[self.share].double() if value.is_floating_point() else value[self.share]
+            for key, value in flat.items()
+        }
+        return {"obs": {key: own.pop(key) for key in OBS}} | own
 
 
 class Dealt:
@@ -96,14 +141,17 @@ def train(name: str, data: str, n_ranks: int) -> dict[str, Tensor]:
     torch.set_default_dtype(torch.float64)
     module = MODULES[name]()
     before = torch.nn.utils.parameters_to_vector(module.parameters()).clone()
-    batches = RobomimicDataModule(
-        data, list(OBS), action_dim=7, horizon=15, n_obs_steps=2, batch_size=BATCH // n_ranks, validation_fraction=0.0
-    )
     trainer = Trainer(
         accelerator="cpu", devices=n_ranks, strategy="ddp" if n_ranks > 1 else "auto", precision="64-true",
-        max_steps=N_STEPS, max_epochs=-1, gradient_clip_val=10.0, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        max_steps=N_STEPS, max_epochs=-1, gradient_clip_val=10.0 if module.automatic_optimization else None,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
+    batches: Any = SharedReplay(trainer.global_rank, n_ranks)
+    if module.automatic_optimization:
+        batches = RobomimicDataModule(
+            data, list(OBS), action_dim=7, horizon=15, n_obs_steps=2, batch_size=BATCH // n_ranks,
+            validation_fraction=0.0,
+        )  # fmt: skip
     real = torch.randn_like, torch.rand, torch.randint
     Dealt(trainer.global_rank, n_ranks).take_over()
     trainer.fit(module, datamodule=batches)

@@ -11,16 +11,16 @@ from torch.testing import assert_close
 from tests.conftest import SQUARE_OBS
 from tests.data import write_robomimic
 from tests.integration.parity_worker import BATCH, MODULES, N_STEPS
-
-ROOT = Path(__file__).parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+from tests.torchrun import ROOT, torchrun
 
 
 def parameters(data: Path, output: Path, n_ranks: int) -> dict[str, dict[str, torch.Tensor]]:
-    launcher = TORCHRUN if n_ranks > 1 else [sys.executable]
-    command = [*launcher, "-m", "tests.integration.parity_worker", str(data), str(output), str(n_ranks)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["-m", "tests.integration.parity_worker", str(data), str(output), str(n_ranks)]
+    if n_ranks > 1:
+        torchrun(*command, timeout=600)
+    else:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(output, weights_only=True)
 
 

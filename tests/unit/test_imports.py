@@ -27,7 +27,8 @@ STRANGERS = [{"trajopt", "models"}]
 """Parts of one layer that do not know each other."""
 
 DATA_USERS = {"demos", "callbacks", "commands", "cli"}
-"""Parts that may import more of `datamodules` than the batch contract, its errors, and how clouds are observed."""
+"""Parts that may import more of `datamodules` than the batch contract, its errors, how clouds are observed, and how
+processes talk."""
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr"),
@@ -69,7 +70,7 @@ def test_parts_import_from_their_layer_and_below(path: Path) -> None:
             assert layer_of(other) <= layer_of(part), f"{part} imports {name} from a layer above"
             assert other == part or {other, part} not in STRANGERS, f"{part} imports {name}"
         if words[0] == "datamodules" and part not in DATA_USERS:
-            assert words[1] in {"batch", "errors", "point_cloud"}, (
+            assert words[1] in {"batch", "errors", "point_cloud", "processes"}, (
                 f"{part} imports {name}, but only the batch contract is for it"
             )
 

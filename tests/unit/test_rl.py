@@ -1,6 +1,5 @@
 """The losses against hand-made and numpy references, and the two forms of the policy gradient against each other."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -289,10 +288,3 @@ def test_a_checkpoint_of_other_sizes_is_refused() -> None:
     state[name] = torch.zeros(1, 2, 3)
     with pytest.raises(CheckpointError, match="another task"):
         module.on_load_checkpoint({"state_dict": state})
-
-
-def test_several_processes_are_refused() -> None:
-    module = make()
-    module._trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
-    with pytest.raises(ConfigurationError, match="one process, not in 2"):
-        module.setup("fit")

@@ -1,0 +1,38 @@
+"""Run a command in one of several processes, and save what each has come to; used by `test_rl_ddp.py`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from difftori_pl.callbacks import collect, rollout
+from difftori_pl.cli import run
+from difftori_pl.envs.pool import Step
+from tests.envs import InProcessPool
+from tests.integration.test_rl import everything
+
+SEEDS: list[int] = []
+"""Of the episodes that this process has run."""
+
+
+class NotedPool(InProcessPool):
+    """Notes the seeds."""
+
+    def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:
+        SEEDS.extend(seeds.values())
+        return super().reset(seeds, render)
+
+
+if __name__ == "__main__":
+    collect.EnvPool = NotedPool  # type: ignore[assignment,misc,attr-defined]
+    rollout.EnvPool = NotedPool  # type: ignore[assignment,misc,attr-defined]
+    cli = run(sys.argv[2:])
+    found: dict[str, Any] = {
+        **everything(cli),
+        "seeds": SEEDS,
+        "n_updates": cli.trainer.global_step,
+        "rollouts": {k: float(v) for k, v in cli.trainer.callback_metrics.items() if k.startswith("rollout/")},
+    }
+    torch.save(found, Path(sys.argv[1]) / f"rank{cli.trainer.global_rank}.pt")
