@@ -1,5 +1,8 @@
 """When checkpoints are saved: as Lightning does, and before a cluster takes the machine away."""
 
+import signal
+from typing import Any
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -10,11 +13,34 @@ class Checkpoint(ModelCheckpoint):
 
     Lightning answers SIGTERM between two updates, so that what is saved then is whole; other exceptions may come in the
     middle of one, and are saved only if `save_on_exception` asks for it. Takes the arguments of `ModelCheckpoint`.
+
+    Several processes save together. They stop after the same update, whichever of them SIGTERM reaches first; an
+    exception that one process meets alone is not saved.
     """
+
+    _terminated = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let SIGTERM wait for the end of an update, where Lightning 2.6 exchanges something at once, amid others."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._terminate)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """As Lightning does; then have all processes stop if one is to."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
+            trainer._signal_connector.received_sigterm = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save if the exception is a SIGTERM."""
         asked = self.save_on_exception
-        self.save_on_exception = asked or isinstance(exception, SIGTERMException)
+        common = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt)
+        self.save_on_exception = (asked and common) or isinstance(exception, SIGTERMException)
         super().on_exception(trainer, pl_module, exception)
         self.save_on_exception = asked
+
+    def _terminate(self, *_: Any) -> None:
+        self._terminated = True
