@@ -5,7 +5,8 @@
 
 Several folders of one name are seeds of one method; `name=folder` gives another name. Curves that were not measured
 near each of `--steps` are left out, as straight lines between far points say little. Published curves are a CSV file
-with the columns method, modality, task, seed, env_step and return.
+with the columns method, modality, task, seed, env_step and return. `--hours 0.5 1 2` puts the time that passed in place
+of environment steps (the paper's Figure 7), which means something where each run had its cores to itself.
 """
 
 import argparse
@@ -21,15 +22,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from difftori_pl.metrics import mean_interval
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""Environment steps and returns of one seed, (N,) each."""
+"""Environment steps (or hours) and returns of one seed, (N,) each."""
 
 
-def read_run(folder: Path, tag: str) -> Curve:
-    """The curve of one run."""
+def read_run(folder: Path, tag: str, over_hours: bool) -> Curve:
+    """The curve of one run, over environment steps or over hours since its first entry."""
     events = EventAccumulator(str(folder))
     events.Reload()
-    scalars = events.Scalars(tag)
-    return np.array([scalar.step for scalar in scalars]), np.array([scalar.value for scalar in scalars])
+    scalars, start = events.Scalars(tag), events.FirstEventTimestamp()
+    progress = [(scalar.wall_time - start) / 3600 if over_hours else scalar.step for scalar in scalars]
+    return np.array(progress), np.array([scalar.value for scalar in scalars])
 
 
 def read_published(path: Path, task: str, modality: str) -> dict[str, list[Curve]]:
@@ -45,19 +47,19 @@ def read_published(path: Path, task: str, modality: str) -> dict[str, list[Curve
     }
 
 
-def area(curve: Curve, first_step: float, last_step: float) -> float:
-    """Mean return between two steps: the area under the curve, which is straight between points, over its length."""
-    return float(np.interp(np.linspace(first_step, last_step, 1001), *curve).mean())
+def area(curve: Curve, first: float, last: float) -> float:
+    """Mean return between two points: the area under the curve, which is straight between points, over its length."""
+    return float(np.interp(np.linspace(first, last, 1001), *curve).mean())
 
 
-def covers(curve: Curve, steps: Sequence[int]) -> bool:
-    """Whether the curve was measured near each of `steps`, and not only before and after."""
-    return all(np.abs(curve[0] - step).min() <= 0.1 * steps[-1] for step in steps)
+def covers(curve: Curve, points: Sequence[float]) -> bool:
+    """Whether the curve was measured near each of `points`, and not only before and after."""
+    return all(np.abs(curve[0] - point).min() <= 0.1 * points[-1] for point in points)
 
 
-def at(curve: Curve, step: float) -> float:
-    """Return at a step, straight between points."""
-    return float(np.interp(step, *curve))
+def at(curve: Curve, point: float) -> float:
+    """Return at a point, straight between those that were measured."""
+    return float(np.interp(point, *curve))
 
 
 def with_interval(values: Sequence[float]) -> str:
@@ -66,18 +68,18 @@ def with_interval(values: Sequence[float]) -> str:
     return f"{np.mean(values):.0f}{interval}"
 
 
-def table(curves: dict[str, list[Curve]], steps: Sequence[int]) -> str:
-    """Returns at `steps` and mean return between, means over seeds with bootstrap 95 % intervals over seeds."""
-    header = ["method", "seeds", *(f"{step:,}" for step in steps), f"mean, {steps[0]:,} to {steps[-1]:,}"]
+def table(curves: dict[str, list[Curve]], points: Sequence[float]) -> str:
+    """Returns at `points` and mean return between, means over seeds with bootstrap 95 % intervals over seeds."""
+    header = ["method", "seeds", *(f"{point:,}" for point in points), f"mean, {points[0]:,} to {points[-1]:,}"]
     rows = [header, ["---"] * len(header)]
     for method, seeds in curves.items():
-        values = [with_interval([at(curve, step) for curve in seeds]) for step in steps]
-        areas = with_interval([area(curve, steps[0], steps[-1]) for curve in seeds])
+        values = [with_interval([at(curve, point) for curve in seeds]) for point in points]
+        areas = with_interval([area(curve, points[0], points[-1]) for curve in seeds])
         rows.append([method, str(len(seeds)), *values, areas])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def draw(curves: dict[str, list[Curve]], last_step: float, title: str, path: Path) -> None:
+def draw(curves: dict[str, list[Curve]], last: float, label: str, title: str, path: Path) -> None:
     """Means over seeds, with the band between the lowest and the highest."""
     import matplotlib
 
@@ -85,12 +87,12 @@ def draw(curves: dict[str, list[Curve]], last_step: float, title: str, path: Pat
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    grid = np.linspace(0.0, last_step, 201)
+    grid = np.linspace(0.0, last, 201)
     for method, seeds in curves.items():
         values = np.stack([np.interp(grid, *curve, left=np.nan, right=np.nan) for curve in seeds])
         (line,) = axes.plot(grid, values.mean(0), label=f"{method} ({len(seeds)} seeds)")
         axes.fill_between(grid, values.min(0), values.max(0), color=line.get_color(), alpha=0.15)
-    axes.set(title=title, xlabel="environment steps", ylabel="return of an episode", xlim=(0, last_step))
+    axes.set(title=title, xlabel=label, ylabel="return of an episode", xlim=(0, last))
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)
 
@@ -103,21 +105,23 @@ def main() -> None:
     parser.add_argument("--modality", default="state", choices=("state", "pixels"))
     parser.add_argument("--tag", default="rollout/policy/return")
     parser.add_argument("--steps", type=int, nargs="+", default=[20_000, 40_000, 60_000])
+    parser.add_argument("--hours", type=float, nargs="+")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     curves: dict[str, list[Curve]] = defaultdict(list)
     for run in options.runs:
         name, equals, folder = run.partition("=")
         path = Path(folder if equals else name)
-        curves[name if equals else path.parent.name].append(read_run(path, options.tag))
-    if options.published:
+        curves[name if equals else path.parent.name].append(read_run(path, options.tag, options.hours is not None))
+    if options.published and not options.hours:
         published = read_published(options.published, options.task, options.modality)
         curves |= {f"{method}, published": seeds for method, seeds in published.items()}
-    measured = {name: [seed for seed in seeds if covers(seed, options.steps)] for name, seeds in curves.items()}
+    points, label = (options.hours, "hours") if options.hours else (options.steps, "environment steps")
+    measured = {name: [seed for seed in seeds if covers(seed, points)] for name, seeds in curves.items()}
     curves = {name: seeds for name, seeds in measured.items() if seeds}
-    print(table(curves, options.steps))
+    print(table(curves, points))
     if options.picture:
-        draw(curves, options.steps[-1], f"{options.task}, {options.modality}", options.picture)
+        draw(curves, points[-1], label, f"{options.task}, {options.modality}", options.picture)
 
 
 if __name__ == "__main__":

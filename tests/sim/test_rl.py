@@ -16,7 +16,7 @@ def test_two_thousand_steps_of_the_full_method(tmp_path: Path) -> None:
     cli = run([
         "fit", "--config=rl_cartpole_swingup_state.yaml", "--config=rl/replayed_states.yaml", "--config=rl/short.yaml",
         "--model.world_model.hidden_dim=32", "--model.policy_gradient.n_states=8", "--model.n_warmup_env_steps=500",
-        "--data.batch_size=32", "--collect.env.action_repeat=8",
+        "--model.planner.trajopt.solver.max_steps=2", "--data.batch_size=16", "--collect.env.action_repeat=8",
         "--collect.n_seed_env_steps=1000", "--collect.n_env_steps=2000", "--rollout.every_n_env_steps=2000",
         "--rollout.n_episodes=1", "--rollout.n_envs=1", "--trainer.enable_progress_bar=false",
         "--trainer.log_every_n_steps=1", f"--trainer.logger.save_dir={tmp_path}",
