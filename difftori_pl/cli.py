@@ -1,6 +1,7 @@
 """The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -110,15 +111,20 @@ class DiffTORICLI(LightningCLI):
             read_checkpoint(str(options.ckpt_path), "")
 
 
-def _last_checkpoint(logger: Any) -> str:
+def _last_checkpoint(logger: Any) -> str | None:
     """The newest `last.ckpt` of all versions of a run; Lightning looks in the new version's folder only.
 
     Args:
         logger: the logger's configuration, whose `save_dir` and `name` make the run's folder.
+
+    Returns:
+        Its path; None for a new run under torchrun, which starts a run anew by the same words as the first time.
     """
     folder = Path(logger.init_args.save_dir) / logger.init_args.name
     found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            return None
         raise ConfigurationError(f"--ckpt_path last: there is no last.ckpt below {folder}; start without --ckpt_path")
     return str(found[-1])
 
