@@ -1,0 +1,86 @@
+"""Memory, open files and log size of a run over time, and what they grow by once it is under way.
+
+    python benchmarks/long_run.py --minutes 12 --every 10 -- fit --config rl_cheetah_run_state.yaml
+
+Runs `difftori` with the words behind `--`, watches that process and its children from outside, and ends it by SIGTERM.
+The slope is that of a least-squares line through the second half of the samples.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=12.0)
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between samples")
+    parser.add_argument("--logs", type=Path, default=Path("runs"), help="folder of the run's TensorBoard files")
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    run = subprocess.Popen([sys.executable, "-m", "difftori_pl", *words])
+    began, samples = time.monotonic(), []
+    while time.monotonic() - began < 60 * arguments.minutes and run.poll() is None:
+        time.sleep(arguments.every)
+        processes = family(run.pid)
+        logs = sum(path.stat().st_size for path in arguments.logs.rglob("events.out.tfevents.*"))
+        samples.append(
+            [
+                (time.monotonic() - began) / 60,
+                sum(map(memory, processes)) / 2**20,
+                sum(map(n_open_files, processes)),
+                logs / 2**20,
+            ]
+        )
+    run.send_signal(signal.SIGTERM)
+    run.wait()
+    report(np.array(samples))
+
+
+def report(samples: np.ndarray) -> None:
+    minutes = samples[:, 0]
+    late = samples[len(samples) // 2 :]
+    shown = samples[np.searchsorted(minutes, np.linspace(minutes[0], minutes[-1], 7))]
+    print("| minutes | " + " | ".join(f"{row[0]:.1f}" for row in shown) + " | growth in the second half |")
+    print("|---" * (len(shown) + 2) + "|")
+    names = ("memory, MiB", "1"), ("open files", "0"), ("TensorBoard, MiB", "2")
+    for column, (name, digits) in enumerate(names, start=1):
+        slope = np.polyfit(late[:, 0], late[:, column], 1)[0]
+        figures = " | ".join(f"{row[column]:.{digits}f}" for row in shown)
+        print(f"| {name} | {figures} | {60 * slope:.2f} an hour |")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it that still run."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
+def memory(pid: int) -> int:
+    """Bytes that only this process has, and its share of those it has in common."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def n_open_files(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()
