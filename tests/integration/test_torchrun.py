@@ -1,9 +1,10 @@
-"""Runs that torchrun starts: again after one of their processes was killed, and until SIGTERM."""
+"""Runs that torchrun starts: on two hosts, again after one of their processes was killed, and until SIGTERM."""
 
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.conftest import SMALL
 from tests.torchrun import ROOT, TORCHRUN
 
 pytestmark = pytest.mark.slow
+
+ADDRESSES = ["10.213.77.1", "10.213.77.2"]
 
 
 def command(quick: list[str], folder: Path, n_steps: int) -> list[str]:
@@ -66,3 +69,61 @@ def test_after_a_process_was_killed_the_run_goes_on(quick: list[str], tmp_path: 
     assert 0 < torch.load(first, weights_only=True)["global_step"] < n_steps
     assert torch.load(second, weights_only=True)["global_step"] == n_steps
     assert f"Restoring states from the checkpoint path at {first}" in said
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them; their names."""
+    names = [f"difftori{os.getpid()}{end}" for end in "ab"]
+    cable = [f"dt{os.getpid() % 10**7}{end}" for end in "ab"]
+    setup = [f"ip link add {cable[0]} type veth peer name {cable[1]}"]
+    for name, end, address in zip(names, cable, ADDRESSES, strict=True):
+        setup += [
+            f"ip netns add {name}",
+            f"ip link set {end} netns {name}",
+            f"ip -n {name} link set {end} name cable",
+            f"ip -n {name} address add {address}/24 dev cable",
+            f"ip -n {name} link set cable up",
+            f"ip -n {name} link set lo up",
+        ]
+    try:
+        for words in setup:
+            try:
+                subprocess.run(words.split(), check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"network namespaces cannot be made here: {getattr(error, 'stderr', error)}")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "delete", cable[0]], check=False, capture_output=True)
+
+
+def test_two_hosts_train_together(hosts: list[str], quick: list[str], tmp_path: Path) -> None:
+    processes = []
+    for rank, name in enumerate(hosts):
+        launcher = [
+            "ip", "netns", "exec", name, *TORCHRUN, "--nnodes=2", f"--node_rank={rank}", "--nproc_per_node=1",
+            f"--master_addr={ADDRESSES[0]}", "--master_port=29517",
+        ]  # fmt: skip
+        options = ["--trainer.num_nodes=2", "--trainer.devices=1"]
+        # Both hosts would find their common name at the same address.
+        env = os.environ | {"GLOO_SOCKET_IFNAME": "cable"}
+        processes.append(
+            subprocess.Popen(
+                [*launcher, *command(quick, tmp_path, 20), *options],
+                cwd=ROOT,
+                env=env,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        said = [process.communicate(timeout=400)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in said[1]
+    (checkpoint,) = last_checkpoints(tmp_path)
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 20
