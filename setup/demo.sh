@@ -4,13 +4,13 @@
 set -euo pipefail
 run=runs/demo/$(date +%Y%m%d-%H%M%S)
 difftori demos square --episodes "${DEMO_EPISODES:-60}" --output demos/square.hdf5
-difftori fit --config bc_rnn_square_low_dim.yaml --trainer.max_steps "${DEMO_BASE_STEPS:-2500}" \
+difftori fit --config bc_rnn_square_low_dim.yaml --trainer.max_steps "${DEMO_BASE_STEPS:-2000}" \
     --trainer.logger.save_dir "$run" --trainer.logger.name base --trainer.logger.version ""
-difftori fit --config il_square_low_dim.yaml --trainer.max_steps "${DEMO_STEPS:-1200}" \
+difftori fit --config il_square_low_dim.yaml --trainer.max_steps "${DEMO_STEPS:-1000}" \
     --model.base_policy.checkpoint "$run/base/checkpoints/last.ckpt" \
     --trainer.logger.save_dir "$run" --trainer.logger.name difftori --trainer.logger.version ""
 difftori test --config il_square_low_dim.yaml --ckpt_path "$run/difftori/checkpoints/last.ckpt" \
-    --rollout.n_episodes "${DEMO_ROLLOUTS:-30}" \
+    --rollout.n_episodes "${DEMO_ROLLOUTS:-24}" \
     --trainer.logger.save_dir "$run" --trainer.logger.name test --trainer.logger.version ""
 echo
 echo "videos:      $run/test/videos/"
