@@ -180,7 +180,8 @@ class Collect(Callback):
                 "collect/env_steps_per_second": n_env_steps / elapsed,
             }
             log_at(trainer, pl_module, values, self._collected)
-            pl_module.log("return", total_reward, prog_bar=True, logger=False, batch_size=1)
+            shown = {"return": total_reward, "env_steps/s": n_env_steps / elapsed}
+            pl_module.log_dict(shown, prog_bar=True, logger=False, batch_size=1)
 
 
 def _stored(replay: ReplayDataModule, episode: Episode) -> bool:

@@ -118,6 +118,7 @@ def test_everything_is_logged_over_environment_steps(fit: Fit, tmp_path: Path) -
     )  # fmt: skip
     assert int(cli.model.env_step) == 120
     assert cli.trainer.global_step == 60
+    assert {"env_step", "return", "env_steps/s"} <= cli.trainer.progress_bar_metrics.keys()
     events = EventAccumulator(cli.trainer.log_dir)
     events.Reload()
     scalars = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
