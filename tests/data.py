@@ -98,6 +98,7 @@ def write_maniskill(
     action_dim: int = 7,
     n_points: int = 300,
     failed: Sequence[int] = (),
+    cameras: Sequence[str] = ("base_camera", "hand_camera"),
     seed: int = 0,
 ) -> Path:
     """Write a sound file in ManiSkill2's layout, with its JSON file beside it.
@@ -110,6 +111,7 @@ def write_maniskill(
         action_dim: size of an action.
         n_points: points of a raw cloud; a third of them is ground, and one is infinitely far away.
         failed: numbers of trajectories that end in failure.
+        cameras: in which order the cameras' points are in a cloud.
         seed: seed of all values.
 
     Returns:
@@ -132,7 +134,7 @@ def write_maniskill(
                     obs[name] = values
     episodes = [{"episode_id": i, "episode_seed": i, "elapsed_steps": n} for i, n in enumerate(lengths)]
     kwargs = {"obs_mode": obs_mode, "control_mode": control_mode}
-    info = {"env_id": "PickCube-v0", "max_episode_steps": 200, "env_kwargs": kwargs}
+    info = {"env_id": "PickCube-v0", "max_episode_steps": 200, "env_kwargs": kwargs, "cameras": list(cameras)}
     path.with_suffix(".json").write_text(json.dumps({"env_info": info, "episodes": episodes}))
     return path
 

@@ -77,13 +77,27 @@ def test_every_task_has_its_sizes(kind: str, task: str, capsys: pytest.CaptureFi
 
 def test_configurations_are_complete() -> None:
     shipped = {path.name for path in SHIPPED_CONFIGS.glob("*.yaml") if "template" in yaml.safe_load(path.read_text())}
-    assert {f"{kind}_{task}.yaml" for kind in ("bc", "il", "residual") for task in ACTION_DIMS} <= shipped
+    assert {
+        f"{kind}_{task}.yaml" for kind in ("bc", "il", "residual") for task in (*ACTION_DIMS, "pickcube_state")
+    } <= shipped
 
 
 def test_difftori_trains_on_clouds(difftori: list[str]) -> None:
     trainer = run([*difftori, "--trainer.fast_dev_run=1"]).trainer
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
     assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+
+
+def test_without_a_base_policy_there_are_two_commands(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    il = ["fit", "--config=il_pickcube.yaml", *options, "--trainer.fast_dev_run=1"]
+    said = message_of(il)
+    assert "there is no checkpoint runs/bc_PickCube-v0/version_0/checkpoints/last.ckpt; train the base policy" in said
+    assert "lightning fit --config bc_pickcube.yaml" in said
+    remedy = said.split("do without: ")[1].split()
+    assert run([*il, *remedy]).trainer.global_step == 1
 
 
 def test_a_residual_policy_trains_on_clouds(options: list[str], base: Path) -> None:
@@ -103,9 +117,11 @@ def test_encoders_swap_in(options: list[str], encoder: str) -> None:
 def test_states_train_too(options: list[str], tmp_path: Path) -> None:
     own = [*options, f"--data.path={write_maniskill(tmp_path, obs_mode='state')}"]
     trainer = run(["fit", "--config=bc_pickcube_state.yaml", *own, "--trainer.max_steps=1"]).trainer
-    base = f"--model.base_policy.checkpoint={trainer.checkpoint_callback.last_model_path}"
-    trainer = run(["fit", "--config=il_pickcube_state.yaml", *own, base, "--trainer.fast_dev_run=1"]).trainer
-    assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+    checkpoint = trainer.checkpoint_callback.last_model_path
+    for method, base in (("il", "model.base_policy"), ("residual", "model.policy.base")):
+        arguments = [f"--config={method}_pickcube_state.yaml", *own, f"--{base}.checkpoint={checkpoint}"]
+        trainer = run(["fit", *arguments, "--trainer.fast_dev_run=1"]).trainer
+        assert torch.isfinite(trainer.callback_metrics["val/action_error"])
 
 
 def message_of(arguments: list[str]) -> str:
@@ -125,6 +141,9 @@ def test_data_that_mean_something_else_are_refused(
     other = write_maniskill(tmp_path, control_mode="pd_ee_target_delta_pose")
     said = message_of([*difftori, f"--data.path={other}", "--data.control_mode=null", fast])
     assert "control_mode 'pd_ee_delta_pose', but the data has 'pd_ee_target_delta_pose'" in said
+    other = write_maniskill(tmp_path, cameras=["hand_camera", "base_camera"])
+    said = message_of([*difftori, f"--data.path={other}", fast])
+    assert "cameras ['base_camera', 'hand_camera'], but the data has ['hand_camera', 'base_camera']" in said
     test = ["test", "--config=bc_pickcube.yaml", *options, f"--ckpt_path={base}", "--rollout.n_episodes=1"]
     said = message_of([*test, "--rollout.env.control_mode=pd_joint_delta_pos"])
     assert "control_mode 'pd_ee_delta_pose', but the environment has 'pd_joint_delta_pos'" in said

@@ -12,6 +12,11 @@ from difftori_pl.models.base_policies.base import BasePolicy
 PREFIX = "policy."
 """Where `BehaviorCloning` keeps the parameters of the policy."""
 
+_REMEDY = (
+    "train the base policy first, with the configuration of the task whose name begins with bc_, bc_rnn_ or diffusion_ "
+    "(`lightning fit --config bc_pickcube.yaml`), or do without: --model.base_policy base_policy/zeros.yaml"
+)
+
 
 def from_checkpoint(checkpoint: str) -> BasePolicy:
     """Load the policy that `BehaviorCloning` trained.
@@ -25,7 +30,7 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     Raises:
         CheckpointError: there is no such file, or it holds something else.
     """
-    content = read_checkpoint(checkpoint, "train one with `lightning fit --config bc_rnn_square_low_dim.yaml`")
+    content = read_checkpoint(checkpoint, _REMEDY)
     config = content.get("hyper_parameters", {}).get("policy")
     weights = {
         name.removeprefix(PREFIX): value

@@ -69,6 +69,8 @@ def test_the_first_generation_needs_no_json(tmp_path: Path) -> None:
     assert next(iter(data.train_dataloader()))["obs"]["point_cloud"][..., 3:].max() <= 1
     with pytest.raises(DataError, match=r"expected the observation extra/tcp_pose"):
         datamodule(first).setup()
+    with pytest.raises(DataError, match=r"expected low-dimensional observations .*38}, found .*9}.*obs_dims"):
+        datamodule(first, cloud=PointCloudRecipe(64, "world"), obs_dims={"robot_state": 38}).setup()
 
 
 def test_the_interface_tells_task_controller_and_cloud(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from difftori_pl.models.noise_schedule import DDIM
 
 POLICIES = {
     "bc": lambda: BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,)),
+    "bc_normalized": lambda: BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,), normalize_actions=True),
     "bc_rnn_gmm": lambda: BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, restart_after=4),
     "ibc": lambda: IBC(StateEncoder({"x": 3}, None), 2, hidden_dims=(8,), n_samples=16),
     "ibc_from_base": lambda: IBC(StateEncoder({"x": 3}, None), 2, base=Noise(2), hidden_dims=(8,), n_samples=16),
@@ -62,6 +63,17 @@ def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
     assert actions.shape == (5, 6, 3, 2)
     assert actions.abs().max() <= 1.0
     assert_close(explained, proposed)
+
+
+def test_small_actions_count_as_much_as_large_ones_where_bc_is_told_so() -> None:
+    obs = {"x": torch.randn(2, 4, 3)}
+    for normalize, expected in ((True, 2.0), (False, 0.26)):
+        policy = BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,), normalize_actions=normalize).eval()
+        if policy.normalizer:
+            policy.normalizer.get_buffer("actions_std").copy_(torch.tensor([0.5, 0.1]))
+        proposed, _ = policy.propose(obs, 1, policy.initial_state(2))
+        shifted = proposed[:, :, 0] - torch.tensor([0.5, 0.1])
+        assert_close(policy.loss(obs, shifted), torch.full((2, 4), expected))
 
 
 def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
