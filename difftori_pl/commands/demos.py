@@ -55,7 +55,7 @@ def plan_maniskill(
     """Plan demonstrations of a ManiSkill2 task, replay them for pd_ee_delta_pose, and render their point clouds.
 
     Args:
-        task: PickCube-v0 or LiftCube-v0.
+        task: PickCube-v0, LiftCube-v0, StackCube-v0 or PegInsertionSide-v0.
         episodes: how many successful episodes to record.
         output: the folder to write to; demos/<task> if not given.
         cloud: how the clouds are made, the same as data.init_args.cloud; null for states only.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difftori_pl.demos.motion_planner import CLOSED, MotionPlanner
+from difftori_pl.demos.motion_planner import CLOSED, OPEN, MotionPlanner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DOWN = np.array([0.0, 0.0, -1.0])
 ABOVE = [0.0, 0.0, -0.08]
@@ -16,7 +19,7 @@ ABOVE = [0.0, 0.0, -0.08]
 
 def pick_cube(task: Any, arm: MotionPlanner) -> None:
     """Grasp the cube from above and carry it to the goal."""
-    grasp = _grasp(task, task.obj, arm)
+    grasp = _grasp_cube(task, task.obj, arm)
     arm.move_to(type(grasp)(task.goal_pos, grasp.q))
     arm.grip(CLOSED)
 
@@ -24,28 +27,61 @@ def pick_cube(task: Any, arm: MotionPlanner) -> None:
 def lift_cube(task: Any, arm: MotionPlanner) -> None:
     """Grasp the cube from above and lift it somewhat higher than asked for."""
     height = task.goal_pos + np.array([0, 0, 0.02])
-    grasp = _grasp(task, task.obj, arm)
+    grasp = _grasp_cube(task, task.obj, arm)
     arm.move_to(type(grasp)(height, grasp.q))
     arm.grip(CLOSED)
+
+
+def stack_cube(task: Any, arm: MotionPlanner) -> None:
+    """Grasp the red cube from above, and let go of it on the green one."""
+    grasp = _grasp_cube(task, task.cubeA, arm)
+    pose = type(grasp)
+    arm.move_to(grasp * pose(ABOVE))
+    for height in (0.05, 0.002):
+        on_top = task.cubeB.pose.p + np.array([0.0, 0.0, 2 * task.box_half_size[2] + height])
+        _carry(task, task.cubeA, pose(on_top, task.cubeA.pose.q), arm)
+    arm.grip(OPEN)
+
+
+def insert_peg(task: Any, arm: MotionPlanner) -> None:
+    """Grasp the peg near its tail, bring its head before the hole, correct what slipped, and push it in."""
+    pose, half_length = type(task.peg.pose), float(task.peg_half_size[0])
+    tail = task.peg.pose * pose([-max(0.05, half_length / 2 + 0.01), 0, 0])
+    grasp = _grasp(task, tail.p, [tail.to_transformation_matrix()[:3, 1]], arm)
+    arm.move_to(grasp * pose(ABOVE))
+    for _ in range(3):
+        _carry(task, task.peg, task.goal_pose * pose([-half_length - 0.01, 0, 0]), arm)
+    _carry(task, task.peg, task.goal_pose, arm)
 
 
 EXPERTS: dict[str, Callable[[Any, MotionPlanner], None]] = {
     "PickCube-v0": pick_cube,
     "LiftCube-v0": lift_cube,
+    "StackCube-v0": stack_cube,
+    "PegInsertionSide-v0": insert_peg,
 }
 """By ManiSkill2's names of the tasks."""
 
 
-def _grasp(task: Any, cube: Any, arm: MotionPlanner) -> Any:
+def _grasp_cube(task: Any, cube: Any, arm: MotionPlanner) -> Any:
     """Grasp a cube that lies flat; the pose of the gripper."""
     axes = cube.pose.to_transformation_matrix()[:3, :3]
+    return _grasp(task, cube.pose.p, [axes[:, i] for i in range(3) if abs(axes[2, i]) < 0.5], arm)
+
+
+def _grasp(task: Any, centre: NDArray[Any], axes: Sequence[NDArray[Any]], arm: MotionPlanner) -> Any:
+    """Grasp what is at a point from above, fingers closing along one of these level axes; the pose of the gripper."""
     closing = task.tcp.pose.to_transformation_matrix()[:3, 1]
-    # Of the cube's level axes the one that the fingers need to turn least for, either way around.
-    level = [sign * axes[:, i] for i in range(3) if abs(axes[2, i]) < 0.5 for sign in (1, -1)]
-    axis = max(level, key=lambda direction: float(direction @ closing))
+    # The one that the fingers need to turn least for, either way around.
+    axis = max((sign * axis for axis in axes for sign in (1, -1)), key=lambda direction: float(direction @ closing))
     axis = np.array([axis[0], axis[1], 0.0]) / np.hypot(axis[0], axis[1])
-    grasp = task.agent.build_grasp_pose(DOWN, axis, cube.pose.p)
+    grasp = task.agent.build_grasp_pose(DOWN, axis, centre)
     arm.move_to(grasp * type(grasp)(ABOVE))
     arm.move_to(grasp)
     arm.grip(CLOSED)
     return grasp
+
+
+def _carry(task: Any, held: Any, goal: Any, arm: MotionPlanner) -> None:
+    """Bring what the gripper holds to a pose, and wait until it is there."""
+    arm.move_to(goal * held.pose.inv() * task.tcp.pose, n_settle=6)

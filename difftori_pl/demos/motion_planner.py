@@ -57,8 +57,12 @@ class MotionPlanner:
         self._planner.set_base_pose(mplib.Pose(base.p, base.q))
         self._time_step = task.control_timestep
 
-    def move_to(self, pose: Any) -> None:
+    def move_to(self, pose: Any, n_settle: int = 0) -> None:
         """Bring the gripper's centre to a pose (SAPIEN's) of the world.
+
+        Args:
+            pose: the pose.
+            n_settle: steps to wait there; the arm follows its commands by some millimetres.
 
         Raises:
             PlanningError: there is no way.
@@ -69,7 +73,7 @@ class MotionPlanner:
             plan = self._planner.plan_pose(goal, now, time_step=self._time_step)
         if plan["status"] != "Success":
             raise PlanningError(plan["status"])
-        for joints in plan["position"]:
+        for joints in [*plan["position"], *[plan["position"][-1]] * n_settle]:
             self._act(joints)
 
     def grip(self, gripper: float, n_steps: int = 6) -> None:

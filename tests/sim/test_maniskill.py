@@ -129,6 +129,16 @@ def test_demonstrations_are_planned_replayed_and_rendered(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("task", ["LiftCube-v0", "StackCube-v0", "PegInsertionSide-v0"])
+def test_every_expert_solves_its_task(task: str, tmp_path: Path) -> None:
+    found = plan_demos(task, tmp_path, episodes=1, n_processes=1, progress=False)
+    assert found.n_failures <= 1
+    states = ManiSkillDataModule(
+        str(tmp_path / "trajectory.state.pd_ee_delta_pose.h5"), 7, task=task, validation_fraction=0.0
+    )
+    assert states.demos == ["traj_0"]  # a failure at the end would have been refused
+
+
 def test_a_task_without_an_expert(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"for 'Fill-v0'; there is one for PickCube-v0, LiftCube-v0"):
         plan_demos("Fill-v0", tmp_path)
