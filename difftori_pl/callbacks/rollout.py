@@ -262,7 +262,7 @@ def _of_all_ranks(values: Sequence[float], device: torch.device) -> Tensor:
     metric = CatMetric().to(device)
     metric.update(torch.tensor(values, dtype=torch.float32, device=device))
     found: Tensor = metric.compute()
-    return found
+    return found.view(-1)  # a single one comes without a dimension
 
 
 def _step(trainer: Trainer, pl_module: LightningModule) -> int:
