@@ -35,23 +35,23 @@ def lift_cube(task: Any, arm: MotionPlanner) -> None:
 def stack_cube(task: Any, arm: MotionPlanner) -> None:
     """Grasp the red cube from above, and let go of it on the green one."""
     grasp = _grasp_cube(task, task.cubeA, arm)
-    pose = type(grasp)
-    arm.move_to(grasp * pose(ABOVE))
+    pose, hand = type(grasp), grasp * type(grasp)(ABOVE)
+    arm.move_to(hand)
     for height in (0.05, 0.002):
         on_top = task.cubeB.pose.p + np.array([0.0, 0.0, 2 * task.box_half_size[2] + height])
-        _carry(task, task.cubeA, pose(on_top, task.cubeA.pose.q), arm)
+        hand = _carry(task.cubeA, pose(on_top, task.cubeA.pose.q), hand, arm)
     arm.grip(OPEN)
 
 
 def insert_peg(task: Any, arm: MotionPlanner) -> None:
-    """Grasp the peg near its tail, bring its head before the hole, correct what slipped, and push it in."""
+    """Grasp the peg near its tail, bring its head before the hole, correct where it hangs, and push it in."""
     pose, half_length = type(task.peg.pose), float(task.peg_half_size[0])
     tail = task.peg.pose * pose([-max(0.05, half_length / 2 + 0.01), 0, 0])
-    grasp = _grasp(task, tail.p, [tail.to_transformation_matrix()[:3, 1]], arm)
-    arm.move_to(grasp * pose(ABOVE))
-    for _ in range(3):
-        _carry(task, task.peg, task.goal_pose * pose([-half_length - 0.01, 0, 0]), arm)
-    _carry(task, task.peg, task.goal_pose, arm)
+    hand = _grasp(task, tail.p, [tail.to_transformation_matrix()[:3, 1]], arm) * pose(ABOVE)
+    arm.move_to(hand)
+    for _ in range(4):
+        hand = _carry(task.peg, task.goal_pose * pose([-half_length - 0.01, 0, 0]), hand, arm)
+    _carry(task.peg, task.goal_pose, hand, arm)
 
 
 EXPERTS: dict[str, Callable[[Any, MotionPlanner], None]] = {
@@ -82,6 +82,11 @@ def _grasp(task: Any, centre: NDArray[Any], axes: Sequence[NDArray[Any]], arm: M
     return grasp
 
 
-def _carry(task: Any, held: Any, goal: Any, arm: MotionPlanner) -> None:
-    """Bring what the gripper holds to a pose, and wait until it is there."""
-    arm.move_to(goal * held.pose.inv() * task.tcp.pose, n_settle=6)
+def _carry(held: Any, goal: Any, hand: Any, arm: MotionPlanner) -> Any:
+    """Bring what the gripper holds to a pose; where the gripper was told to go.
+
+    The arm gives way to the weight by some millimetres, so that what is missing is added to what it was told before.
+    """
+    hand = goal * held.pose.inv() * hand
+    arm.move_to(hand, n_settle=6)
+    return hand
