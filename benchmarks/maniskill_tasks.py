@@ -4,8 +4,8 @@ python benchmarks/maniskill_tasks.py                                           #
 python benchmarks/maniskill_tasks.py --data.task StackCube-v0 --data.obs_dims '{state: 55}'
 python benchmarks/maniskill_tasks.py --name pickcube --rollouts 10             # from clouds
 
-Records demonstrations unless `demos/<task>` has them. Other options are those of `difftori fit`, for all policies.
-Everything is written below the current folder.
+Records demonstrations unless `demos/<task>` has them or `--data.path` says where they are. Other options are those of
+`difftori fit`, for all policies. Everything is written below the current folder.
 """
 
 import argparse
@@ -68,7 +68,8 @@ if __name__ == "__main__":
     parser.add_argument("--n_envs", type=int, default=2, help="environments at a time")
     parser.add_argument("--runs", default="runs", help="folder for logs and checkpoints")
     options, own = parser.parse_known_args()
-    recorded(options.task, options.name, options.episodes)
+    if not any(argument.startswith("--data.path") for argument in own):
+        recorded(options.task, options.name, options.episodes)
     print("| policy | success | gained / lost | action error | trained |")
     print("|---|---|---|---|---|")
     for line in rows(options, [f"--data.task={options.task}", *own]):
