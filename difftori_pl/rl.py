@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
-from datamodules.processes import gather, mean
+from datamodules.processes import mean
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
 from difftori_pl.errors import ConfigurationError
@@ -25,6 +24,7 @@ from difftori_pl.models.policy import Observation, State
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.planner import Planner
 from difftori_pl.policy_gradients import PolicyGradient
+from difftori_pl.random_states import NAMES, begin_random_numbers, random_states
 from difftori_pl.schedules import LinearSchedule
 from difftori_pl.trajopt import Solution
 from difftori_pl.trajopt.backward import Detached
@@ -137,6 +137,7 @@ class DiffTORIRL(LightningModule):
         self.target_period = target_period
         self.max_grad_norm = max_grad_norm
         self.optimizer = optimizer
+        self._random: dict[str, Any] = {}
         self.register_buffer("env_step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
 
@@ -351,9 +352,7 @@ class DiffTORIRL(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what this is, and the states of each process's random number generators."""
         checkpoint[KEY] = record(self, self.world_model.action_dim)
-        checkpoint["random"] = gather(torch.get_rng_state())
-        if torch.cuda.is_available():
-            checkpoint["random_cuda"] = gather(torch.cuda.get_rng_state(self.device))
+        checkpoint.update(random_states(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another task or model; keep the random states for `on_train_start`.
@@ -362,21 +361,8 @@ class DiffTORIRL(LightningModule):
             CheckpointError: it does not fit.
         """
         verify(self, self.world_model.action_dim, checkpoint)
-        self._random = _of_each(checkpoint.get("random")), _of_each(checkpoint.get("random_cuda"))
+        self._random = {name: checkpoint[name] for name in NAMES if name in checkpoint}
 
     def on_train_start(self) -> None:
         """Go on with the random numbers of a resumed run; in a new one, each process draws others."""
-        rank = self.global_rank
-        random, random_cuda = getattr(self, "_random", ([], []))
-        if random:
-            torch.set_rng_state(random[rank].cpu())
-        elif rank > 0:
-            seed = np.random.SeedSequence([torch.initial_seed(), rank]).generate_state(1)
-            torch.manual_seed(int(seed[0]))
-        if random_cuda and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random_cuda[rank].cpu(), self.device)
-
-
-def _of_each(states: list[Tensor] | Tensor | None) -> list[Tensor]:
-    """Random states of each process; early checkpoints held one alone."""
-    return [states] if isinstance(states, Tensor) else states or []
+        begin_random_numbers(self._random, self.global_rank, self.device)

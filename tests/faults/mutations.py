@@ -76,15 +76,38 @@ def outcomes(
         Counts of `error` (a clear one), `same` (a correct read), `different` (another read), `unclear ...` (another
         exception), `crash ...` and `hang`.
     """
-    counts: Counter[str] = Counter()
     report = folder / "outcomes.jsonl"
+
+    def serve(seeds: range) -> None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        wanted = read(original)
+        copy = folder / original.name
+        with report.open("a") as file:
+            for seed in seeds:
+                _copy(original, copy)
+                damage(copy, seed)
+                signal.alarm(SECONDS)
+                try:
+                    outcome = "same" if equal(read(copy), wanted) else "different"
+                except clear:
+                    outcome = "error"
+                except Exception as error:
+                    outcome = f"unclear {type(error).__name__}: {error} (seed {seed})"
+                signal.alarm(0)
+                file.write(json.dumps(outcome) + "\n")
+                file.flush()
+
+    counts: Counter[str] = Counter()
     left = seeds
     while left:
         report.write_text("")
         child = os.fork()
         if child == 0:
             try:
-                _serve(read, original, damage, left, folder, clear, report)
+                serve(left)
             finally:
                 os._exit(0)
         _, status = os.waitpid(child, 0)
@@ -98,37 +121,6 @@ def outcomes(
         elif left:
             raise RuntimeError(f"the reader gave up at seed {left[0]}")
     return counts
-
-
-def _serve(
-    read: Callable[[Path], Any],
-    original: Path,
-    damage: Callable[[Path, int], None],
-    seeds: range,
-    folder: Path,
-    clear: tuple[type[Exception], ...],
-    report: Path,
-) -> None:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    wanted = read(original)
-    copy = folder / original.name
-    with report.open("a") as file:
-        for seed in seeds:
-            _copy(original, copy)
-            damage(copy, seed)
-            signal.alarm(SECONDS)
-            try:
-                outcome = "same" if equal(read(copy), wanted) else "different"
-            except clear:
-                outcome = "error"
-            except Exception as error:
-                outcome = f"unclear {type(error).__name__}: {error} (seed {seed})"
-            signal.alarm(0)
-            file.write(json.dumps(outcome) + "\n")
-            file.flush()
 
 
 def _copy(source: Path, target: Path) -> None:

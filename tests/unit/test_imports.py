@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "version"},
     {"trajopt", "models", "envs", "losses", "metrics", "checkpoints"},
-    {"schedules", "planner", "policy_gradients", "plans", "proposal_noise"},
+    {"schedules", "planner", "policy_gradients", "plans", "proposal_noise", "random_states"},
     {"module"},
     {"il", "rl", "baselines"},
     {"callbacks", "demos", "deploy", "export", "multimodality", "public", "tables"},
@@ -32,7 +32,7 @@ processes talk."""
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr"),
-    *("robomimic", "robosuite", "mujoco", "mani_skill2", "sapien", "gym_pusht", "dm_control"),
+    *("robomimic", "robosuite", "mujoco", "mani_skill2", "metaworld", "sapien", "gym_pusht", "dm_control"),
 }
 
 
