@@ -27,7 +27,7 @@ class TrajOptLayer(nn.Module):
     The layer has no parameters. Those of the objective receive gradients through the solution; their `.grad` is not
     touched by the solve. Under `torch.no_grad()` and `torch.inference_mode()` the same solve runs without a graph.
     An element that meets NaN or infinity fails alone: see `Solution`. Under autocast (mixed precision) the solve is in
-    float32 all the same: in bfloat16, gradients of the solution are off by 4 % (benchmarks/results/reliability.md).
+    float32 all the same: after 100 steps in bfloat16 its gradients are off by 4 % (benchmarks/results/reliability.md).
 
     Args:
         solver: finds the actions.

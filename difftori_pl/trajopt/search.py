@@ -80,7 +80,7 @@ def advance(
         n_steps: how many steps.
         rest_when_done: whether elements that the solver calls done stay where they are.
     """
-    # Compiling the backward pass too takes minutes and gains nothing: benchmarks/results/trajopt.md.
+    # Compiling the backward pass too took minutes where it was tried, and was no faster.
     if not problem.compiled or torch.is_grad_enabled():
         for _ in range(n_steps):
             search = _take_step(solver, problem, latent, search, rest_when_done)
