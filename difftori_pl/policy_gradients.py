@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.processes import total
+from datamodules.processes import mean, total
 from difftori_pl.models.policy import Observation
 
 LossOfActions = Callable[[Observation, Tensor], Tensor]
@@ -52,16 +52,23 @@ class ReplayedStates(PolicyGradient):
     Args:
         weight: c0 of Eq. 6; 1 in Table 7.
         n_states: number of states of a batch that are planned from; None for all.
+        relative: divide by the mean size of Q̃ on these states, as TD3+BC does (arXiv 2106.06860), so that the weight
+            means the same from task to task, and early and late in a run.
     """
 
-    def __init__(self, weight: float = 1.0, n_states: int | None = None) -> None:
+    def __init__(self, weight: float = 1.0, n_states: int | None = None, relative: bool = False) -> None:
         super().__init__()
         self.weight = weight
         self.n_states = n_states
+        self.relative = relative
 
     def replayed(self, obs: Observation, loss: Callable[[Observation], Tensor]) -> Tensor:
         """Mean over the states; see `PolicyGradient.replayed`."""
-        return self.weight * loss({key: value[: self.n_states, :1] for key, value in obs.items()}).mean()
+        losses = loss({key: value[: self.n_states, :1] for key, value in obs.items()})
+        if not self.relative:
+            return self.weight * losses.mean()
+        (size,) = mean([losses.detach().abs().mean()])
+        return self.weight * losses.mean() / size.clamp(min=torch.finfo(size.dtype).eps)
 
 
 class ExecutedActions(PolicyGradient):

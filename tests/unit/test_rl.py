@@ -162,6 +162,18 @@ def test_executed_actions_add_up_to_the_batched_gradient() -> None:
     assert n_reached > len(expected) // 2
 
 
+def test_a_relative_weight_knows_no_scale_of_the_values() -> None:
+    obs = {"state": torch.randn(B, H + 1, OBS, dtype=torch.float64)}
+    values = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    for scale in (1.0, 40.0):
+        loss = ReplayedStates(weight=0.3, relative=True).replayed(obs, lambda _, scale=scale: -scale * values)
+        torch.testing.assert_close(loss.detach(), torch.tensor(-0.3 * 4 / 6, dtype=torch.float64))
+        (gradient,) = torch.autograd.grad(loss, values)
+        torch.testing.assert_close(gradient, torch.full_like(values, -0.3 / 6))  # the divisor has no gradient
+    nothing = ReplayedStates(relative=True).replayed(obs, lambda _: 0 * values)
+    assert nothing.item() == 0
+
+
 def test_how_the_solver_fared_is_logged() -> None:
     module, logged = make(ReplayedStates()), {}
     module.log_dict = lambda values, **options: logged.update(values)  # type: ignore[method-assign]
