@@ -25,6 +25,8 @@ from difftori_pl.errors import ConfigurationError
 PLANNED = "trajectory"
 REPLAYED = "trajectory.state.pd_ee_delta_pose"
 CLOUDS = "pointcloud.h5"
+MAX_FAILURES = 50
+"""So many episodes may fail one after another; a planner that never succeeds would go on for ever."""
 
 
 class PlannedDemos(NamedTuple):
@@ -72,7 +74,7 @@ def plan_demos(
         progress: show a progress bar.
 
     Raises:
-        ConfigurationError: there is no expert for the task, or the files exist.
+        ConfigurationError: there is no expert for the task, or its plans fail again and again.
         MissingPackageError: ManiSkill2, mplib or Vulkan is not installed.
     """
     if episodes < 1:
@@ -92,13 +94,20 @@ def plan_demos(
 def _record(task: str, folder: Path, episodes: int, seed: int, n_processes: int | None, progress: bool) -> int:
     """Plan and replay all episodes, and put them into one file each; the number of failures."""
     parts = Parts(folder / PLANNED, {"task": task, "seed": seed})
-    started, n_failures = episodes, 0
+    started, n_failures, in_a_row = episodes, 0, 0
 
     def one_more(success: bool) -> _Job | None:
-        nonlocal started, n_failures
+        nonlocal started, n_failures, in_a_row
         if success:
+            in_a_row = 0
             return None
         n_failures += 1
+        in_a_row += 1
+        if in_a_row == MAX_FAILURES:
+            raise ConfigurationError(
+                f"{in_a_row} plans for {task} failed one after another, {n_failures} in all: the planner cannot "
+                f"do this task here; what it could do is in {parts.folder}"
+            )
         started += 1
         return _Job(task, seed + started - 1, str(parts.folder))
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from datamodules import RobomimicDataModule
@@ -84,18 +83,6 @@ def test_test_needs_only_the_checkpoint_for_the_model(low_dim_base: Path, quick:
     assert cli.model.policy.mean.in_features == 8  # the checkpoint's size, not the configuration's
     assert data
     assert torch.isfinite(cli.trainer.callback_metrics["test/action_error"])
-
-
-@pytest.mark.slow
-def test_two_processes_train(quick: list[str], low_dim_base: Path) -> None:
-    import subprocess
-    import sys
-
-    options = [f"--model.base_policy.checkpoint={low_dim_base}", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command = [sys.executable, "-m", "difftori_pl", "fit", "--config=il_square_low_dim.yaml", *quick, *options]
-    done = subprocess.run([*command, "--trainer.max_steps=3"], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "max_steps=3` reached" in done.stderr + done.stdout
 
 
 def test_the_spread_of_the_actions_is_in_the_checkpoint(

@@ -1,5 +1,7 @@
 """Pictures of the objective while a policy trains, through the command line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from difftori_pl.cli import main, run
 
 PICTURES = ["--trainer.callbacks+=LandscapePictures", "--trainer.callbacks.every_n_epochs=2"]
+PROCESSES = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
 def test_pictures_and_the_number_of_modes_are_logged(quick: list[str], low_dim_base: Path, tmp_path: Path) -> None:
@@ -30,3 +33,16 @@ def test_pictures_and_the_number_of_modes_are_logged(quick: list[str], low_dim_b
 def test_a_module_without_a_prior_is_refused(quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="the model is a BehaviorCloning"):
         main(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, "--trainer.max_steps=1", *PICTURES])
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processes_draws(quick: list[str], low_dim_base: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "difftori_pl", "fit", "--config=il_square_low_dim.yaml", *quick, *PROCESSES, *PICTURES),
+        *(f"--model.base_policy.checkpoint={low_dim_base}", f"--trainer.logger.save_dir={tmp_path}"),
+        *("--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.limit_train_batches=2"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "max_epochs=2` reached" in done.stderr + done.stdout
+    assert len(list(tmp_path.glob("*/version_0/landscapes/step4_sample*.png"))) == 4
