@@ -186,8 +186,9 @@ def _rollout(
     # Only the latents come one after the other; their scores are one call, which for few elements costs as much as one.
     visited = torch.stack(latents[:-1], dim=1).flatten(0, 1)
     scores = _per_element(score(visited, actions.flatten(0, 1)), len(visited), actions).view(actions.shape[:2])
-    powers = discount ** torch.arange(actions.shape[1], dtype=actions.dtype, device=actions.device)
-    return powers * scores, latents[-1]
+    if discount != 1.0:
+        scores = scores * discount ** torch.arange(actions.shape[1], dtype=actions.dtype, device=actions.device)
+    return scores, latents[-1]
 
 
 def _per_element(score: Tensor, n_elements: int, actions: Tensor) -> Tensor:

@@ -108,7 +108,8 @@ class Problem:
         if not differentiable:
             value, gradient = value.detach(), gradient.detach()
         # Square root and division of a norm are of no use in the graph, and infinite there at a zero gradient.
-        free = gradient.detach().masked_fill(self.bounds.active(iterate.detach(), gradient.detach()), 0.0)
+        point, slope = iterate.detach(), gradient.detach()
+        free = slope.masked_fill(self.bounds.active(point, slope), 0.0)
         return Evaluation(value, gradient, torch.linalg.vector_norm(free.flatten(1), dim=1))
 
     def curvature(self, latent: Latent, iterate: Tensor, damping: float = 0.0) -> Curvature:
@@ -159,8 +160,10 @@ class Problem:
     def _gradient(value: Tensor, iterate: Tensor, differentiable: bool) -> Tensor:
         gradient = None
         if value.requires_grad:
-            # The batch elements are independent, so the gradient of the sum holds each element's own gradient.
-            (gradient,) = torch.autograd.grad(value.sum(), iterate, create_graph=differentiable, allow_unused=True)
+            # The batch elements are independent, so the gradient of their sum holds each element's own gradient.
+            (gradient,) = torch.autograd.grad(
+                value, iterate, torch.ones_like(value), create_graph=differentiable, allow_unused=True
+            )
         if gradient is None:
             raise ConfigurationError(
                 "the objective does not depend on the actions, so there is nothing to optimise; "
