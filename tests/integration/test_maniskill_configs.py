@@ -124,6 +124,16 @@ def test_states_train_too(options: list[str], tmp_path: Path) -> None:
         assert torch.isfinite(trainer.callback_metrics["val/action_error"])
 
 
+def test_chunks_of_states_train_too(options: list[str], tmp_path: Path) -> None:
+    own = [*options, f"--data.path={write_maniskill(tmp_path, obs_mode='state')}"]
+    small = ["--model.policy.dims=[8, 16]", "--trainer.max_steps=1"]
+    trainer = run(["fit", "--config=diffusion_pickcube_state.yaml", *own, *small]).trainer
+    # The demonstrations are shorter than the chunks shipped.
+    own += [f"--model.base_policy.checkpoint={trainer.checkpoint_callback.last_model_path}", "--model.horizon=2"]
+    trainer = run(["fit", "--config=il_pickcube_state_diffusion.yaml", *own, "--trainer.fast_dev_run=1"]).trainer
+    assert torch.isfinite(trainer.callback_metrics["val/action_error"])
+
+
 def message_of(arguments: list[str]) -> str:
     with pytest.raises(SystemExit) as end:
         main(arguments)
