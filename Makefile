@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help system vulkan check-system demo test test-quick sim lint types docs package format clean
+.PHONY: help system vulkan check-system demo test test-quick sim lint types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -56,6 +56,9 @@ docs: .venv/ready ## the documentation, as a site; any warning is an error
 
 package: .venv/ready ## the wheel, built and used in an environment of its own
 	@bash setup/check_package.sh $(BIN)/python
+
+minimum: .venv/ready ## the tests that need no simulator, with the lowest versions that setup.cfg allows
+	@bash setup/check_minimum.sh $(BIN)/python
 
 format: .venv/ready ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .
