@@ -3,7 +3,8 @@
     python benchmarks/long_run.py --minutes 12 --every 10 -- fit --config rl_cheetah_run_state.yaml
 
 Runs `difftori` with the words behind `--`, watches that process and its children from outside, and ends it by SIGTERM.
-The slope is that of a least-squares line through the second half of the samples.
+Shown are medians of sevenths of the run, and the slope of Theil and Sen in its second half: evaluations, which start
+simulators, come and go.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import theilslopes
 
 
 def main() -> None:
@@ -45,14 +47,13 @@ def main() -> None:
 
 
 def report(samples: np.ndarray) -> None:
-    minutes = samples[:, 0]
+    shown = [np.median(part, axis=0) for part in np.array_split(samples, 7)]
     late = samples[len(samples) // 2 :]
-    shown = samples[np.searchsorted(minutes, np.linspace(minutes[0], minutes[-1], 7))]
     print("| minutes | " + " | ".join(f"{row[0]:.1f}" for row in shown) + " | growth in the second half |")
     print("|---" * (len(shown) + 2) + "|")
     names = ("memory, MiB", "1"), ("open files", "0"), ("TensorBoard, MiB", "2")
     for column, (name, digits) in enumerate(names, start=1):
-        slope = np.polyfit(late[:, 0], late[:, column], 1)[0]
+        slope = theilslopes(late[:, column], late[:, 0])[0]
         figures = " | ".join(f"{row[column]:.{digits}f}" for row in shown)
         print(f"| {name} | {figures} | {60 * slope:.2f} an hour |")
 
