@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from datamodules.processes import mean
@@ -244,19 +245,18 @@ class DiffTORIRL(LightningModule):
             what to log, and new priorities (B,).
         """
         latents, loss, values, priorities = self.model_loss(batch)
-        gradients = torch.autograd.grad(loss, self._learned())
+        gradients = self._gradients(loss, self._learned())
         plan_loss = self.plan_loss(batch["obs"])
         if plan_loss is not None:
             # The critic and the policy take no part: the plan shall become better, not its judge milder.
-            found = torch.autograd.grad(plan_loss, self._model_parameters(), allow_unused=True)
-            pairs = [(g, new) for g, new in zip(gradients, found, strict=False) if new is not None]
-            torch._foreach_add_([g for g, _ in pairs], [new for _, new in pairs])
+            found = self._gradients(plan_loss, self._model_parameters())
+            torch._foreach_add_(gradients[: len(found)], found)
             values["plan_loss"] = plan_loss.detach()
-            values["plan_grad_norm"] = nn.utils.get_total_norm([new for _, new in pairs])
+            values["plan_grad_norm"] = nn.utils.get_total_norm(found)
         values["grad_norm"] = self._step(optimizer, self._learned(), gradients)
         policy_loss = self.policy_loss(latents.detach())
         pi = list(self.world_model.pi.parameters())
-        self._step(policy_optimizer, pi, torch.autograd.grad(policy_loss, pi))
+        self._step(policy_optimizer, pi, self._gradients(policy_loss, pi))
         values["policy_loss"] = policy_loss.detach()
         self.n_updates += 1
         if self.n_updates % self.target_period == 0:
@@ -326,14 +326,32 @@ class DiffTORIRL(LightningModule):
         self.log_dict(values | {"step": self.env_step.float()}, batch_size=len(solution.actions))
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
 
+    def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """The gradient of a loss; in float16, taken of so large a multiple that none of it is lost."""
+        if self._scaler is None:
+            return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+        found = torch.autograd.grad(self._scaler.scale(loss), parameters, materialize_grads=True)
+        return [gradient / self._scaler.get_scale() for gradient in found]
+
     def _step(self, optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:
         """Take a step along the gradients' mean over processes; give the norm that it had."""
-        for parameter, gradient in zip(parameters, mean(gradients), strict=True):
+        gradients = mean(gradients)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        optimizer.step()
+        if self._scaler is not None and isinstance(optimizer, LightningOptimizer):
+            # Lightning divides by the scale, leaves out a step that is not finite, and looks for a better scale.
+            torch._foreach_mul_(gradients, self._scaler.get_scale())
+            optimizer.step()
+        elif self._scaler is None or norm.isfinite():
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """What keeps gradients in the range of float16, under `--trainer.precision 16-mixed`."""
+        return None if self._trainer is None else getattr(self._trainer.precision_plugin, "scaler", None)
 
     @torch.no_grad()
     def _move_target(self) -> None:
