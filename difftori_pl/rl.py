@@ -249,7 +249,7 @@ class DiffTORIRL(LightningModule):
         plan_loss = self.plan_loss(batch["obs"])
         if plan_loss is not None:
             # The critic and the policy take no part: the plan shall become better, not its judge milder.
-            found = self._gradients(plan_loss, self._model_parameters())
+            found = self._gradients(plan_loss, self._model_parameters(), unused=True)
             torch._foreach_add_(gradients[: len(found)], found)
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
@@ -326,12 +326,15 @@ class DiffTORIRL(LightningModule):
         self.log_dict(values | {"step": self.env_step.float()}, batch_size=len(solution.actions))
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
 
-    def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """The gradient of a loss; in float16, taken of so large a multiple that none of it is lost."""
+    def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter], unused: bool = False) -> list[Tensor]:
+        """The gradient of a loss; in float16, taken of so large a multiple that none of it is lost.
+
+        Some parameters may be `unused` by the loss, and get zeros; otherwise that is an error.
+        """
         if self._scaler is None:
-            return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-        found = torch.autograd.grad(self._scaler.scale(loss), parameters, materialize_grads=True)
-        return [gradient / self._scaler.get_scale() for gradient in found]
+            return list(torch.autograd.grad(loss, parameters, materialize_grads=unused))
+        found = torch.autograd.grad(self._scaler.scale(loss), parameters, materialize_grads=unused)
+        return list(torch._foreach_div(found, self._scaler.get_scale()))
 
     def _step(self, optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:
         """Take a step along the gradients' mean over processes; give the norm that it had."""
