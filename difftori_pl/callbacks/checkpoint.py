@@ -1,6 +1,8 @@
 """When checkpoints are saved: as Lightning does, and before a cluster takes the machine away."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -21,8 +23,14 @@ class Checkpoint(ModelCheckpoint):
     _terminated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let SIGTERM wait for the end of an update, where Lightning 2.6 exchanges something at once, amid others."""
+        """Let SIGTERM wait for the end of an update, where Lightning 2.6 exchanges something at once, amid others.
+
+        Before that, have a run that goes on from the end of an epoch count that epoch once: Lightning 2.6 ends it again
+        if `max_steps` is what ends the run, and would shuffle all that follow as their successors.
+        """
         super().on_train_start(trainer, pl_module)
+        if trainer.fit_loop.restarted_on_epoch_end:
+            _recount_epochs(trainer, "processed", -1)
         if trainer.world_size > 1:
             signal.signal(signal.SIGTERM, self._terminate)
 
@@ -39,8 +47,31 @@ class Checkpoint(ModelCheckpoint):
         asked = self.save_on_exception
         common = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt)
         self.save_on_exception = (asked and common) or isinstance(exception, SIGTERMException)
-        super().on_exception(trainer, pl_module, exception)
+        with _as_at_the_end_of_an_epoch(trainer):
+            super().on_exception(trainer, pl_module, exception)
         self.save_on_exception = asked
 
     def _terminate(self, *_: Any) -> None:
         self._terminated = True
+
+
+@contextmanager
+def _as_at_the_end_of_an_epoch(trainer: Trainer) -> Iterator[None]:
+    """Between two epochs, let the last one count as Lightning's own checkpoints have it: not completed.
+
+    Lightning 2.6 goes on from such a checkpoint; from one that counts the epoch as completed it goes on with an epoch
+    without batches, and all that follow have the order of their successors.
+    """
+    epochs = trainer.fit_loop.epoch_progress.current
+    number = int(0 < epochs.completed == epochs.ready)
+    _recount_epochs(trainer, "completed", -number)
+    try:
+        yield
+    finally:
+        _recount_epochs(trainer, "completed", number)
+
+
+def _recount_epochs(trainer: Trainer, name: str, number: int) -> None:
+    progress = trainer.fit_loop.epoch_progress
+    for counts in (progress.current, progress.total):
+        setattr(counts, name, getattr(counts, name) + number)

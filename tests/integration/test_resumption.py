@@ -1,14 +1,18 @@
 """A run that was stopped, wherever, ends where one does that never was: to the bit, on the CPU."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from difftori_pl.cli import run
 from tests.conftest import SMALL, SQUARE_OBS
@@ -46,6 +50,10 @@ def options_of(name: str, demos: Path, low_dim_base: Path, folder: Path) -> list
         "--trainer.logger.name=run", "--seed_everything=3",
         "--trainer.log_every_n_steps=1",
     ]  # fmt: skip
+
+
+def ends(n_updates: int, n_epochs: int) -> list[str]:
+    return [f"--trainer.max_steps={n_updates}", f"--trainer.max_epochs={n_epochs}"]
 
 
 def everything(path: Path) -> dict[str, Any]:
@@ -98,6 +106,53 @@ def test_in_the_middle_of_an_epoch(
     assert whole_end["global_step"] == resumed_end["global_step"]
     assert_same(whole_end, resumed_end)
     assert ("current_model_state" in whole_end) == (name == "diffusion"), "the average of the weights is tested too"
+
+
+class SigtermAt(Callback):
+    """Ask for a run's end as SIGTERM does, when a hook is called after a number of updates."""
+
+    def __init__(self, hook: str, n_updates: int) -> None:
+        setattr(self, hook, partial(self._ask, n_updates))
+
+    @staticmethod
+    def _ask(n_updates: int, trainer: Trainer, *_: Any, **__: Any) -> None:
+        trainer._signal_connector.received_sigterm |= trainer.global_step == n_updates
+
+
+@pytest.mark.parametrize("end", [(17, -1), (-1, 3)], ids=["steps", "epochs"])
+@pytest.mark.parametrize(
+    ("hook", "n_updates"),
+    [("on_train_batch_end", 6), ("on_train_epoch_start", 7)]
+    + [(f"on_{name}", 7) for name in ("train_batch_end", "validation_start", "validation_batch_end")]
+    + [("on_validation_end", 7), ("on_train_epoch_end", 7), ("on_validation_end", 14)],
+)
+def test_sigterm_around_the_end_of_an_epoch(
+    hook: str, n_updates: int, end: tuple[int, int], demos: Path, low_dim_base: Path, tmp_path: Path
+) -> None:
+    options = [*options_of("bc_rnn", demos, low_dim_base, tmp_path), *ends(*end)]
+    at = {"class_path": f"{__name__}.SigtermAt", "init_args": {"hook": hook, "n_updates": n_updates}}
+    with pytest.raises(SIGTERMException):
+        run(["fit", *options, f"--trainer.callbacks=[{json.dumps(at)}]"])
+    stopped = last(tmp_path)
+    assert torch.load(stopped, weights_only=True)["global_step"] in (n_updates, n_updates + 1)
+    run(["fit", *options, f"--ckpt_path={stopped}"])
+    options[options.index(f"--trainer.logger.save_dir={tmp_path}")] = f"--trainer.logger.save_dir={tmp_path / 'whole'}"
+    run(["fit", *options])
+    assert_same(everything(last(tmp_path / "whole")), everything(last(tmp_path)))
+
+
+@pytest.mark.parametrize("end", [(21, -1), (-1, 3)], ids=["steps", "epochs"])
+@pytest.mark.parametrize("after_training", ["true", "false"], ids=["after training", "after validation"])
+def test_from_a_checkpoint_of_an_epoch(
+    after_training: str, end: tuple[int, int], demos: Path, low_dim_base: Path, tmp_path: Path
+) -> None:
+    saves = ["--checkpoint.save_top_k=-1", f"--checkpoint.save_on_train_epoch_end={after_training}"]
+    options = [*options_of("il", demos, low_dim_base, tmp_path / "whole"), *ends(*end), *saves]
+    run(["fit", *options])
+    (first,) = (tmp_path / "whole").glob("run/version_0/checkpoints/*step=7.ckpt")
+    options[options.index(f"--trainer.logger.save_dir={tmp_path / 'whole'}")] = f"--trainer.logger.save_dir={tmp_path}"
+    run(["fit", *options, f"--ckpt_path={first}"])
+    assert_same(everything(last(tmp_path / "whole")), everything(last(tmp_path)))
 
 
 @pytest.mark.slow
