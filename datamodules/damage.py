@@ -1,9 +1,11 @@
-"""Damaged files: what their readers throw becomes one clear error, and check sums are compared where there are any."""
+"""Damaged files: what their readers throw becomes one clear error; check sums beside them, written and compared."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.errors import DataError
 
@@ -22,25 +24,41 @@ def clear_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_check_sums(path: Path) -> Path:
+    """Write `<path>.sha256`, as `sha256sum` does, for a file and ManiSkill's JSON beside it, or all files of a folder.
+
+    Returns:
+        The list.
+    """
+    companion = path.with_suffix(".json")
+    files = sorted(_files(path)) + [companion] * (companion != path and path.is_file() and companion.is_file())
+    listing = _listing(path)
+    draft = listing.with_name(f".{listing.name}")
+    draft.write_text("".join(f"{_sha256(file)}  {file.relative_to(path.parent)}\n" for file in files))
+    return draft.replace(listing)
+
+
 def verify_check_sums(path: Path) -> None:
-    """Compare a file, or all files in a folder, with `<path>.sha256` beside it, as `sha256sum` writes it.
+    """Compare a file, or all files in a folder, with `<path>.sha256` beside it.
 
     Formats of demonstrations hold no check sums: a flipped bit of a number is another number. With this list, it is an
-    error. It may name further files of the folder that it is in, such as ManiSkill's JSON. Without a list nothing is
-    compared.
+    error. It may name further files of the folder that it is in. Without a list it is said that nothing is compared.
 
     Raises:
         DataError: the list is damaged, or a file is missing, not listed, or another one.
     """
-    listing = path.with_name(f"{path.name}.sha256")
+    listing = _listing(path)
     if not listing.is_file():
+        rank_zero_info(
+            f"{path}: there are no check sums beside it, so that damage to its numbers would not be noticed; "
+            f"`difftori data sums {path}` writes them."
+        )
         return
-    advice = "Copy the data again, or write the list again if they were changed on purpose."
+    advice = f"Copy the data again, or run `difftori data sums {path}` if they were changed on purpose."
     with clear_errors(listing):
         lines = [line.split(maxsplit=1) for line in listing.read_text().splitlines()]
         sums = {listing.parent / name.lstrip("*"): digest for digest, name in lines}
-    present = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
-    for file in [*present, *sums]:
+    for file in [*_files(path), *sums]:
         if file not in sums:
             raise DataError(f"{listing}: {file} is not listed. {advice}")
         if not file.is_file():
@@ -52,6 +70,14 @@ def verify_check_sums(path: Path) -> None:
                 f"{file}: expected the SHA-256 {digest[:12]}..., as {listing.name} says, found {found[:12]}.... "
                 f"{advice}"
             )
+
+
+def _listing(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _files(path: Path) -> list[Path]:
+    return [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
 
 
 def _sha256(file: Path) -> str:

@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.batch import Batch
+from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.multimodality import sample_solutions
@@ -24,13 +25,22 @@ class LandscapePictures(Callback):
         n_samples: number of samples of the prior.
         window: which window of the first validation batch.
         temperature: standard deviation of the samples.
+        spacing: of those times, draw once training is by this share longer than at the last pictures; 0 for all.
     """
 
-    def __init__(self, every_n_epochs: int = 10, n_samples: int = 4, window: int = 0, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        every_n_epochs: int = 10,
+        n_samples: int = 4,
+        window: int = 0,
+        temperature: float = 1.0,
+        spacing: float = 0.1,
+    ) -> None:
         self.every_n_epochs = every_n_epochs
         self.n_samples = n_samples
         self.window = window
         self.temperature = temperature
+        self._spacing = Spacing(spacing)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a module without a prior to sample."""
@@ -53,7 +63,7 @@ class LandscapePictures(Callback):
         """Draw after the first batch, on the first rank."""
         del outputs, dataloader_idx
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
-        if batch_idx > 0 or not due:
+        if batch_idx > 0 or not due or not self._spacing.due(trainer.global_step):
             return
         log_dir = trainer.log_dir  # asked for once, by all ranks: it is an exchange between them
         if not trainer.is_global_zero or log_dir is None:

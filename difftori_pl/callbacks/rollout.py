@@ -1,8 +1,8 @@
 """Evaluation in the simulator, during training and by `test`."""
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
-from difftori_pl.callbacks.video import log_gif, save_mp4
+from difftori_pl.callbacks.rollout_files import RolloutFiles
+from difftori_pl.callbacks.spacing import Spacing
+from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.metrics import Proportion, SuccessRate, mean_interval, wilson
@@ -46,6 +48,8 @@ class RolloutEvaluation(Callback):
         first_seed: episode i starts from the initial state of seed `first_seed + i`.
         n_videos: number of episodes to film, as mp4 below the log folder and in TensorBoard.
         video_fps: frames per second of the films.
+        video_spacing: in training, film again once it is by this share longer than at the last films; 0 for films of
+            every evaluation.
         compare: evaluate the module's other policies too.
         step_timeout: seconds after which an environment that does not answer counts as crashed.
     """
@@ -60,6 +64,7 @@ class RolloutEvaluation(Callback):
         first_seed: int = 100_000,
         n_videos: int = 2,
         video_fps: int = 20,
+        video_spacing: float = 0.1,
         compare: bool = True,
         step_timeout: float = 120.0,
     ) -> None:
@@ -73,6 +78,7 @@ class RolloutEvaluation(Callback):
         self.video_fps = video_fps
         self.compare = compare
         self.step_timeout = step_timeout
+        self._films = Spacing(video_spacing)
         self._done_once: set[str] = set()
         self._last_env_step = 0
 
@@ -89,12 +95,13 @@ class RolloutEvaluation(Callback):
         self._last_env_step = env_step
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the last evaluation was due."""
-        return {"last_env_step": self._last_env_step}
+        """When the last evaluation was due, and the last films were."""
+        return {"last_env_step": self._last_env_step, "last_films": self._films.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self._last_env_step = state_dict["last_env_step"]
+        self._films.last = state_dict.get("last_films", 0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an environment whose observations or actions mean something else than in training."""
@@ -121,8 +128,11 @@ class RolloutEvaluation(Callback):
         if self.env is None:
             return
         seeds = [self.first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
+        step = _step(trainer, pl_module)
         log_dir = trainer.log_dir  # asked for once, by all ranks: it is an exchange between them
-        folder = None if log_dir is None else Path(log_dir)
+        part = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        filmed = trainer.testing or self._films.due(step)
+        n_videos = self.n_videos if filmed and trainer.is_global_zero else 0
         was_training = pl_module.training
         pl_module.eval()
         pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
@@ -132,14 +142,16 @@ class RolloutEvaluation(Callback):
         ]
         try:
             for name, policy in self._policies(pl_module).items():
+                files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
+                progress = _show_and_write(trainer, f"Rollouts of {name}", len(seeds), files)
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
-                with torch.random.fork_rng(), trainer.precision_plugin.forward_context():
+                with torch.random.fork_rng(), trainer.precision_plugin.forward_context(), progress as on_finish:
                     torch.manual_seed(self.first_seed + trainer.global_rank)
-                    episodes = self._run(trainer, pl_module, folder, name, policy, pool, seeds)
+                    episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
                 table.append(self._report(trainer, pl_module, name, episodes))
-                if folder is not None:
-                    self._save_videos(trainer, pl_module, folder, name, episodes)
-                    self._save_description(trainer, pl_module, folder, name, policy)
+                if files is not None and trainer.is_global_zero:
+                    files.describe(self._description(policy))
+                    self._save_videos(trainer, files, episodes)
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
         finally:
             pool.close()
@@ -153,33 +165,6 @@ class RolloutEvaluation(Callback):
             policies |= {name: policy for name, policy in others.items() if name not in self._done_once}
             self._done_once |= set(others)
         return policies
-
-    def _run(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        folder: Path | None,
-        name: str,
-        policy: Policy,
-        pool: EnvPool,
-        seeds: list[int],
-    ) -> list[Episode]:
-        """Run episodes and write each down as it ends, so that an evaluation that is stopped leaves what it found."""
-        path = None if folder is None else self._episodes_path(trainer, pl_module, folder, name)
-        hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
-        with tqdm(total=len(seeds), desc=f"Rollouts of {name}", unit="episode", disable=hidden, leave=False) as bar:
-            successes: list[bool] = []
-
-            def on_finish(episode: Episode) -> None:
-                successes.append(episode.success)
-                bar.set_postfix_str(f"success {wilson(sum(successes), len(successes))}")
-                bar.update()
-                if path is not None:
-                    with path.open("a") as file:
-                        file.write(episode.to_json() + "\n")
-
-            n_videos = self.n_videos if trainer.is_global_zero else 0
-            return run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> str:
         """Log, and give the policy's row of the table."""
@@ -219,42 +204,43 @@ class RolloutEvaluation(Callback):
         earned = f"{returns.mean():.1f} ({low:.1f} to {high:.1f})"
         return f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {crashes.sum():.0f} |"
 
-    def _episodes_path(self, trainer: Trainer, pl_module: LightningModule, folder: Path, name: str) -> Path:
-        """An empty file for one line of JSON an episode, so that policies can be compared state by state."""
-        rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = folder / f"rollouts_step{_step(trainer, pl_module)}_{name}{rank}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-        return path
-
-    def _save_description(
-        self, trainer: Trainer, pl_module: LightningModule, folder: Path, name: str, policy: Policy
-    ) -> None:
-        """What was evaluated, for `difftori table`."""
-        if not trainer.is_global_zero:
-            return
-        description = {
+    def _description(self, policy: Policy) -> dict[str, Any]:
+        return {
             "task": getattr(self.env, "task", type(self.env).__name__),
             "method": describe(policy),
             "horizon": getattr(policy, "horizon", 1),
             "first_seed": self.first_seed,
             "n_episodes": self.n_episodes,
         }
-        path = folder / f"rollouts_step{_step(trainer, pl_module)}_{name}.json"
-        path.write_text(json.dumps(description, indent=1) + "\n")
 
-    def _save_videos(
-        self, trainer: Trainer, pl_module: LightningModule, folder: Path, name: str, episodes: list[Episode]
-    ) -> None:
+    def _save_videos(self, trainer: Trainer, files: RolloutFiles, episodes: list[Episode]) -> None:
         for episode in (episode for episode in episodes if episode.frames):
-            (folder / "videos").mkdir(parents=True, exist_ok=True)
-            outcome = "success" if episode.success else "failure"
-            path = folder / "videos" / f"step{_step(trainer, pl_module)}_{name}_seed{episode.seed}_{outcome}.mp4"
-            save_mp4(path, episode.frames, self.video_fps)
+            files.film(episode, self.video_fps)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    tag = f"rollout/{name}/seed{episode.seed}"
-                    log_gif(logger.experiment, tag, episode.frames, self.video_fps, _step(trainer, pl_module))
+                    tag = f"rollout/{files.policy}/seed{episode.seed}"
+                    log_gif(logger.experiment, tag, episode.frames, self.video_fps, files.step)
+
+
+@contextmanager
+def _show_and_write(
+    trainer: Trainer, title: str, n_episodes: int, files: RolloutFiles | None
+) -> Iterator[Callable[[Episode], None]]:
+    """What is to be done with each episode as it ends: count it in a bar, and write it down."""
+    hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+    successes: list[bool] = []
+    with tqdm(total=n_episodes, desc=title, unit="episode", disable=hidden, leave=False) as bar:
+
+        def on_finish(episode: Episode) -> None:
+            successes.append(episode.success)
+            bar.set_postfix_str(f"success {wilson(sum(successes), len(successes))}")
+            bar.update()
+            if files is not None:
+                files.add(episode)
+
+        if files is not None:
+            files.begin()
+        yield on_finish
 
 
 def _of_all_ranks(values: Sequence[float], device: torch.device) -> Tensor:

@@ -29,6 +29,17 @@ def check_data(path: Path) -> None:
         say(f"  mask/{name}: {count} demos")
 
 
+def sum_data(path: Path) -> None:
+    """Write check sums beside a file of demonstrations; every run compares the file with them before it reads it.
+
+    Args:
+        path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
+    """
+    from datamodules.damage import write_check_sums
+
+    say(str(write_check_sums(path)))
+
+
 def render_data(
     path: Path,
     output: Path | None = None,
@@ -53,6 +64,7 @@ def render_data(
         n_processes: number of worker processes; all cores if not given.
         n_demos: render the first so many demos and leave the others out; all if not given.
     """
+    from datamodules.damage import write_check_sums
     from difftori_pl.demos import render
 
     target = output or path.with_name(f"{path.stem}_image.hdf5")
@@ -67,6 +79,7 @@ def render_data(
         reflections=reflections,
         n_demos=n_demos,
     )
+    write_check_sums(target)
     say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
 
 
@@ -88,6 +101,7 @@ def convert_data(
         shader: what colours rendered points: ibl, or trivial, which is faster in software.
         n_processes: number of worker processes; all cores if not given.
     """
+    from datamodules.damage import write_check_sums
     from difftori_pl.demos.convert import convert, plan
 
     target = output or path.with_suffix(".converted.h5")
@@ -95,4 +109,5 @@ def convert_data(
     left_out = f" ({todo.n_left_out} failed or empty ones are left out)" if todo.n_left_out else ""
     say(f"{len(todo.demos)} demos{left_out}, {todo.n_steps} steps: at most {todo.max_bytes / 1e6:.0f} MB")
     size = convert(path, target, cloud, n_processes, n_demos=n_demos, shader=shader)
+    write_check_sums(target)
     say(f"{target}: {size / 1e6:.0f} MB")

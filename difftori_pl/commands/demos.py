@@ -63,10 +63,13 @@ def plan_maniskill(
         seed: seed of the first episode's initial state.
         n_processes: number of worker processes; all cores if not given.
     """
+    from datamodules.damage import write_check_sums
     from difftori_pl.demos.maniskill import plan_demos
 
     folder = output or Path("demos") / task
     found = plan_demos(task, folder, episodes, seed, cloud, shader, n_processes)
+    for file in folder.glob("*.h5"):
+        write_check_sums(file)
     say(f"{folder}: {found.n_demos} demos; {found.n_failures} of {found.n_demos + found.n_failures} failed")
 
 
@@ -95,9 +98,11 @@ def record_metaworld(
 
 
 def _record(player: "Player", path: Path, episodes: int, seed: int, n_processes: int | None) -> None:
+    from datamodules.damage import write_check_sums
     from difftori_pl.demos import record
 
     path.parent.mkdir(parents=True, exist_ok=True)
     recording = record(player, path, episodes, seed, n_processes)
+    write_check_sums(path)
     n_tried = recording.n_demos + recording.n_failures
     say(f"{path}: {recording.n_demos} demos, {recording.n_steps} steps; {recording.n_failures} of {n_tried} failed")

@@ -87,7 +87,7 @@ def outcomes(
         copy = folder / original.name
         with report.open("a") as file:
             for seed in seeds:
-                _copy(original, copy)
+                copy_data(original, copy)
                 damage(copy, seed)
                 signal.alarm(SECONDS)
                 try:
@@ -123,7 +123,8 @@ def outcomes(
     return counts
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_data(source: Path, target: Path) -> None:
+    """Copy a folder, or a file and those that have its name but for the ending."""
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, copy_function=shutil.copyfile)

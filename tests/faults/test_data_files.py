@@ -4,6 +4,7 @@ The files are the public ones where the environment variable DIFFTORI_DATA names
 `DIFFTORI_FAULT_ROUNDS=500 pytest tests/faults` runs 500 rounds for each of them.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +16,9 @@ import pytest
 
 from datamodules import DataError, ManiSkillDataModule, PushTDataModule, RobomimicDataModule
 from datamodules.checks import check, summary
+from datamodules.damage import write_check_sums
 from tests.data import write_maniskill, write_pusht, write_robomimic
-from tests.faults.mutations import ROUNDS, mutate, outcomes
+from tests.faults.mutations import ROUNDS, copy_data, mutate, outcomes
 
 DATA = Path(os.environ["DIFFTORI_DATA"]) if "DIFFTORI_DATA" in os.environ else None
 
@@ -87,8 +89,26 @@ def test_damaged_files_end_in_a_clear_error_or_a_correct_read(name: str, tmp_pat
     found = outcomes(reader, path, damage, range(ROUNDS or 25), tmp_path / "copy", (DataError,))
     print(name, dict(found))
     assert set(found) <= {"error", "same", "different"}, found
-    # A flipped bit of a number is another number: without a check sum nobody can tell.
+    # A flipped bit of a number is another number: without a check sum nobody can tell, and that is said (see below).
     assert found["error"] > 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_without_check_sums_says_so_and_how_to_get_them(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, reader = FORMATS[name][0](tmp_path)
+    copy = tmp_path / "copy" / path.name
+    copy.parent.mkdir()
+    copy_data(path, copy)
+    with caplog.at_level(logging.INFO):
+        reader(copy)
+    assert f"`difftori data sums {copy}` writes them" in caplog.text
+    caplog.clear()
+    write_check_sums(copy)
+    with caplog.at_level(logging.INFO):
+        reader(copy)
+    assert "check sums" not in caplog.text
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -97,23 +117,13 @@ def test_with_check_sums_no_other_data_are_read(name: str, tmp_path: Path) -> No
     path, reader = make(tmp_path)
     folder = tmp_path / "copy"
     folder.mkdir()
-    write_sums(path, folder)
+    sound = tmp_path / "sound" / path.name
+    sound.parent.mkdir()
+    copy_data(path, sound)
+    write_check_sums(sound).rename(folder / f"{path.name}.sha256")
     found = outcomes(reader, path, damage, range(10_000, 10_000 + (ROUNDS or 12)), folder, (DataError,))
     print(name, dict(found))
     assert set(found) <= {"error", "same"}, found
-
-
-def write_sums(path: Path, folder: Path) -> None:
-    """What `sha256sum` would write for a copy of the file in this folder."""
-    import hashlib
-
-    files = sorted(path.rglob("*")) if path.is_dir() else sorted(path.parent.glob(f"{path.stem}.*"))
-    lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(path.parent)}\n"
-        for file in files
-        if file.is_file()
-    ]
-    (folder / f"{path.name}.sha256").write_text("".join(lines))
 
 
 def check_and_summarise(path: Path) -> Any:
