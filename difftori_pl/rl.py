@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -11,13 +11,12 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from datamodules.processes import mean
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.gradient_steps import Scaler, gradients_of, take_step
 from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
@@ -245,18 +244,19 @@ class DiffTORIRL(LightningModule):
             what to log, and new priorities (B,).
         """
         latents, loss, values, priorities = self.model_loss(batch)
-        gradients = self._gradients(loss, self._learned())
+        gradients = gradients_of(loss, self._learned(), self._scaler)
         plan_loss = self.plan_loss(batch["obs"])
         if plan_loss is not None:
             # The critic and the policy take no part: the plan shall become better, not its judge milder.
-            found = self._gradients(plan_loss, self._model_parameters(), unused=True)
+            found = gradients_of(plan_loss, self._model_parameters(), self._scaler, unused=True)
             torch._foreach_add_(gradients[: len(found)], found)
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
-        values["grad_norm"] = self._step(optimizer, self._learned(), gradients)
+        values["grad_norm"] = take_step(optimizer, self._learned(), gradients, self.max_grad_norm, self._scaler)
         policy_loss = self.policy_loss(latents.detach())
         pi = list(self.world_model.pi.parameters())
-        self._step(policy_optimizer, pi, self._gradients(policy_loss, pi))
+        gradients = gradients_of(policy_loss, pi, self._scaler)
+        take_step(policy_optimizer, pi, gradients, self.max_grad_norm, self._scaler)
         values["policy_loss"] = policy_loss.detach()
         self.n_updates += 1
         if self.n_updates % self.target_period == 0:
@@ -326,34 +326,8 @@ class DiffTORIRL(LightningModule):
         self.log_dict(values | {"step": self.env_step.float()}, batch_size=len(solution.actions))
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
 
-    def _gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter], unused: bool = False) -> list[Tensor]:
-        """The gradient of a loss; in float16, taken of so large a multiple that none of it is lost.
-
-        Some parameters may be `unused` by the loss, and get zeros; otherwise that is an error.
-        """
-        if self._scaler is None:
-            return list(torch.autograd.grad(loss, parameters, materialize_grads=unused))
-        found = torch.autograd.grad(self._scaler.scale(loss), parameters, materialize_grads=unused)
-        return list(torch._foreach_div(found, self._scaler.get_scale()))
-
-    def _step(self, optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> Tensor:
-        """Take a step along the gradients' mean over processes; give the norm that it had."""
-        gradients = mean(gradients)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        if self._scaler is not None and isinstance(optimizer, LightningOptimizer):
-            # Lightning divides by the scale, leaves out a step that is not finite, and looks for a better scale.
-            torch._foreach_mul_(gradients, self._scaler.get_scale())
-            optimizer.step()
-        elif self._scaler is None or norm.isfinite():
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return norm
-
     @property
-    def _scaler(self) -> torch.amp.GradScaler | None:
-        """What keeps gradients in the range of float16, under `--trainer.precision 16-mixed`."""
+    def _scaler(self) -> Scaler:
         return None if self._trainer is None else getattr(self._trainer.precision_plugin, "scaler", None)
 
     @torch.no_grad()

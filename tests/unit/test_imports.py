@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "version"},
     {"trajopt", "models", "envs", "losses", "metrics", "checkpoints"},
-    {"schedules", "planner", "policy_gradients", "plans", "proposal_noise", "random_states"},
+    {"schedules", "planner", "policy_gradients", "gradient_steps", "plans", "proposal_noise", "random_states"},
     {"module"},
     {"il", "rl", "baselines"},
     {"callbacks", "demos", "deploy", "export", "multimodality", "public", "tables"},
