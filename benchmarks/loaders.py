@@ -3,8 +3,8 @@
     python benchmarks/loaders.py demos/square.hdf5 --obs-keys object robot0_eef_pos --image-keys agentview_image
     python benchmarks/loaders.py trajectory.pointcloud.pd_ee_delta_pose.h5 --maniskill pointcloud.h5
 
-Both deliver the same windows in shuffled batches. robomimic gets its fastest cache mode that fits in memory: "all"
-without images, "low_dim" with them; so does ours.
+Both deliver the same windows in shuffled batches, with the same in memory: all but images (robomimic's cache mode
+"low_dim"), and with `--cache-images` these too (its "all").
 
 Of ManiSkill, whose own package has no such loader, the file is the raw one and `--maniskill` what `difftori data
 convert` made of it; ours is compared with datasets that read one step at a time through h5py, of either file.
@@ -31,6 +31,7 @@ def main() -> None:
     keys = ["object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"]
     parser.add_argument("--obs-keys", nargs="+", default=keys)
     parser.add_argument("--image-keys", nargs="*", default=[])
+    parser.add_argument("--cache-images", action="store_true", help="keep images in memory")
     parser.add_argument("--action-dim", type=int, default=7)
     parser.add_argument("--horizon", type=int, default=10)
     parser.add_argument("--n-obs-steps", type=int, default=1)
@@ -109,6 +110,7 @@ def _our_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any
         n_obs_steps=arguments.n_obs_steps,
         batch_size=arguments.batch_size,
         validation_fraction=0.0,
+        cache_images=arguments.cache_images,
         n_workers=n_workers,
     ).train_dataloader()
 
@@ -129,7 +131,7 @@ def _robomimic_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoad
             frame_stack=arguments.n_obs_steps,
             seq_length=arguments.horizon,
             get_pad_mask=True,
-            hdf5_cache_mode="low_dim" if arguments.image_keys else "all",
+            hdf5_cache_mode="low_dim" if arguments.image_keys and not arguments.cache_images else "all",
             hdf5_use_swmr=False,
             load_next_obs=False,
         )

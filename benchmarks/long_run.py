@@ -4,7 +4,7 @@
 
 Runs `difftori` with the words behind `--`, watches that process and its children from outside, and ends it by SIGTERM.
 Shown are medians of sevenths of the run, and the slope of Theil and Sen in its second half: evaluations, which start
-simulators, come and go.
+simulators, come and go. `--picture memory.png` draws memory over time (the extra `plot`).
 """
 
 import argparse
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between samples")
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="folder of the run's TensorBoard files")
+    parser.add_argument("--picture", type=Path, help="draw memory over time into this file")
     parser.add_argument("words", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
@@ -44,6 +45,17 @@ def main() -> None:
     run.send_signal(signal.SIGTERM)
     run.wait()
     report(np.array(samples))
+    if arguments.picture:
+        draw(np.array(samples), arguments.picture)
+
+
+def draw(samples: np.ndarray, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot(samples[:, 0], samples[:, 1])
+    axes.set(xlabel="minutes", ylabel="memory, MiB", ylim=(0, 1.2 * samples[:, 1].max()))
+    figure.savefig(path, dpi=150)
 
 
 def report(samples: np.ndarray) -> None:

@@ -103,21 +103,24 @@ def against_joint(arguments: argparse.Namespace) -> None:
 
     joint = Joint("il", (models.reward,))
     packed = actions.reshape(1, 1, -1)
-    theirs, ours = in_turn(
-        [
-            lambda: solve_and_differentiate(
-                Theseus(n_steps, **PUBLISHED), Truncated(5), joint, latent.unsqueeze(0), packed
-            ),
-            lambda: solve_and_differentiate(
-                LevenbergMarquardt(n_steps, **PUBLISHED), Truncated(5), models, latent, actions
-            ),
-        ],
-        min(arguments.repetitions, 3),
+    per_sample = partial(
+        solve_and_differentiate, LevenbergMarquardt(n_steps, **PUBLISHED), Truncated(5), models, latent, actions
     )
+    solves: list[Callable[[], Any]] = [
+        lambda: solve_and_differentiate(
+            Theseus(n_steps, **PUBLISHED), Truncated(5), joint, latent.unsqueeze(0), packed
+        ),
+        per_sample,
+    ]
+    if arguments.compiled:
+        solves.append(partial(per_sample, compiled=True))
+        solves[-1]()
+    theirs, *ours = in_turn(solves, min(arguments.repetitions, 3))
     print(
         f"Published imitation formulation: {batch} samples, one problem of {packed.numel()} variables, {n_steps} steps"
     )
-    print(f"Theseus, joint {theirs:.0f} ms; ours, per sample {ours:.1f} ms; ratio {theirs / ours:.0f}")
+    for time_, how in zip(ours, ("", ", compiled"), strict=False):
+        print(f"Theseus, joint {theirs:.0f} ms; ours, per sample{how} {time_:.1f} ms; ratio {theirs / time_:.0f}")
 
 
 def against_mppi(arguments: argparse.Namespace) -> None:
