@@ -1,0 +1,59 @@
+"""A fragment means the same wherever it is put: nothing is left of the one whose place it takes.
+
+When the class of a part changes, jsonargparse keeps the settings that the new class has under the same name. A fragment
+therefore names what others of its kind name too.
+"""
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+import difftori_pl.public  # noqa: F401  names without a path are looked for among the classes that are loaded
+from difftori_pl.cli import SHIPPED_CONFIGS, run
+from difftori_pl.models.action_samplers import ActionSampler
+from difftori_pl.trajopt.backward import BackwardMode
+from difftori_pl.trajopt.solvers import Solver
+
+KINDS = {"solver": Solver, "backward_mode": BackwardMode, "sampler": ActionSampler}
+
+
+def pairs() -> list[tuple[str, Path, Path]]:
+    return [
+        (kind, *pair) for kind in KINDS for pair in permutations(sorted((SHIPPED_CONFIGS / kind).glob("*.yaml")), 2)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "first", "second"), pairs(), ids=lambda value: getattr(value, "stem", value))
+def test_nothing_is_left_of_the_fragment_before(kind: str, first: Path, second: Path) -> None:
+    parser = ArgumentParser(parser_mode="omegaconf+")
+    parser.add_argument("--part", type=KINDS[kind], sub_configs=True)
+    alone, after = (parser.parse_args([f"--part={one}" for one in words]) for words in ([second], [first, second]))
+    assert after.part.class_path == alone.part.class_path
+    assert settings(after.part) == settings(alone.part)
+
+
+def settings(part: Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = part.as_dict().get("init_args", {})
+    return found
+
+
+@pytest.mark.parametrize(
+    "task", ["rl_cartpole_swingup_state.yaml", "rl_reacher_easy_state.yaml", "rl_walker_walk.yaml"]
+)
+def test_td_mpc_plans_with_its_own_constants(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["fit", f"--config={task}", "--config=rl/td_mpc.yaml", "--print_config"])
+    planner = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["planner"]["init_args"]
+    assert planner["trajopt"]["init_args"]["solver"] == {
+        "class_path": "difftori_pl.MPPI",
+        "init_args": {
+            "max_steps": 6, "n_samples": 512, "n_elites": 64, "temperature": 0.5, "momentum": 0.1, "min_std": 0.05,
+            "max_std": 2.0, "seed": None,
+        },
+    }  # fmt: skip
+    assert planner["trajopt"]["init_args"]["n_starts"] == 1
+    assert (planner["n_policy_starts"], planner["warm_start"], planner["policy_std"]) == (25, True, 0.05)
