@@ -80,12 +80,15 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Bytes that only this process has, and its share of those it has in common."""
+    """Bytes that this process has allocated, and its share of those it has in common.
+
+    Pages of files, programs among them, are not counted: the kernel takes and gives them as it likes.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def n_open_files(pid: int) -> int:
