@@ -78,6 +78,9 @@ class InProcessPool:
             steps[i] = Step(obs, reward, done, info, self._frame(i, render), terminated=terminated)
         return steps
 
+    def interface(self) -> Mapping[str, Any]:
+        return {}
+
     def close(self) -> None:
         pass
 

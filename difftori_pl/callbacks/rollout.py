@@ -1,7 +1,7 @@
 """Evaluation in the simulator, during training and by `test`."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,8 @@ class RolloutEvaluation(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an environment whose observations or actions mean something else than in training."""
         del trainer
-        if self.env is not None and hasattr(pl_module, "agree"):
-            pl_module.agree("environment", self.env.interface)  # type: ignore[operator]
+        if self.env is not None:
+            self._agree(pl_module, self.env.interface)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As `on_fit_start`."""
@@ -141,6 +141,7 @@ class RolloutEvaluation(Callback):
             "|---|---|---|---|---|---|",
         ]
         try:
+            self._agree(pl_module, pool.interface())
             for name, policy in self._policies(pl_module).items():
                 files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
                 progress = _show_and_write(trainer, f"Rollouts of {name}", len(seeds), files)
@@ -156,6 +157,10 @@ class RolloutEvaluation(Callback):
         finally:
             pool.close()
             pl_module.train(was_training)
+
+    def _agree(self, pl_module: LightningModule, interface: Mapping[str, Any]) -> None:
+        if hasattr(pl_module, "agree"):
+            pl_module.agree("environment", interface)  # type: ignore[operator]
 
     def _policies(self, pl_module: LightningModule) -> dict[str, Policy]:
         """Name -> policy, the module's own first; frozen ones only the first time."""

@@ -46,9 +46,9 @@ class ManiSkillEnv(SeededEnv):
         )
 
     @property
-    def cameras(self) -> list[str]:
-        """The names of the cameras, in the order of their points in a raw cloud."""
-        return list(self.maniskill.unwrapped._cameras)
+    def interface(self) -> dict[str, Any]:
+        """Of clouds, the names of the cameras, in the order of their points; the rest is known to the recipe."""
+        return {"cameras": list(self.maniskill.unwrapped._cameras)} if self.recipe.cloud else {}
 
     def _start(self, seed: int) -> Obs:
         self._episode_seed = seed

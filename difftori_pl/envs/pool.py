@@ -60,6 +60,8 @@ def _serve(connection: Connection, factory: EnvFactory) -> None:
             if command == "reset":
                 obs, info = env.reset(seed=argument)
                 step = Step(obs, info=info, frame=_frame(env, render))
+            elif command == "describe":
+                step = Step(None, info=getattr(env, "interface", {}))
             else:
                 obs, reward, terminated, truncated, info = env.step(argument)
                 step = Step(obs, float(reward), terminated or truncated, info, _frame(env, render), None, terminated)
@@ -102,6 +104,10 @@ class EnvPool:
     ) -> dict[int, Step]:
         """Act in each worker named in `actions`, at once; `render` names those that return a frame."""
         return self._ask("step", actions, render)
+
+    def interface(self) -> Mapping[str, Any]:
+        """What a running environment adds to its recipe's `interface`; nothing if none can be started."""
+        return self._ask("describe", {0: None}, frozenset())[0].info if self._workers else {}
 
     def close(self) -> None:
         """End all workers."""

@@ -122,11 +122,17 @@ def test_demonstrations_are_planned_replayed_and_rendered(tmp_path: Path) -> Non
     np.testing.assert_allclose(one["obs"]["robot_state"][..., :9], other["obs"]["state"][..., :9], rtol=0, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "pointcloud.h5",
+        "pointcloud.h5.sha256",
         "trajectory.h5",
+        "trajectory.h5.sha256",
         "trajectory.json",
         "trajectory.state.pd_ee_delta_pose.h5",
+        "trajectory.state.pd_ee_delta_pose.h5.sha256",
         "trajectory.state.pd_ee_delta_pose.json",
     ]
+    env = ManiSkill(cloud=PointCloudRecipe(n_goal_points=50), shader="trivial")()
+    assert env.interface == {"cameras": clouds.interface["cameras"]}
+    env.close()
 
 
 @pytest.mark.parametrize("task", ["StackCube-v0", "PegInsertionSide-v0"])

@@ -14,6 +14,8 @@ from difftori_pl.envs.pool import EnvPool
 class Counter(gymnasium.Env[Any, Any]):
     """Counts steps; some actions make it misbehave."""
 
+    interface = {"cameras": ["left", "right"]}  # noqa: RUF012
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self.seed, self.count = seed, 0
         return {"count": np.array([0.0], dtype=np.float32), "seed": np.array([seed], dtype=np.float32)}, {}
@@ -58,6 +60,11 @@ def test_environments_act_side_by_side(pool: EnvPool) -> None:
     assert not second[1].info["success"]
     pool.step({0: np.array([0.0])})
     assert pool.step({0: np.array([0.0])})[0].done
+
+
+def test_an_environment_says_what_its_recipe_cannot_know(pool: EnvPool) -> None:
+    assert pool.interface() == {"cameras": ["left", "right"]}
+    assert pool.reset({0: 3})[0].obs["seed"][0] == 3
 
 
 @pytest.mark.parametrize(("action", "said"), [(7.0, "ValueError: the arm fell off"), (8.0, "exit code 3")])
