@@ -29,7 +29,12 @@ def write_check_sums(path: Path) -> Path:
 
     Returns:
         The list.
+
+    Raises:
+        DataError: there is no such file.
     """
+    if not path.exists():
+        raise DataError(f"{path}: expected a file of demonstrations, or a zarr folder, but there is nothing")
     companion = path.with_suffix(".json")
     files = sorted(_files(path)) + [companion] * (companion != path and path.is_file() and companion.is_file())
     listing = _listing(path)

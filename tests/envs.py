@@ -27,11 +27,21 @@ class Point(EnvFactory):
         return PointEnv(self)
 
 
+class TurnedCameras(Point):
+    """Recipe of an environment that says, once it runs, that its cameras are in another order."""
+
+    def __call__(self, seed: int = 0) -> "PointEnv":
+        env = super().__call__(seed)
+        env.interface = {"cameras": ["hand_camera", "base_camera"]}
+        return env
+
+
 class PointEnv(gymnasium.Env[dict[str, Any], Any]):
     """Position and velocity in one dimension; the reward is 1 at the origin and falls with the distance."""
 
     def __init__(self, recipe: Point) -> None:
         self.recipe = recipe
+        self.interface: dict[str, Any] = {}
         self.state = np.zeros(2, dtype=np.float32)
         self.n_steps = 0
         self.length = recipe.n_steps
@@ -79,7 +89,7 @@ class InProcessPool:
         return steps
 
     def interface(self) -> Mapping[str, Any]:
-        return {}
+        return getattr(self.envs[0], "interface", {}) if self.envs else {}
 
     def close(self) -> None:
         pass

@@ -17,6 +17,7 @@ import pytest
 from datamodules import DataError, ManiSkillDataModule, PushTDataModule, RobomimicDataModule
 from datamodules.checks import check, summary
 from datamodules.damage import write_check_sums
+from difftori_pl.cli import main
 from tests.data import write_maniskill, write_pusht, write_robomimic
 from tests.faults.mutations import ROUNDS, copy_data, mutate, outcomes
 
@@ -109,6 +110,11 @@ def test_a_file_without_check_sums_says_so_and_how_to_get_them(
     with caplog.at_level(logging.INFO):
         reader(copy)
     assert "check sums" not in caplog.text
+
+
+def test_check_sums_of_nothing_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"missing\.hdf5: expected a file of demonstrations"):
+        main(["data", "sums", str(tmp_path / "missing.hdf5")])
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -8,6 +8,7 @@ import yaml
 
 from difftori_pl.cli import SHIPPED_CONFIGS, main, run
 from tests.data import write_maniskill
+from tests.envs import InProcessPool
 
 ACTION_DIMS = {
     "pickcube": 7,
@@ -159,6 +160,15 @@ def test_data_that_mean_something_else_are_refused(
     assert "control_mode 'pd_ee_delta_pose', but the environment has 'pd_joint_delta_pos'" in said
     said = message_of([*test, "--data.cloud.frame=base"])
     assert "was trained with frame 'end_effector', but the data has 'base'" in said
+
+
+def test_a_running_environment_with_other_cameras_is_refused(
+    options: list[str], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", InProcessPool)
+    test = ["test", "--config=bc_pickcube.yaml", *options, f"--ckpt_path={base}", "--rollout.n_episodes=1"]
+    said = message_of([*test, "--rollout.env=tests.envs.TurnedCameras"])
+    assert "cameras ['base_camera', 'hand_camera'], but the environment has ['hand_camera', 'base_camera']" in said
 
 
 def test_templates_of_templates_and_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
