@@ -92,6 +92,28 @@ class DiffusionPolicy(LearnedPolicy):
         Raises:
             ConfigurationError: the chunk ends before the horizon does.
         """
+        return self._propose(obs, horizon, state, None)
+
+    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Draw chunks in the neighbourhood of the demonstrated ones; see `BasePolicy.explain`.
+
+        A demonstrated chunk is disturbed as in the middle of a sampling, and denoised from there on (SDEdit,
+        arXiv:2108.01073): the course of the motion is then the demonstration's, its details the policy's. Of what the
+        window does not show of a chunk, the nearest action stands in.
+
+        Raises:
+            ConfigurationError: the chunk ends before the horizon does.
+        """
+        n_steps, horizon = actions.shape[1:3]
+        known = torch.cat([actions[:, :, 0], actions[:, -1, 1:]], dim=1)
+        # The steps (T, n_chunk_steps) of the chunks that would be drawn at each step of the window.
+        steps = torch.arange(n_steps)[:, None] + torch.arange(self.n_chunk_steps) - (self.n_obs_steps - 1)
+        return self._propose(obs, horizon, state, known[:, steps.clamp(0, known.shape[1] - 1).to(known.device)])
+
+    def _propose(
+        self, obs: Observation, horizon: int, state: State, demonstrated: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Propose from chunks near the `demonstrated` ones of each step (B, T, n_chunk_steps, A), if there are any."""
         longest = self.n_chunk_steps - self.n_obs_steps - self.n_executed_steps + 2
         if horizon > longest:
             raise ConfigurationError(
@@ -103,25 +125,36 @@ class DiffusionPolicy(LearnedPolicy):
         age, seen, chunk = state["age"], state["seen"], state["chunk"]
         ahead = torch.arange(horizon, device=age.device)
         proposals = []
-        for latent in latents.unbind(dim=1):
+        for step, latent in enumerate(latents.unbind(dim=1)):
             # At the start of an episode the first observation stands for those before it, as in training.
             seen = torch.where((age == 0)[:, None, None], latent.unsqueeze(1), seen)
             seen = torch.cat([seen, latent.unsqueeze(1)], dim=1)
             due = (age % self.n_executed_steps == 0).nonzero().squeeze(1)
             if len(due) > 0:
-                drawn = self.sample(seen[due].flatten(1))[:, self.n_obs_steps - 1 :]
+                near = None if demonstrated is None else demonstrated[due, step]
+                drawn = self.sample(seen[due].flatten(1), near)[:, self.n_obs_steps - 1 :]
                 chunk = chunk.index_copy(0, due, drawn)
             steps = (age % self.n_executed_steps)[:, None] + ahead
             proposals.append(chunk.gather(1, steps.unsqueeze(-1).expand(-1, -1, self.action_dim)))
             seen, age = seen[:, 1:], age + 1
         return torch.stack(proposals, dim=1), {"age": age, "seen": seen, "chunk": chunk}
 
-    def sample(self, condition: Tensor) -> Tensor:
-        """Denoise chunks (B, n_chunk_steps, A) in [-1, 1] for conditions (B, n_obs_steps * Z)."""
+    def sample(self, condition: Tensor, near: Tensor | None = None) -> Tensor:
+        """Denoise chunks (B, n_chunk_steps, A) in [-1, 1] for conditions (B, n_obs_steps * Z).
+
+        Args:
+            condition: the last observations, encoded.
+            near: chunks (B, n_chunk_steps, A) to disturb and denoise for the second half of the diffusion steps;
+                otherwise there is only noise at first, and all of them are taken.
+        """
         actions = torch.randn(
             len(condition), self.n_chunk_steps, self.action_dim, device=condition.device, dtype=condition.dtype
         )
-        for timestep in self.schedule.timesteps:
+        timesteps = self.schedule.timesteps
+        if near is not None:
+            timesteps = timesteps[len(timesteps) // 2 :]
+            actions = self.schedule.add_noise(near, actions, torch.tensor(timesteps[0], device=near.device))
+        for timestep in timesteps:
             steps = torch.full((len(condition),), timestep, device=condition.device)
             actions = self.schedule.remove_noise(actions, self.unet(actions, steps, condition), timestep)
         return actions.clamp(-1.0, 1.0)

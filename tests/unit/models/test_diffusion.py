@@ -79,7 +79,7 @@ def numbered(module: DiffusionPolicy) -> list[Tensor]:
     """Let the policy draw chunks that count: the n-th one holds n, and the step in it. Gives the conditions seen."""
     conditions: list[Tensor] = []
 
-    def sample(condition: Tensor) -> Tensor:
+    def sample(condition: Tensor, near: None) -> Tensor:
         conditions.append(condition)
         steps = torch.arange(module.n_chunk_steps).expand(len(condition), -1)
         return torch.stack([torch.full_like(steps, len(conditions)), steps], dim=-1).float()
@@ -107,14 +107,14 @@ def test_acting_step_by_step_equals_the_window_also_out_of_step_with_others() ->
 
     def episode(number: int) -> Tensor:
         drawn = iter(noise[number])
-        module.sample = lambda condition: next(drawn)[None] + condition.sum(-1)[:, None, None]  # type: ignore[method-assign]
+        module.sample = lambda condition, near: next(drawn)[None] + condition.sum(-1)[:, None, None]  # type: ignore[method-assign]
         return module.propose({"x": obs[number : number + 1]}, 1, module.initial_state(1))[0][0, :, 0]
 
     expected = [episode(0), episode(1)]
     late = 2  # the second episode begins two steps later
     draws = [0, 0]
 
-    def sample(condition: Tensor) -> Tensor:
+    def sample(condition: Tensor, near: None) -> Tensor:
         rows = []
         for value in condition:
             number = next(i for i in (0, 1) if (obs[i].unsqueeze(1) == value[-3:]).all(-1).any())
@@ -132,6 +132,46 @@ def test_acting_step_by_step_equals_the_window_also_out_of_step_with_others() ->
         assert_close(actions[0], expected[0][step])
         if step >= late:
             assert_close(actions[1], expected[1][step - late])
+
+
+class TwoWays(nn.Module):
+    """The ideal denoiser, by Bayes, of chunks that are 0.8 throughout or -0.8 throughout, equally often."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.kept = schedule.scheduler.alphas_cumprod
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        del condition
+        kept = self.kept[timesteps][:, None, None]
+        evidence = (0.8 * kept.sqrt() / (1 - kept) * noisy).sum((1, 2), keepdim=True)
+        return (noisy - kept.sqrt() * 0.8 * evidence.tanh()) / (1 - kept).sqrt()
+
+
+@pytest.mark.parametrize("schedule", [DDPM(50, 50), DDIM(50, 10)], ids=["ddpm", "ddim"])
+def test_what_explains_a_demonstration_is_of_its_mode(schedule: NoiseSchedule) -> None:
+    module = policy(schedule)
+    obs, state = {"x": torch.zeros(200, 1, 3)}, module.initial_state(200)
+    module.unet = TwoWays(schedule)  # type: ignore[assignment]
+    side = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None, None, None]
+    with torch.no_grad():
+        drawn, _ = module.propose(obs, 3, state)
+        # Demonstrations that are further out than what the policy has learned.
+        explained, _ = module.explain(obs, side.expand(-1, 1, 3, 2), state)
+    assert 70 < (drawn * side > 0).all((1, 2, 3)).sum() < 130
+    assert_close(explained, (0.8 * side).expand_as(explained), atol=0.05, rtol=0)
+
+
+def test_the_chunks_of_a_window_are_explained_by_its_actions() -> None:
+    module = policy()
+    seen = []
+    module.sample = lambda condition, near: seen.append(near) or near  # type: ignore[method-assign, func-returns-value]
+    actions = torch.arange(6.0)[None, :, None].expand(1, 6, 2)
+    plans = actions.unfold(1, 2, 1).transpose(-1, -2)  # five steps, of which each shows two actions
+    proposals, _ = module.explain({"x": torch.zeros(1, 5, 3)}, plans, module.initial_state(1))
+    # Chunks begin one step in the past, every third step; beyond the window the nearest action stands in.
+    assert [near[0, :, 0].tolist() for near in seen] == [[0, 0, 1, 2, 3, 4, 5, 5], [2, 3, 4, 5, 5, 5, 5, 5]]
+    assert_close(proposals, plans)
 
 
 @pytest.mark.slow
