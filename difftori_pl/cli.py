@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 import yaml
 from jsonargparse import auto_cli, set_parsing_settings
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
 import difftori_pl.public  # noqa: F401
@@ -65,6 +65,26 @@ def _with_templates(path: Path) -> Iterator[Path]:
         beside = path.parent / template
         yield from _with_templates(beside if beside.exists() else Path(find_config(template)))
     yield path
+
+
+class SaveConfig(SaveConfigCallback):
+    """Save the configuration in the folder of the run."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """As Lightning does.
+
+        Raises:
+            ConfigurationError: the folder has a configuration, of another run.
+        """
+        try:
+            super().setup(trainer, pl_module, stage)
+        except RuntimeError as error:
+            if self.config_filename not in str(error):
+                raise
+            raise ConfigurationError(
+                f"the folder {trainer.log_dir or trainer.default_root_dir} holds another run: choose another "
+                "--trainer.logger.version or --trainer.logger.name (without a logger, --trainer.default_root_dir)"
+            ) from error
 
 
 class DiffTORICLI(LightningCLI):
@@ -140,6 +160,7 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
         args=None if arguments is None else list(arguments),
         seed_everything_default=0,
         auto_configure_optimizers=False,
+        save_config_callback=SaveConfig,
         parser_kwargs={"parser_mode": "omegaconf+", "epilog": EPILOG},
     )
 

@@ -47,6 +47,13 @@ def test_the_process_exits_with_1_and_no_traceback(tmp_path: Path) -> None:
     assert "difftori data render" in done.stderr
 
 
+def test_the_folder_of_another_run(bc: list[str], tmp_path: Path) -> None:
+    one_update = [*bc[:-1], "--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--rollout.env=null"]
+    folder = [f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=run", "--trainer.logger.version=mine"]
+    main([*one_update, *folder])
+    assert f"{tmp_path}/run/mine holds another run: choose another --trainer" in message_of([*one_update, *folder])
+
+
 def test_missing_base_checkpoint(il: list[str], tmp_path: Path) -> None:
     assert "there is no checkpoint" in message_of([*il, f"--model.base_policy.checkpoint={tmp_path}/none.ckpt"])
 
