@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help system vulkan check-system demo test test-quick sim lint types docs package minimum format clean
+.PHONY: help system vulkan check-system demo test test-quick sim gpu lint types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -43,6 +43,9 @@ test-quick: .venv/ready ## the tests that need no simulator and little time
 
 sim: .venv/ready ## the tests that need a simulator
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'sim and not gpu' -n auto --dist worksteal --durations=15
+
+gpu: .venv/ready ## the tests that need a CUDA GPU
+	$(BIN)/pytest -m gpu
 
 lint: .venv/ready ## ruff
 	$(BIN)/ruff check .
