@@ -62,7 +62,12 @@ def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
     _, proposed = policy.propose(obs, 3, policy.initial_state(5))
     assert actions.shape == (5, 6, 3, 2)
     assert actions.abs().max() <= 1.0
-    assert_close(explained, proposed)
+    assert explained.keys() == proposed.keys()
+    for name, memory in explained.items():
+        if name.endswith("chunk"):  # what was proposed, of which the rest is to be executed
+            assert memory.shape == proposed[name].shape
+        else:
+            assert_close(memory, proposed[name], msg=name)
 
 
 def test_small_actions_count_as_much_as_large_ones_where_bc_is_told_so() -> None:
