@@ -21,9 +21,10 @@ class Samples:
     Attributes:
         actions: solutions (N, H, A), in [-1, 1].
         proposal: what all of them started from (H, A).
-        landscapes: the objective of each sample, over the first two components of the first action, in standard
+        landscapes: the objective of each sample, over the first two components of one action of the plan, in standard
             deviations of the components.
-        n_modes: number of distinct solutions; those within half a standard deviation of each other are one.
+        n_modes: number of distinct solutions; those within half a standard deviation of each other are one, as a root
+            mean square over the components of the plan.
     """
 
     actions: Tensor
@@ -34,7 +35,13 @@ class Samples:
 
 @torch.no_grad()
 def sample_solutions(
-    policy: DiffTORIIL, obs: Observation, state: State, n_samples: int = 4, temperature: float = 1.0, seed: int = 0
+    policy: DiffTORIIL,
+    obs: Observation,
+    state: State,
+    n_samples: int = 4,
+    temperature: float = 1.0,
+    seed: int = 0,
+    step: int = 0,
 ) -> Samples:
     """Solve from one state with several samples of the prior, all from the same proposal.
 
@@ -45,6 +52,10 @@ def sample_solutions(
         n_samples: number N of samples.
         temperature: standard deviation of the samples.
         seed: of the samples and of what the base policy draws.
+        step: which action of the plan the landscapes are drawn over. Ways that part show in its last actions first.
+
+    Raises:
+        ConfigurationError: the plan has no such action.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -54,12 +65,14 @@ def sample_solutions(
     joined = torch.cat([temperature * noise, latent.expand(n_samples, -1)], dim=-1)
     starts = proposal.expand(n_samples, -1, -1).contiguous()
     solution: Any = policy.trajopt(policy.objective, joined, starts, policy.action_scale, trace=True)
+    plans = solution.actions.flatten(1)
     edge = float((1.0 / policy.action_scale[:2]).max())
     return Samples(
         actions=solution.actions * policy.action_scale,
         proposal=proposal * policy.action_scale,
         landscapes=[
-            landscape(policy.objective, joined, solution, element, low=-edge, high=edge) for element in range(n_samples)
+            landscape(policy.objective, joined, solution, element, ((step, 0), (step, 1)), -edge, edge)
+            for element in range(n_samples)
         ],
-        n_modes=n_modes(solution.actions.flatten(1), radius=0.5),
+        n_modes=n_modes(plans, radius=0.5 * plans.shape[1] ** 0.5),
     )

@@ -17,6 +17,7 @@ def plot_landscape(
     seed: int = 100_000,
     n_samples: int = 4,
     temperature: float = 1.0,
+    step: int = 0,
 ) -> None:
     """Draw the landscapes that samples of the prior give from one state, and count the modes they reach (Figure 5).
 
@@ -27,6 +28,7 @@ def plot_landscape(
         seed: seed of the initial state.
         n_samples: number of samples of the prior.
         temperature: standard deviation of the samples.
+        step: which action of the plan to draw over, from 0.
     """
     from difftori_pl.deploy import load_module
     from difftori_pl.multimodality import sample_solutions
@@ -37,10 +39,10 @@ def plot_landscape(
         raise ConfigurationError(f"{ckpt} holds a {type(module).__name__}, but landscapes are those of DiffTORIIL")
     observation, _ = env().reset(seed=seed)
     obs = {key: torch.as_tensor(value)[None, None] for key, value in observation.items()}
-    found = sample_solutions(module, obs, module.initial_state(1), n_samples, temperature)
-    say(f"{found.n_modes} modes of {n_samples} samples; the base policy proposes {found.proposal[0].tolist()}")
+    found = sample_solutions(module, obs, module.initial_state(1), n_samples, temperature, step=step)
+    say(f"{found.n_modes} modes of {n_samples} samples; the base policy proposes {found.proposal[step].tolist()}")
     output.parent.mkdir(parents=True, exist_ok=True)
     for number, view in enumerate(found.landscapes):
         path = output.with_stem(f"{output.stem}_{number}")
         draw_landscape(view).savefig(path)
-        say(f"  {path}: {found.actions[number, 0].tolist()}")
+        say(f"  {path}: {found.actions[number, step].tolist()}")

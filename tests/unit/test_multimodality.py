@@ -1,8 +1,14 @@
+import pytest
 import torch
 from torch import Tensor
 
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.metrics import n_modes
 from difftori_pl.multimodality import sample_solutions
+from difftori_pl.trajopt import ChunkScore, TrajOptLayer
+from difftori_pl.trajopt.backward import Detached
+from difftori_pl.trajopt.bounds import Projection
+from difftori_pl.trajopt.solvers import LBFGS
 from tests.unit.test_il import policy
 
 
@@ -36,3 +42,34 @@ def test_samples_of_the_prior_reach_both_ways_from_one_proposal() -> None:
         best = divmod(int(view.values.argmax()), len(view.grid))
         assert torch.sign(view.grid[best[0]]) == torch.sign(sample[0, 0])
         assert torch.equal(view.path[0], torch.zeros(2))
+
+
+class FirstOf(torch.nn.Module):
+    """Prefers a chunk of whose components the first few are as far apart as the samples are."""
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        self.n_components = n_components
+
+    def forward(self, latent: Tensor, chunk: Tensor) -> Tensor:
+        target = torch.zeros_like(chunk)
+        target[:, : self.n_components] = 0.5 * latent[:, :1].sign()
+        return -(chunk - target).square().sum(-1)
+
+
+@pytest.mark.parametrize(("n_components", "expected"), [(1, 1), (8, 2)])
+def test_plans_are_one_mode_that_differ_little_on_average(n_components: int, expected: int) -> None:
+    module = policy(horizon=4, chunked=True).eval()
+    module.objective = ChunkScore(FirstOf(n_components))
+    module.trajopt = TrajOptLayer(LBFGS(), Detached(), Projection())
+    found = sample_solutions(module, {"x": torch.zeros(1, 1, 3)}, module.initial_state(1), n_samples=8)
+    assert (found.actions[:, 0, 0].abs() > 0.45).all()  # of either sign
+    assert found.n_modes == expected
+
+
+def test_landscapes_are_drawn_over_the_action_that_is_asked_for() -> None:
+    module = policy(horizon=4, chunked=True).eval()
+    obs, state = {"x": torch.zeros(1, 1, 3)}, module.initial_state(1)
+    assert sample_solutions(module, obs, state, step=3).landscapes[0].components == ((3, 0), (3, 1))
+    with pytest.raises(ConfigurationError, match="time step"):
+        sample_solutions(module, obs, state, step=4)
