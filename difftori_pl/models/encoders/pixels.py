@@ -41,5 +41,7 @@ class PixelEncoder(Encoder):
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Encode each step on its own; see `Encoder.forward`."""
         images = obs[self.key]
-        features = self.convolutions(images.flatten(0, 1).to(self.project.weight.dtype) / 255.0)
+        # In place: dividing into another tensor takes almost as long again as the conversion.
+        pixels = images.flatten(0, 1).to(self.project.weight.dtype, copy=True).div_(255.0)
+        features = self.convolutions(pixels)
         return self.project(features).unflatten(0, images.shape[:2]), state
