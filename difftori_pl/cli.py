@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,6 +59,18 @@ def _find_configs(arguments: Sequence[str]) -> list[str]:
 _CONFIG_OPTIONS = ("--config", "-c")
 
 
+def _about_model(words: Sequence[str]) -> list[str]:
+    """The words of a command line that set arguments of the model."""
+    found: list[str] = []
+    about_model = False
+    for word in words:
+        if word.startswith(("--", "-c")):
+            about_model = re.split("[.=+]", word)[0] == "--model"
+        if about_model:
+            found.append(word)
+    return found
+
+
 def _with_templates(path: Path) -> Iterator[Path]:
     """A configuration after those that its key `template` lists, in that order; each may have its own."""
     content = yaml.safe_load(path.read_text()) if path.is_file() else None
@@ -105,11 +118,15 @@ class DiffTORICLI(LightningCLI):
         parser.set_defaults({"checkpoint.save_last": True})
 
     def before_instantiate_classes(self) -> None:
-        """Set the precision of matrix products, and find the checkpoint `last`."""
-        options = self.config[self.config["subcommand"]]
-        if options.get("ckpt_path") == "last":
-            options["ckpt_path"] = _last_checkpoint(options["trainer"]["logger"])
-        torch.set_float32_matmul_precision(options["matmul_precision"])
+        """Set the precision of matrix products, and what the command line says of the model.
+
+        LightningCLI takes the arguments of the model from a checkpoint, where there is one, before those of
+        configurations; words of the command line are there to change them.
+        """
+        subcommand, words = self.config["subcommand"], _about_model(self._words)
+        if words and self.config[subcommand].get("ckpt_path"):
+            self.config = self.parser.parse_args([subcommand, *words], namespace=self.config)
+        torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config.get("fast_dev_run"):
@@ -123,9 +140,12 @@ class DiffTORICLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, looking bare names of configurations up among the shipped ones."""
-        self.config = parser.parse_args(_find_configs(sys.argv[1:] if args is None else args))
+        self._words = _find_configs(sys.argv[1:] if args is None else args)
+        self.config = parser.parse_args(self._words)
         options = self.config[self.config.subcommand]
         options.template = None  # what it led to is all in the configuration that is saved
+        if options.get("ckpt_path") == "last":
+            options.ckpt_path = _last_checkpoint(options.trainer.logger)
         if options.get("ckpt_path") and Path(options.ckpt_path).is_file():
             # Before LightningCLI reads the model's arguments in it.
             read_checkpoint(str(options.ckpt_path), "")

@@ -85,6 +85,15 @@ def test_test_needs_only_the_checkpoint_for_the_model(low_dim_base: Path, quick:
     assert torch.isfinite(cli.trainer.callback_metrics["test/action_error"])
 
 
+def test_words_on_the_command_line_come_before_the_checkpoint(train: Callable[..., Path], quick: list[str]) -> None:
+    run_options = ["bc_rnn_square_low_dim.yaml", "--trainer.logger.name=words"]
+    trained = train(*run_options, *SMALL, "--model.policy.min_std=0.01")
+    test = ["test", f"--config={run_options[0]}", *quick, run_options[1], "--rollout.env=null"]
+    for checkpoint in (trained, "last"):
+        policy = run([*test, f"--ckpt_path={checkpoint}", "--model.policy.min_std", "0.25"]).model.policy
+        assert (policy.min_std, policy.mean.in_features) == (0.25, 8)
+
+
 def test_the_spread_of_the_actions_is_in_the_checkpoint(
     train: Callable[..., Path], square: Path, low_dim_base: Path
 ) -> None:
