@@ -53,7 +53,12 @@ class ImitationModule(LightningModule, ABC):
         self._n_skipped = self._n_skipped_in_row = 0
 
     def setup(self, stage: str) -> None:
-        """Refuse data of another action size, and give new normalisers the statistics of the data."""
+        """Give new normalisers the statistics of the data, and refuse data that old ones were not made for.
+
+        Raises:
+            ConfigurationError: observations or actions have another size or meaning than those that the module, or its
+                base policy, was made for.
+        """
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if datamodule is None:
             return
@@ -67,11 +72,16 @@ class ImitationModule(LightningModule, ABC):
                 "set model.init_args.action_dim and data.init_args.action_dim to the size of the data"
             )
         if stage == "fit":
-            new = [part for part in self.modules() if isinstance(part, Normalizer) and not part.fitted]
-            if new:
-                statistics = datamodule.statistics()
-                for part in new:
+            normalizers = {name: part for name, part in self.named_modules() if isinstance(part, Normalizer)}
+            statistics = datamodule.statistics() if normalizers else {}
+            for name, part in normalizers.items():
+                if not part.fitted:
                     part.fit(statistics)
+                elif difference := part.foreign(statistics):
+                    raise ConfigurationError(
+                        f"{name.split('.')[0]} was trained on {difference}: are these the same units? Use such "
+                        "data, or train it on these"
+                    )
 
     def agree(self, other: str, interface: Mapping[str, Any]) -> None:
         """Refuse data or an environment whose observations or actions mean something else than in training.

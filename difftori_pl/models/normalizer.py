@@ -10,6 +10,10 @@ MIN_ACTION_STD = 0.01
 """Standard deviation below which the demonstrations do not use an action component."""
 
 
+FOREIGN = 30.0
+"""Ratio of spreads, and distance of means in spreads, beyond which units must differ: a radian is 57 degrees."""
+
+
 class Statistics(Protocol):
     """What a datamodule reports of one key: float32 tensors of the key's shape."""
 
@@ -50,6 +54,23 @@ class Normalizer(nn.Module):
             self.get_buffer(f"{key}_mean").copy_(statistics[key].mean)
             self.get_buffer(f"{key}_std").copy_(statistics[key].std.clamp(min=self.min_std))
         self.fitted.fill_(True)
+
+    def foreign(self, statistics: Mapping[str, Statistics]) -> str:
+        """Say which key means something else in these data than in those that this was fitted to; nothing for none.
+
+        The same quantity in other units (pixels for shares, millimetres for metres) has another spread in all of its
+        components, and data of the same units hardly ever.
+        """
+        for key in self.keys:
+            mean, std = self.get_buffer(f"{key}_mean").cpu(), self.get_buffer(f"{key}_std").cpu()
+            here = statistics[key]
+            known, spread = float(std.norm()), float(here.std.clamp(min=self.min_std).norm())
+            distance = float((here.mean - mean).norm())
+            if max(distance / known, spread / known, known / spread) > FOREIGN:
+                return (
+                    f"{key} with a spread of {known:.3g}, but here it is {spread:.3g}, and the mean {distance:.3g} off"
+                )
+        return ""
 
     def std(self, key: str) -> Tensor:
         """The standard deviation (dim,) of a key, in its unit; 1 before `fit`."""

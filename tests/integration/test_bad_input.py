@@ -1,6 +1,7 @@
 """A user's mistake ends in one message, without a traceback, and not with exit code 0."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,20 @@ def test_a_base_with_another_action_size(il: list[str], low_dim_base: Path, tmp_
     said = message_of([*il, *options])
     assert "7" in said
     assert "5" in said
+
+
+def test_a_base_whose_normaliser_was_made_for_other_units(
+    il: list[str], train: Callable[..., Path], square: Path, tmp_path: Path
+) -> None:
+    base = train("bc_rnn_square_low_dim.yaml", *SMALL, "--model.policy.encoder.normalize=true")
+    millimetres = tmp_path / "millimetres.hdf5"
+    shutil.copy(square, millimetres)
+    with h5py.File(millimetres, "r+") as file:
+        for demo in file["data"].values():
+            demo["obs/robot0_eef_pos"][...] = 1000.0 * demo["obs/robot0_eef_pos"][...]
+    said = message_of([*il, f"--data.path={millimetres}", f"--model.base_policy.checkpoint={base}"])
+    assert "base_policy was trained on robot0_eef_pos with a spread of" in said
+    assert "same units" in said
 
 
 def test_data_of_another_action_size(bc: list[str], tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -38,3 +39,26 @@ def test_normalising_gives_zero_mean_and_unit_deviation_and_floors_constants() -
     assert_close(out[:, 0].mean().item(), 0.0, rtol=0.0, atol=1e-4)
     assert_close(out[:, 0].std().item(), 1.0, rtol=1e-4, atol=0.0)
     assert normalizer({"x": torch.tensor([[5.0, 5.01]])})["x"][0, 1].item() < 1.01
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "strange"),
+    [
+        (torch.tensor([1.0, 1.0]), 0.0, False),
+        (torch.tensor([3.0, 0.3]), 5.0, False),
+        (torch.tensor([1.0, 0.0]), 0.0, False),  # one component is not used here
+        (torch.tensor(1000.0), 0.0, True),
+        (torch.tensor(1.0 / 256.0), 0.0, True),
+        (torch.tensor(1.0), 200.0, True),
+    ],
+)
+def test_data_in_other_units_are_foreign(scale: torch.Tensor, shift: float, strange: bool) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(100, 2) + 1.0
+
+    def statistics(values: torch.Tensor) -> dict[str, Statistics]:
+        return {"x": Statistics(values.mean(0), values.std(0), values.amin(0), values.amax(0))}
+
+    normalizer = Normalizer({"x": 2})
+    normalizer.fit(statistics(values))
+    assert ("x with a spread of 1.37" in normalizer.foreign(statistics(scale * values + shift))) == strange
