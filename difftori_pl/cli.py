@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import auto_cli, set_parsing_settings
+from jsonargparse import Namespace, auto_cli, set_parsing_settings
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -59,16 +58,35 @@ def _find_configs(arguments: Sequence[str]) -> list[str]:
 _CONFIG_OPTIONS = ("--config", "-c")
 
 
-def _about_model(words: Sequence[str]) -> list[str]:
-    """The words of a command line that set arguments of the model."""
+def _changes(words: Sequence[str], model: Namespace) -> list[str]:
+    """The words of a command line that set a number or a switch of a model that is configured already.
+
+    Words that choose a part, or set what this model's parts do not have, say how it was to be built: a base policy, for
+    one, is a checkpoint on the command line, and described by its parts afterwards.
+    """
     found: list[str] = []
-    about_model = False
+    chosen = False
     for word in words:
         if word.startswith(("--", "-c")):
-            about_model = re.split("[.=+]", word)[0] == "--model"
-        if about_model:
+            section, *path = word.partition("=")[0].split(".")
+            chosen = section == "--model" and not isinstance(_value_at(model, path), (Namespace, _Missing))
+        if chosen:
             found.append(word)
     return found
+
+
+class _Missing:
+    """There is no such argument."""
+
+
+def _value_at(value: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        if isinstance(value, Namespace) and "init_args" in value and name != "init_args":
+            value = value.init_args
+        if not isinstance(value, Namespace) or name not in value:
+            return _Missing()
+        value = value[name]
+    return value
 
 
 def _with_templates(path: Path) -> Iterator[Path]:
@@ -123,9 +141,10 @@ class DiffTORICLI(LightningCLI):
         LightningCLI takes the arguments of the model from a checkpoint, where there is one, before those of
         configurations; words of the command line are there to change them.
         """
-        subcommand, words = self.config["subcommand"], _about_model(self._words)
-        if words and self.config[subcommand].get("ckpt_path"):
-            self.config = self.parser.parse_args([subcommand, *words], namespace=self.config)
+        subcommand = self.config["subcommand"]
+        options = self.config[subcommand]
+        if options.get("ckpt_path") and (changes := _changes(self._words, options.model)):
+            self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
         torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:

@@ -54,6 +54,7 @@ def test_horizons_and_initialisations(tmp_path: Path) -> None:
     horizons, starts = cells("ablation-horizon", tmp_path), cells("init", tmp_path)
     assert horizons["H = 3", "PushT"].startswith("4/4")
     assert horizons["H = 5", "PushT"].startswith("–")
+    assert horizons["H = 1", "PushT"].startswith("–")  # the row is of runs on a base policy
     assert starts["DiffTORI + zero init.", "PushT"].startswith("0/4")
 
 
