@@ -69,24 +69,21 @@ def _changes(words: Sequence[str], model: Namespace) -> list[str]:
     for word in words:
         if word.startswith(("--", "-c")):
             section, *path = word.partition("=")[0].split(".")
-            chosen = section == "--model" and not isinstance(_value_at(model, path), (Namespace, _Missing))
+            chosen = section == "--model" and _leads_to_value(model, path)
         if chosen:
             found.append(word)
     return found
 
 
-class _Missing:
-    """There is no such argument."""
-
-
-def _value_at(value: Any, path: Sequence[str]) -> Any:
+def _leads_to_value(part: Any, path: Sequence[str]) -> bool:
+    """Whether a part of a configuration has something at a path, which may leave `init_args` out, that is no part."""
     for name in path:
-        if isinstance(value, Namespace) and "init_args" in value and name != "init_args":
-            value = value.init_args
-        if not isinstance(value, Namespace) or name not in value:
-            return _Missing()
-        value = value[name]
-    return value
+        if isinstance(part, Namespace) and "init_args" in part and name != "init_args":
+            part = part.init_args
+        if not isinstance(part, Namespace) or name not in part:
+            return False
+        part = part[name]
+    return not isinstance(part, Namespace)
 
 
 def _with_templates(path: Path) -> Iterator[Path]:

@@ -15,7 +15,10 @@ from difftori_pl.errors import ConfigurationError, MissingPackageError
 from difftori_pl.metrics import Proportion, wilson
 
 PUBLISHED = Path(__file__).parent / "published.csv"
-"""Tables 1, 2, 3, 4 and 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds."""
+"""Tables 1, 2, 3, 4 and 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds.
+
+Methods are patterns: `[!NZ]*` is any base policy, which Noise and Zeros are not.
+"""
 
 
 @dataclass(frozen=True)
