@@ -1,5 +1,6 @@
 """Bounds of actions that are measured in other units."""
 
+import torch
 from torch import Tensor
 
 from difftori_pl.trajopt.bounds.base import Bounds
@@ -34,4 +35,7 @@ class InUnits(Bounds):
 
     def active(self, iterate: Tensor, gradient: Tensor) -> Tensor:
         """Mark the components that a step along `gradient` cannot move, boolean (B, H, A)."""
-        return self.bounds.active(iterate * self.unit, gradient)
+        actions = iterate * self.unit
+        # What was projected onto a bound may be off it by a rounding, there and back.
+        rounding = torch.finfo(actions.dtype).eps * actions.abs()
+        return self.bounds.active(actions + rounding * gradient.sign(), gradient)

@@ -1,12 +1,13 @@
 """Actions in other units than their bounds."""
 
+import pytest
 import torch
 from torch.testing import assert_close
 
 from difftori_pl.trajopt import TrajOptLayer
-from difftori_pl.trajopt.backward import Unroll
-from difftori_pl.trajopt.bounds import Projection
-from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from difftori_pl.trajopt.backward import Implicit, Unroll
+from difftori_pl.trajopt.bounds import InUnits, Projection
+from difftori_pl.trajopt.solvers import LBFGS, LevenbergMarquardt, NewtonCG, Solver
 
 
 def test_the_bounds_hold_in_the_bounds_units() -> None:
@@ -28,3 +29,27 @@ def test_a_solve_in_units_is_the_solve_of_the_scaled_problem() -> None:
         return -(a - centre / unit).square().sum((1, 2))
 
     assert_close(layer(squares, latent, start, unit).actions, layer(squares, latent, start).actions)
+
+
+def test_a_component_on_its_bound_is_known_in_any_unit() -> None:
+    units = 0.01 + torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    bounds = InUnits(Projection(-1.0, 1.0), units)
+    for sign in (1.0, -1.0):
+        onto_the_bound = bounds.project(sign * torch.full((1, 1, 1000), 1e6))
+        assert bounds.active(onto_the_bound, sign * torch.ones(1, 1, 1000)).all()
+        assert not bounds.active(onto_the_bound, -sign * torch.ones(1, 1, 1000)).any()
+        assert not bounds.active(0.999 * onto_the_bound, sign * torch.ones(1, 1, 1000)).any()
+
+
+@pytest.mark.parametrize("kind", [LBFGS, NewtonCG])
+def test_solves_that_end_on_bounds_have_a_gradient_in_any_unit(kind: type[Solver]) -> None:
+    random = torch.Generator().manual_seed(0)
+    unit = 0.05 + torch.rand(7, generator=random)
+    centre = torch.randn(64, 7, generator=random).requires_grad_()
+    layer = TrajOptLayer(kind(max_steps=30), Implicit(), Projection(-1.0, 1.0))
+    solution = layer(
+        lambda z, a: -(a - z.unsqueeze(1)).square().sum((1, 2)), centre / unit, torch.zeros(64, 1, 7), unit
+    )
+    assert_close(solution.actions.squeeze(1) * unit, centre.clamp(-1.0, 1.0), atol=1e-4, rtol=0.0)
+    (gradient,) = torch.autograd.grad((solution.actions.squeeze(1) * unit).sum(), centre)
+    assert_close(gradient, (centre.abs() < 1.0).float(), atol=1e-3, rtol=0.0)
