@@ -50,7 +50,7 @@ class RobotPolicy:
             The action (A,) in [-1, 1], as in the training data.
 
         Raises:
-            ShapeError: a key is missing or has another shape.
+            ShapeError: a key is missing or has another shape, or an image is not uint8.
         """
         device = next(iter(self._parameters()), torch.empty(0)).device
         obs = {key: self._tensor(key, observation).to(device) for key in self.obs_shapes}
@@ -72,6 +72,12 @@ class RobotPolicy:
             )
             raise ShapeError(f"the policy reads {key!r} with the shape {wanted}, but {value.shape} came: {advice}")
         is_image = len(wanted) == 3
+        # Not converted: images from 0 to 1 would become black, and larger integers would wrap.
+        if is_image and value.dtype != np.uint8:
+            raise ShapeError(
+                f"the policy reads the image {key!r} as uint8 from 0 to 255, but {value.dtype} came: convert it, after "
+                "multiplying by 255 if it goes from 0 to 1"
+            )
         return torch.as_tensor(value.astype(np.uint8 if is_image else np.float32))[None, None]
 
 

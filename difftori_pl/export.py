@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ TOLERANCE = 1e-5
 """Largest difference between an exported action and the eager one, in action units."""
 
 N_CHECKED = 5
-"""Steps of an episode on which the program is compared with the policy, its memory carried along."""
+"""Steps of an episode on which the program is compared with the policy, each with its own memory."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file.
-        output: the file to write.
+        output: the file to write; one that is there already is replaced once the program has passed its check.
         n_runs: steps to time.
 
     Raises:
@@ -88,12 +89,19 @@ def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
     step = _Step(module)
     traced = _trace(step)
     output.parent.mkdir(parents=True, exist_ok=True)
-    program = (_save_onnx if output.suffix == ".onnx" else _save_pt2)(step, traced, output)
-    error = _largest_difference(step, program)
-    if not error <= TOLERANCE:
-        raise ExportError(
-            f"{output}: the program's actions differ from the policy's by {error:.2g}, more than {TOLERANCE:g}"
-        )
+    # A folder and not another name, which torch would write into the file.
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        draft = Path(folder) / output.name
+        program = (_save_onnx if output.suffix == ".onnx" else _save_pt2)(step, traced, draft)
+        error = _largest_difference(step, program)
+        if not error <= TOLERANCE:  # so that NaN is refused too
+            raise ExportError(
+                f"{output} is not written: the program's actions differ from the policy's by {error:.2g}, where at "
+                f"most {TOLERANCE:g} is allowed. Deploy the policy with difftori_pl.load_policy"
+            )
+        # torch.onnx puts weights above 1.5 GB into a file of their own; the program, which refers to it, comes last.
+        for file in sorted(draft.parent.iterdir(), key=lambda file: file == draft):
+            file.replace(output.with_name(file.name))
     return Export(
         step.inputs, step.outputs, error, eager=_time(step, step, n_runs), exported=_time(step, program, n_runs)
     )
@@ -229,17 +237,19 @@ def _is_random(node: Any) -> bool:
 
 @torch.no_grad()
 def _largest_difference(step: _Step, program: Program) -> float:
-    """Difference of the actions over a few steps of an episode, both with the same random numbers."""
-    largest = 0.0
-    state = step.example()[len(step.obs_shapes) :]
+    """Difference of the actions over a few steps of an episode, both with the same random numbers; NaN if one is."""
+    differences = []
+    state: Sequence[Tensor] = step.example()[len(step.obs_shapes) :]
+    own = state
     for seed in range(N_CHECKED):
-        tensors = [*step.example(seed)[: len(step.obs_shapes)], *state]
+        obs = step.example(seed)[: len(step.obs_shapes)]
         torch.manual_seed(seed)
-        expected = step(*tensors)
+        expected = step(*obs, *state)
         torch.manual_seed(seed)
-        largest = max(largest, float((program(*tensors)[0] - expected[0]).abs().max()))
-        state = list(expected[1:])
-    return largest
+        given = program(*obs, *own)
+        differences.append((given[0] - expected[0]).abs().max())
+        state, own = expected[1:], given[1:]
+    return float(torch.stack(differences).max())  # unlike Python's max, that of a tensor keeps NaN
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from datamodules.maniskill_file import ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.demos.convert import convert
 from difftori_pl.demos.maniskill_experts import EXPERTS
@@ -74,7 +75,9 @@ def plan_demos(
         progress: show a progress bar.
 
     Raises:
-        ConfigurationError: there is no expert for the task, or its plans fail again and again.
+        ConfigurationError: there is no expert for the task, its plans fail again and again, or the folder holds other
+            demonstrations.
+        DataError: the folder holds demonstrations that cannot be read.
         MissingPackageError: ManiSkill2, mplib or Vulkan is not installed.
     """
     if episodes < 1:
@@ -83,12 +86,34 @@ def plan_demos(
         raise ConfigurationError(f"no motion-planned expert for {task!r}; there is one for {', '.join(EXPERTS)}")
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    replayed, failures = folder / f"{REPLAYED}.h5", 0
-    if not replayed.exists():
-        failures = _record(task, folder, episodes, seed, n_processes, progress)
+    replayed = folder / f"{REPLAYED}.h5"
+    if replayed.exists():
+        planned = _planned_before(replayed, task, episodes, seed)
+    else:
+        planned = PlannedDemos(episodes, _record(task, folder, episodes, seed, n_processes, progress))
     if cloud is not None:
         convert(replayed, folder / CLOUDS, cloud, n_processes, progress, shader=shader)
-    return PlannedDemos(episodes, failures)
+    return planned
+
+
+def _planned_before(path: Path, task: str, episodes: int, seed: int) -> PlannedDemos:
+    """What is in a replayed file that an earlier call has finished."""
+    file = ManiSkillFile(path)
+    try:
+        meta = file.meta()
+    finally:
+        file.close()
+    info, seeds = meta["env_info"], [episode["episode_seed"] for episode in meta["episodes"]]
+    # Files of earlier versions do not note the seed: there, the first episode in the file counts as the first tried.
+    first = info.get("first_seed", min(seeds, default=None))
+    if (info.get("env_id"), len(seeds), first) != (task, episodes, seed):
+        raise ConfigurationError(
+            f"{path} exists and is not what was asked for ({len(seeds)} demos of {info.get('env_id')} from seed "
+            f"{first} on, but now {episodes} of {task} from seed {seed} on): choose another folder, or delete its "
+            "files to plan anew"
+        )
+    # The last seed that is tried succeeds, as a failure makes another one follow.
+    return PlannedDemos(len(seeds), max(seeds) - seed + 1 - len(seeds))
 
 
 def _record(task: str, folder: Path, episodes: int, seed: int, n_processes: int | None, progress: bool) -> int:
@@ -123,7 +148,7 @@ def _record(task: str, folder: Path, episodes: int, seed: int, n_processes: int 
     for name in (PLANNED, REPLAYED):
         with contextlib.redirect_stdout(io.StringIO()):
             merge_h5(str(parts[f"{name}.h5"]), [parts[f"{number}{name.removeprefix(PLANNED)}.h5"] for number in seeds])
-    _note_cameras(parts[f"{REPLAYED}.json"], task)
+    _note(parts[f"{REPLAYED}.json"], task, seed)
     for name in (PLANNED, REPLAYED):
         for ending in ("json", "h5"):
             parts[f"{name}.{ending}"].replace(folder / f"{name}.{ending}")
@@ -183,10 +208,10 @@ def _env(task: str) -> Any:
     return make_task(task, "none", "pd_joint_pos", 1000, "trivial")
 
 
-def _note_cameras(path: Path, task: str) -> None:
-    """Say in which order cameras contribute to a cloud, which ManiSkill2's files do not."""
+def _note(path: Path, task: str, seed: int) -> None:
+    """Say in which order cameras contribute to a cloud, and which seed was tried first: ManiSkill2's files do not."""
     meta = json.loads(path.read_text())
-    meta["env_info"]["cameras"] = list(_env(task).unwrapped._camera_cfgs)
+    meta["env_info"] |= {"cameras": list(_env(task).unwrapped._camera_cfgs), "first_seed": seed}
     path.write_text(json.dumps(meta, indent=2))
 
 

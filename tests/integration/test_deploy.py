@@ -66,6 +66,16 @@ def test_observations_are_checked(refined: Path, image_base: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
+def test_images_are_not_converted(image_base: Path, dtype: type) -> None:
+    policy = load_policy(image_base)
+    observation = {key: np.zeros(shape, np.uint8) for key, shape in policy.obs_shapes.items()}
+    assert policy.act(observation).shape == (7,)  # vectors may be of any type
+    name = np.dtype(dtype).name
+    with pytest.raises(ShapeError, match=rf"'agentview_image' as uint8 from 0 to 255, but {name} came"):
+        policy.act(observation | {"agentview_image": np.zeros((3, 84, 84), dtype)})
+
+
 def test_a_checkpoint_without_a_description_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match="was built in Python"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.normalizer import Normalizer
 from difftori_pl.models.policy import Observation, State
@@ -20,7 +21,7 @@ class ImageEncoder(Encoder):
     Args:
         cameras: keys of uint8 images (B, T, 3, height, width).
         image_size: height and width of the images, in pixels.
-        crop_size: height and width after cropping; robomimic crops 84 to 76.
+        crop_size: height and width after cropping, at most `image_size`; robomimic crops 84 to 76.
         obs_dims: size of each low-dimensional key.
         latent_dim: size Z of the latent, by a linear map; the concatenated features are the latent if None.
     """
@@ -34,6 +35,11 @@ class ImageEncoder(Encoder):
         latent_dim: int | None = None,
     ) -> None:
         super().__init__()
+        if not 1 <= crop_size <= image_size:
+            raise ConfigurationError(
+                f"crop_size is from 1 to image_size, but crop_size {crop_size} and image_size {image_size} came: set "
+                f"crop_size to {image_size} for no cropping, or image_size to that of the images"
+            )
         self.cameras = tuple(cameras)
         self.obs_dims = dict(obs_dims or {})
         self.obs_shapes = dict.fromkeys(cameras, (3, image_size, image_size))

@@ -116,6 +116,18 @@ def test_crops_are_central_when_acting_and_somewhere_within_in_training() -> Non
         assert torch.equal(window, images[0, ..., top : top + 76, left : left + 76])
 
 
+@pytest.mark.parametrize("crop_size", [85, 0, -1])
+def test_crops_are_no_larger_than_the_images(crop_size: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"crop_size {crop_size} and image_size 84 came: set crop_size to 84"):
+        SmallConvEncoder(CAMERAS, image_size=84, crop_size=crop_size)
+
+
+def test_images_need_not_be_cropped() -> None:
+    encoder = SmallConvEncoder(CAMERAS, image_size=84, crop_size=84)
+    images = observation(2, 3)["left_image"]
+    assert torch.equal(encoder.train()._crop(images), images)
+
+
 def test_spatial_softmax_finds_a_bright_spot() -> None:
     layer = SpatialSoftmax(in_channels=1, n_points=1)
     torch.nn.init.constant_(layer.attention.weight, 1.0)
