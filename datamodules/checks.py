@@ -47,7 +47,7 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
 
     Args:
         path: the file.
-        request: what it is wanted for; None asks for everything that the format has.
+        request: what it is wanted for; None asks every demo for all that any of them has.
 
     Returns:
         The faults, those of the whole file first; none if the file is sound.
@@ -56,7 +56,7 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
     try:
         with clear_errors(file.path):
             verify_check_sums(file.path)
-            faults = _faults(file, request or Request())
+            faults = _faults(file, request)
     except DataError as error:
         problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
         faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]
@@ -109,7 +109,7 @@ def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile | ManiSkill
         file.close()
 
 
-def _faults(file: RobomimicFile | PushTFile | ManiSkillFile, request: Request) -> list[Fault]:
+def _faults(file: RobomimicFile | PushTFile | ManiSkillFile, request: Request | None) -> list[Fault]:
     if isinstance(file, PushTFile):
         faults = pusht_faults(file)
         for demo in file.demos() if not faults else ():
@@ -118,4 +118,8 @@ def _faults(file: RobomimicFile | PushTFile | ManiSkillFile, request: Request) -
     if isinstance(file, ManiSkillFile):
         return maniskill_faults.all_faults(file)
     faults = list(file_faults(file))
-    return [*faults, *demo_faults(file, file.demos(), request)] if "data" in file.handle else faults
+    if "data" not in file.handle:
+        return faults
+    found = {name for demo in file.handle["data"].values() for name in demo}
+    request = request or Request(next_obs="next_obs" in found, rewards=bool(found & {"rewards", "dones"}))
+    return [*faults, *demo_faults(file, file.demos(), request)]

@@ -17,8 +17,9 @@ class RobomimicFile(DemoFile):
     format_name = "robomimic"
     how_to_get = (
         "Get official demonstrations with `python -m robomimic.scripts.download_datasets "
-        "--tasks square --dataset_types ph --hdf5_types low_dim`, or make your own: `difftori demos square "
-        "--episodes 200` writes demos/square.hdf5, and `difftori data render FILE` adds images to such a file."
+        "--tasks square --dataset_types ph --hdf5_types low_dim --download_dir datasets`, or make your own: "
+        "`difftori demos square --episodes 200` writes demos/square.hdf5, and `difftori data render FILE` adds images "
+        "to such a file."
     )
 
     def demos(self) -> list[str]:

@@ -51,3 +51,5 @@ def _classes(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _classes(part)
+    elif isinstance(value, str) and "." in value and all(word.isidentifier() for word in value.split(".")):
+        yield value  # a class may be named by its path alone

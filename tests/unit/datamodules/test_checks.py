@@ -145,6 +145,7 @@ def test_what_is_not_wanted_is_not_missed(path: Path) -> None:
         for demo in file["data"].values():
             del demo["next_obs"], demo["rewards"], demo["dones"]
     RobomimicDataModule(str(path), ["object"], 7).setup()
+    assert check(path) == []
 
 
 def test_faults_of_demos_that_are_not_used_do_no_harm(path: Path) -> None:
@@ -157,7 +158,8 @@ def test_missing_file_says_where_data_comes_from(tmp_path: Path) -> None:
     missing = tmp_path / "none.hdf5"
     message = (
         r"no such file.*python -m robomimic.scripts.download_datasets --tasks square --dataset_types ph "
-        r"--hdf5_types low_dim`.*`difftori demos square --episodes 200`.*`difftori data render FILE`"
+        r"--hdf5_types low_dim --download_dir datasets`.*`difftori demos square --episodes 200`.*"
+        r"`difftori data render FILE`"
     )
     with pytest.raises(DataError, match=message):
         datamodule(missing).setup()
