@@ -181,7 +181,9 @@ class ReplayDataModule(LightningDataModule):
         state: dict[str, Any] = {"rng": self._rng.bit_generator.state}
         if self._log:
             log, tree = self._opened()
-            state["log"] = dict(log.save(self._folder(self._checkpoint_folder())))
+            folder = self._folder(self._checkpoint_folder())
+            state["log"] = dict(log.save(folder))
+            state["folder"] = str(folder.resolve())
             state["priorities"] = torch.as_tensor(tree.weights.copy())
         return {"processes": gather(state)}
 
@@ -205,6 +207,9 @@ class ReplayDataModule(LightningDataModule):
         if "log" in state:
             manifest: Manifest = state["log"]
             folder = self._folder(Path(trainer.ckpt_path).parent)
+            if not folder.exists():
+                # Of several callbacks that save checkpoints, the first one's folder has the steps.
+                folder = Path(state.get("folder", folder))
             self._start(StepLog.load(manifest, folder, self.n_steps, self.memory_limit))
             _, tree = self._opened()
             priorities = state["priorities"].numpy()

@@ -155,8 +155,9 @@ class Table:
 def make_table(name: str, runs: Path) -> Table:
     """Fill a table of the paper with the runs below a folder.
 
-    Of each run the latest evaluation counts. Several runs of a method on a task are taken together. A base policy that
-    was evaluated beside what was trained on it counts only where no run of its own was evaluated, and once.
+    Of each training run the latest evaluation counts, one by `test` before those by `fit`. Several runs of a method on
+    a task are taken together. A base policy that was evaluated beside what was trained on it counts only where no run
+    of its own was evaluated, and once.
 
     Args:
         name: name of the table.
@@ -180,15 +181,19 @@ def make_table(name: str, runs: Path) -> Table:
 
 
 def read_evaluations(runs: Path) -> Iterator[Evaluation]:
-    """Read the latest evaluation of each policy of each run below a folder."""
-    latest: dict[tuple[Path, str], tuple[int, Path]] = {}
+    """Read the latest evaluation of each policy of each training run below a folder, by `test` before by `fit`."""
+    latest: dict[tuple[str, str], tuple[bool, int, float, Path]] = {}
     for path in sorted(runs.rglob("rollouts_step*_*.json")):
         step, name = path.stem.removeprefix("rollouts_step").split("_", 1)
-        latest[path.parent, name] = max(latest.get((path.parent, name), (-1, path)), (int(step), path))
-    for (folder, name), (_, path) in sorted(latest.items()):
+        description = json.loads(path.read_text())
+        # Files of early versions do not say which run they are of: the folder they are in.
+        run = description.get("run", str(path.parent)), name
+        found = description.get("stage") == "test", int(step), path.stat().st_mtime, path
+        latest[run] = max(latest.get(run, found), found)
+    for (_, name), (*_, path) in sorted(latest.items()):
         description = json.loads(path.read_text())
         episodes: dict[int, dict[str, Any]] = {}
-        for lines in folder.glob(f"{path.stem}*.jsonl"):  # one for each rank
+        for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one for each rank
             episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
         if episodes:
             yield Evaluation(name, description["task"], description["method"], int(description["horizon"]), episodes)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+MAX_LOST = 10
+"""Rounds of episodes in a row that may all crash."""
+
 
 class Collect(Callback):
     """Alternate between episodes and updates: `updates_per_step` of these for each agent step of those.
@@ -81,12 +84,14 @@ class Collect(Callback):
         self._collected = 0
         self._owed = 0.0
         self._began = 0.0
+        self._n_lost = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the environments."""
         del trainer, pl_module
         if self.env is not None:
             self._pool = EnvPool(self.env, self.n_envs, self.step_timeout)
+            self._pool.interface()  # an environment that cannot be started is a mistake, not a crashed episode
             self._began = time.monotonic()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, self._on_interrupt)
@@ -169,6 +174,11 @@ class Collect(Callback):
                 pl_module.on_episodes_end()  # type: ignore[operator]
         kept = [(episode.length, episode.total_reward) for episode in episodes if _stored(replay, episode)]
         everyone = list(chain(*gather(kept)))
+        self._n_lost = 0 if everyone else self._n_lost + 1
+        if self._n_lost == MAX_LOST:
+            raise ConfigurationError(
+                f"all episodes crashed, {MAX_LOST} times in a row, the last one with: {episodes[-1].crash}"
+            )
         elapsed, self._began = time.monotonic() - self._began, time.monotonic()
         n_env_steps = sum(length for length, _ in everyone) * self._action_repeat
         for length, total_reward in everyone:

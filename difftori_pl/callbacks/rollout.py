@@ -21,6 +21,7 @@ from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.metrics import Proportion, SuccessRate, mean_interval, wilson
 from difftori_pl.models.policy import Policy, describe
 
@@ -68,6 +69,8 @@ class RolloutEvaluation(Callback):
         compare: bool = True,
         step_timeout: float = 120.0,
     ) -> None:
+        if n_episodes < 1 or n_envs < 1:
+            raise ConfigurationError(f"n_episodes and n_envs must be above 0, but {n_episodes} and {n_envs} came")
         self.env = env
         self.n_episodes = n_episodes
         self.n_envs = n_envs
@@ -151,7 +154,7 @@ class RolloutEvaluation(Callback):
                     episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
                 table.append(self._report(trainer, pl_module, name, episodes))
                 if files is not None and trainer.is_global_zero:
-                    files.describe(self._description(policy))
+                    files.describe(self._description(policy) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
         finally:
@@ -225,6 +228,14 @@ class RolloutEvaluation(Callback):
                 if isinstance(logger, TensorBoardLogger):
                     tag = f"rollout/{files.policy}/seed{episode.seed}"
                     log_gif(logger.experiment, tag, episode.frames, self.video_fps, files.step)
+
+
+def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """The training run whose policy is evaluated, so that its evaluations are not counted as those of several."""
+    if trainer.testing and trainer.ckpt_path:
+        folder = Path(trainer.ckpt_path).parent
+        folder = folder.parent if folder.name == "checkpoints" else folder
+    return {"run": str(folder.resolve()), "stage": "test" if trainer.testing else "fit"}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from difftori_pl.envs.base import EnvFactory
+from difftori_pl.errors import ConfigurationError
 
 _START_TIMEOUT = 900.0
 """Seconds for a worker's first answer: importing and compiling a simulator takes minutes on a busy machine."""
@@ -106,8 +107,17 @@ class EnvPool:
         return self._ask("step", actions, render)
 
     def interface(self) -> Mapping[str, Any]:
-        """What a running environment adds to its recipe's `interface`; nothing if none can be started."""
-        return self._ask("describe", {0: None}, frozenset())[0].info if self._workers else {}
+        """What a running environment adds to its recipe's `interface`.
+
+        Raises:
+            ConfigurationError: the first environment cannot be started, so that no episode could be run.
+        """
+        if not self._workers:
+            return {}
+        answer = self._ask("describe", {0: None}, frozenset())[0]
+        if answer.crash:
+            raise ConfigurationError(f"the environment cannot be started: {answer.crash}")
+        return answer.info
 
     def close(self) -> None:
         """End all workers."""

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from datamodules import DataError
 from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, run
 from difftori_pl.errors import CheckpointError, ConfigurationError
-from tests.envs import InProcessPool
+from tests.envs import InProcessPool, Point, PointEnv
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "tests" / "rl.yaml")
@@ -201,6 +201,42 @@ def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_run_goes_on_beside_checkpoints_of_ones_own(fit: Fit, tmp_path: Path) -> None:
+    own = ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={tmp_path / 'own'}"]
+    whole = everything(fit(*own, folder="whole"))
+    fit(*own, "--trainer.max_steps=30", folder="parts")
+    assert_same(whole, everything(fit(*own, "--ckpt_path=last", folder="parts")))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_run_goes_on_with_another_rate(fit: Fit) -> None:
+    fit("--trainer.max_steps=10", "--model.optimizer=Adam", "--model.optimizer.lr=1e-3")
+    again = fit("--ckpt_path=last", "--trainer.max_steps=12", "--model.optimizer.lr=1e-5")
+    assert [group["lr"] for optimizer in again.trainer.optimizers for group in optimizer.param_groups] == [1e-5, 1e-5]
+
+
+class Fragile(Point):
+    """Recipe of an environment that starts, and in which no episode ends well."""
+
+    def __call__(self, seed: int = 0) -> PointEnv:
+        env = super().__call__(seed)
+        env.step = lambda action: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+        return env
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("difftori_pl.envs.DMControl", "cannot be started: .*no task 'cartpole-swinup'"),
+        ("tests.integration.test_rl.Fragile", "all episodes crashed, 10 times in a row, .*: ZeroDivisionError"),
+    ],
+)
+def test_no_run_waits_for_ever_for_an_episode(env: str, message: str, fit: Fit) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fit(f"--collect.env={env}", "--collect.env.task=cartpole-swinup")
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +261,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
         (["--collect.env=null"], DataError, "the buffer is empty"),
         (["--ckpt_path=last"], ConfigurationError, "there is no last.ckpt below"),
         (["--collect.n_envs=0"], ConfigurationError, "n_envs and updates_per_step must be above 0"),
+        (["--rollout.n_envs=0"], ConfigurationError, "n_episodes and n_envs must be above 0, but 50 and 0 came"),
     ],
 )
 def test_bad_input(options: list[str], error: type[Exception], message: str, fit: Fit) -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,19 @@ from difftori_pl.tables import make_table
 
 
 def write_run(
-    folder: Path, task: str, method: str, outcomes: str, name: str = "policy", step: int = 10, horizon: int = 1
+    folder: Path,
+    task: str,
+    method: str,
+    outcomes: str,
+    name: str = "policy",
+    step: int = 10,
+    horizon: int = 1,
+    **known: str,
 ) -> None:
     """An evaluated run; in `outcomes`, `x` is a success."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"rollouts_step{step}_{name}"
-    (folder / f"{stem}.json").write_text(json.dumps({"task": task, "method": method, "horizon": horizon}))
+    (folder / f"{stem}.json").write_text(json.dumps({"task": task, "method": method, "horizon": horizon} | known))
     lines = [
         json.dumps({"seed": seed, "success": mark == "x", "max_reward": 1.0 if mark == "x" else 0.5})
         for seed, mark in enumerate(outcomes)
@@ -46,6 +54,14 @@ def test_runs_are_taken_together_and_the_latest_step_counts(tmp_path: Path) -> N
         write_run(tmp_path / str(seed), "ToolHang", "BCRNNGMM", "xx..", step=100)
     write_run(tmp_path / "other", "ToolHang", "BCRNNGMM", "....", name="base")
     assert cells("robomimic", tmp_path)["BC-RNN", "ToolHang"].startswith("4/8 = 50 % (22 to 78), 2 runs")
+
+
+def test_evaluations_of_one_training_run_are_not_counted_as_those_of_several(tmp_path: Path) -> None:
+    for version, outcomes, step, stage in ((0, "....", 300, "fit"), (1, "x...", 0, "test"), (2, "xx..", 0, "test")):
+        folder = tmp_path / f"version_{version}"
+        write_run(folder, "ToolHang", "BCRNNGMM", outcomes, step=step, run=str(tmp_path / "version_0"), stage=stage)
+        os.utime(folder / f"rollouts_step{step}_policy.json", (version, version))
+    assert cells("robomimic", tmp_path)["BC-RNN", "ToolHang"].startswith("2/4 = 50 % (15 to 85) /")
 
 
 def test_horizons_and_initialisations(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
+from difftori_pl.errors import ConfigurationError
 
 
 class Counter(gymnasium.Env[Any, Any]):
@@ -65,6 +66,20 @@ def test_environments_act_side_by_side(pool: EnvPool) -> None:
 def test_an_environment_says_what_its_recipe_cannot_know(pool: EnvPool) -> None:
     assert pool.interface() == {"cameras": ["left", "right"]}
     assert pool.reset({0: 3})[0].obs["seed"][0] == 3
+
+
+class NoTask(EnvFactory):
+    def __call__(self, seed: int = 0) -> Counter:
+        raise KeyError("no such robot")
+
+
+def test_an_environment_that_cannot_be_started_is_a_mistake() -> None:
+    pool = EnvPool(NoTask(), n_envs=1)
+    try:
+        with pytest.raises(ConfigurationError, match="cannot be started: KeyError: 'no such robot'"):
+            pool.interface()
+    finally:
+        pool.close()
 
 
 @pytest.mark.parametrize(("action", "said"), [(7.0, "ValueError: the arm fell off"), (8.0, "exit code 3")])
