@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import Namespace, auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, auto_cli, get_loader, set_loader, set_parsing_settings
+from jsonargparse.typing import Path_fr
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -32,11 +33,35 @@ those that ship with the package. It may list others under `template`: they are 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 """The configurations that come with the package; in a checkout, a link to the folder `configs`."""
 
+PARSER_MODE = "omegaconf+"
+"""YAML, in which `${...}` refers to other values."""
+
+ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # jsonargparse makes the reader when it is first needed
+_read_yaml = get_loader(PARSER_MODE)
+
 
 def find_config(name: str) -> str:
-    """The path of a configuration: as given if it exists, else the shipped one of that name, else as given."""
+    """The path of a configuration: as given if it exists, else the shipped one of that name, else as given.
+
+    While a configuration is read, what it names is looked for beside it.
+    """
     shipped = SHIPPED_CONFIGS / name
-    return str(shipped) if name.endswith((".yaml", ".yml")) and not Path(name).exists() and shipped.exists() else name
+    if shipped.suffix not in (".yaml", ".yml") or not shipped.is_file():
+        return name
+    try:
+        Path_fr(name)
+    except TypeError:
+        return str(shipped)
+    return name
+
+
+def _find_fragments(content: Any) -> Any:
+    """What a configuration says, with the paths of the configurations that it names."""
+    if isinstance(content, dict):
+        return {key: _find_fragments(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_find_fragments(value) for value in content]
+    return find_config(content) if isinstance(content, str) else content
 
 
 def _find_configs(arguments: Sequence[str]) -> list[str]:
@@ -161,23 +186,38 @@ class DiffTORICLI(LightningCLI):
         options = self.config[self.config.subcommand]
         options.template = None  # what it led to is all in the configuration that is saved
         if options.get("ckpt_path") == "last":
-            options.ckpt_path = _last_checkpoint(options.trainer.logger)
-        if options.get("ckpt_path") and Path(options.ckpt_path).is_file():
+            options.ckpt_path = _last_checkpoint(options)
+        file = str(options.get("ckpt_path") or "")
+        if file and file not in _LIGHTNINGS_CHECKPOINTS and "://" not in file:
             # Before LightningCLI reads the model's arguments in it.
-            read_checkpoint(str(options.ckpt_path), "")
+            read_checkpoint(file, "training writes them to <log folder>/checkpoints/")
 
 
-def _last_checkpoint(logger: Any) -> str | None:
+_LIGHTNINGS_CHECKPOINTS = ("best", "hpc", "registry")
+
+
+def _last_checkpoint(options: Namespace) -> str | None:
     """The newest `last.ckpt` of all versions of a run; Lightning looks in the new version's folder only.
 
     Args:
-        logger: the logger's configuration, whose `save_dir` and `name` make the run's folder.
+        options: the configuration, whose logger's `save_dir` and `name` make the run's folder, unless
+            `checkpoint.dirpath` names one.
 
     Returns:
         Its path; None for a new run under torchrun, which starts a run anew by the same words as the first time.
+
+    Raises:
+        ConfigurationError: there is none, or the run has no folder.
     """
-    folder = Path(logger.init_args.save_dir) / logger.init_args.name
-    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    logger = options.trainer.logger
+    settings = logger.get("init_args", {}) if isinstance(logger, Namespace) else {}
+    if options.checkpoint.dirpath:
+        folder, pattern = Path(options.checkpoint.dirpath), "last*.ckpt"
+    elif "save_dir" in settings and "name" in settings:
+        folder, pattern = Path(settings["save_dir"]) / settings["name"], "*/checkpoints/last*.ckpt"
+    else:
+        raise ConfigurationError("--ckpt_path last: without a logger a run has no folder of its own; name the file")
+    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             return None
@@ -192,18 +232,21 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
         arguments: the words after the program's name; those of this process if None.
     """
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    set_loader(PARSER_MODE, lambda text: _find_fragments(_read_yaml(text)), (yaml.YAMLError,))
     return DiffTORICLI(
         args=None if arguments is None else list(arguments),
         seed_everything_default=0,
         auto_configure_optimizers=False,
         save_config_callback=SaveConfig,
-        parser_kwargs={"parser_mode": "omegaconf+", "epilog": EPILOG},
+        parser_kwargs={"parser_mode": PARSER_MODE, "epilog": EPILOG},
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: like `run`, but a user's mistake ends in one message and exit code 1."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for parts of one's own, as with `python -m`
     try:
         if words and words[0] in COMMANDS:
             auto_cli(COMMANDS, args=words)

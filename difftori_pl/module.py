@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.batch import Batch
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
+from difftori_pl.checkpoints.retuning import retune
 from difftori_pl.errors import ConfigurationError, DivergenceError
 from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import BasePolicy
@@ -69,7 +70,8 @@ class ImitationModule(LightningModule, ABC):
         if datamodule.action_dim != self.action_dim:
             raise ConfigurationError(
                 f"the model acts with {self.action_dim} numbers, the data hold {datamodule.action_dim} per action: "
-                "set model.init_args.action_dim and data.init_args.action_dim to the size of the data"
+                "set data.init_args.action_dim, or the action_dim of the policy (model.init_args.policy, or "
+                "model.init_args.base_policy where that is not a trained one)"
             )
         if stage == "fit":
             normalizers = {name: part for name, part in self.named_modules() if isinstance(part, Normalizer)}
@@ -133,6 +135,7 @@ class ImitationModule(LightningModule, ABC):
             ConfigurationError: the data disagree.
         """
         verify(self, self.action_dim, checkpoint)
+        retune(self, checkpoint)
         self._seed = checkpoint.get("seed")
         self.interface = checkpoint.get("interface", {})
         trainer = self._trainer

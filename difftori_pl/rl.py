@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
+from difftori_pl.checkpoints.retuning import retune
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.gradient_steps import Scaler, gradients_of, take_step
 from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
@@ -356,6 +357,7 @@ class DiffTORIRL(LightningModule):
             CheckpointError: it does not fit.
         """
         verify(self, self.world_model.action_dim, checkpoint)
+        retune(self, checkpoint)
         self._random = {name: checkpoint[name] for name in NAMES if name in checkpoint}
 
     def on_train_start(self) -> None:

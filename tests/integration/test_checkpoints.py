@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from datamodules import RobomimicDataModule
 from difftori_pl import BehaviorCloning, DiffTORIIL, from_checkpoint
-from difftori_pl.cli import run
+from difftori_pl.cli import main, run
+from difftori_pl.errors import CheckpointError, ConfigurationError
 from difftori_pl.models.policy import describe
 from tests.conftest import SMALL, SQUARE_OBS
 
@@ -92,6 +94,47 @@ def test_words_on_the_command_line_come_before_the_checkpoint(train: Callable[..
     for checkpoint in (trained, "last"):
         policy = run([*test, f"--ckpt_path={checkpoint}", "--model.policy.min_std", "0.25"]).model.policy
         assert (policy.min_std, policy.mean.in_features) == (0.25, 8)
+
+
+def test_a_run_goes_on_with_another_rate(train: Callable[..., Path]) -> None:
+    options = ["bc_rnn_square_low_dim.yaml", *SMALL, "--model.optimizer.weight_decay=0.1"]
+    half = train(*options, "--trainer.max_steps=2", "--model.optimizer.lr=1e-3", "--model.lr_scheduler.T_max=2")
+    words = ["--model.optimizer.lr=4e-4", "--model.lr_scheduler.T_max=8", f"--ckpt_path={half}"]
+    content = torch.load(train(*options, "--trainer.max_steps=4", *words), weights_only=True)
+    (state,) = content["optimizer_states"]
+    (group,) = state["param_groups"]
+    assert group["lr"] == pytest.approx(2e-4), "half way down the cosine from 4e-4"
+    assert (group["initial_lr"], group["weight_decay"]) == (4e-4, 0.1)
+    assert {int(moments["step"]) for moments in state["state"].values()} == {4}, "moments go on"
+    assert content["lr_schedulers"][0]["T_max"] == 8
+
+
+def test_the_last_checkpoint_is_found_wherever_its_run_is(
+    train: Callable[..., Path], quick: list[str], tmp_path: Path
+) -> None:
+    config = "bc_rnn_square_low_dim.yaml"
+    test = ["test", f"--config={config}", *quick, "--rollout.env=null", "--ckpt_path=last"]
+    for min_std, where in ((0.1, "--trainer.logger.version=mine"), (0.2, f"--checkpoint.dirpath={tmp_path}/elsewhere")):
+        words = ["--trainer.logger.name=found", where]
+        train(config, *SMALL, *words, f"--model.policy.min_std={min_std}")
+        assert run([*test, words[0], *(words[1:] if "dirpath" in where else ())]).model.policy.min_std == min_std
+    with pytest.raises(ConfigurationError, match="without a logger a run has no folder of its own; name the file"):
+        run([*test, "--trainer.logger=false"])
+
+
+def test_a_checkpoint_that_is_not_there_is_missed_by_its_name(quick: list[str]) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint LAST\.ckpt"):
+        run(["test", "--config=il_square_low_dim.yaml", *quick, "--ckpt_path=LAST.ckpt"])
+
+
+def test_a_class_that_a_checkpoint_names_by_its_path_alone_is_shown(
+    low_dim_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(low_dim_base, weights_only=True)
+    content["hyper_parameters"]["policy"]["init_args"]["encoder"] = "stranger.Encoder"
+    torch.save(content, tmp_path / "theirs.ckpt")
+    main(["checkpoint", "show", str(tmp_path / "theirs.ckpt")])
+    assert "stranger.Encoder" in capsys.readouterr().out.split("builds ")[1]
 
 
 def test_the_spread_of_the_actions_is_in_the_checkpoint(
