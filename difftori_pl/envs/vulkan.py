@@ -14,7 +14,8 @@ FOLDER = "share/software_vulkan"
 
 HELP = (
     "ManiSkill2 needs Vulkan, even to simulate: on a machine with a GPU install its driver and libvulkan1; without one "
-    "run `make vulkan` (setup/software_vulkan.sh), which sets it up in software"
+    "run `make vulkan`, which sets it up in software for the checkout's .venv, or for another environment `bash "
+    f"setup/software_vulkan.sh \"$(python -c 'import sys; print(sys.prefix)')/{FOLDER}\"`"
 )
 
 

@@ -105,5 +105,6 @@ def _loop() -> Any:
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"the solver Theseus needs the package theseus-ai, but {error.name} is not installed: "
-            "pip install 'difftori_pl[theseus]'; LevenbergMarquardt takes the same steps without it"
+            "pip install scipy urdf_parser_py && pip install --no-build-isolation --no-deps theseus-ai==0.2.3 "
+            "torchlie==0.1.0 torchkin==0.1.1; LevenbergMarquardt takes the same steps without it"
         ) from error
