@@ -30,7 +30,8 @@ class ReplayDataModule(LightningDataModule):
     """Sequences of `horizon` steps from all that was collected, those with surprising values more often.
 
     Prioritised replay (Schaul et al., arXiv:1511.05952) with TD-MPC's rules: an episode enters with the highest
-    priority there is, and its last `horizon` steps never start a sequence.
+    priority there is, and the last `horizon` of its observations never start a sequence: of T actions, the last one and
+    what came of it are in the sequence that starts with action T - H.
 
     Batches hold `obs`: key -> (B, H + 1, ...), `actions` (B, H, A), `rewards` (B, H), `terminated` (B, H) bool,
     `weights` (B,), the importance weights of the loss, and `index` (B,), for `update_priorities`.
@@ -100,10 +101,10 @@ class ReplayDataModule(LightningDataModule):
             DataError: the episode is too short to hold a sequence, or unlike the earlier ones.
         """
         n_steps = len(actions)
-        if n_steps <= self.horizon:
+        if n_steps < self.horizon:
             raise DataError(
-                f"an episode of {n_steps} steps holds no sequence of {self.horizon} steps and what follows: "
-                "set data.init_args.horizon (and the model's) below the length of an episode"
+                f"an episode of {n_steps} steps holds no sequence of {self.horizon}: set data.init_args.horizon (and "
+                "the model's) to the length of the shortest episode at most"
             )
         obs = {key: self._newest_frame(value) for key, value in obs.items()}
         columns = {**obs, "action": actions.astype(np.float32), "reward": rewards.astype(np.float32)}
@@ -126,7 +127,7 @@ class ReplayDataModule(LightningDataModule):
         steps["episode"] = log.end
         start, first = log.start, log.end
         priorities = np.zeros(n_steps + 1)
-        priorities[: n_steps - self.horizon] = tree.weights.max() or 1.0
+        priorities[: n_steps - self.horizon + 1] = tree.weights.max() or 1.0
         log.append(steps)
         # What was dropped first: the new steps may have taken its places.
         tree.update(np.arange(start, log.start) % log.capacity, np.zeros(log.start - start))

@@ -103,20 +103,21 @@ class TrajOptLayer(nn.Module):
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self(objective, map_tensors(_at_least_float32, latent), actions, unit, trace)
-        bounds = self.bounds if unit is None else InUnits(self.bounds, unit)
-        problem = Problem(objective, bounds, trace, self.compiled)
         if not torch.is_inference_mode_enabled():
-            return self._solve(problem, *map_tensors(_trackable, (latent, actions)))
+            return self._solve(objective, trace, *map_tensors(_trackable, (latent, actions, unit)))
         # The solve itself needs gradients with respect to the actions, which inference mode cannot give.
         with torch.inference_mode(False), torch.no_grad():
-            return self._solve(problem, *map_tensors(_trackable, (latent, actions)))
+            return self._solve(objective, trace, *map_tensors(_trackable, (latent, actions, unit)))
 
     def extra_repr(self) -> str:
         """Name the parts."""
         names = "solver", "backward_mode", "bounds", "n_starts"
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
-    def _solve(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
+    def _solve(
+        self, objective: Objective, trace: bool, latent: Latent, actions: Tensor, unit: Tensor | None
+    ) -> Solution:
+        problem = Problem(objective, self.bounds if unit is None else InUnits(self.bounds, unit), trace, self.compiled)
         if actions.dtype in (torch.float16, torch.bfloat16):
             actions = actions.float()
         starts = add_noise(actions if actions.ndim == 4 else actions.unsqueeze(1), self.n_starts, self.start_noise)

@@ -159,7 +159,8 @@ def test_works_without_gradients(solver, mode):
     with torch.inference_mode():
         # Made in here, so that they are inference tensors, as in an evaluation loop.
         inference = layer(case.objective, case.latent * 1, case.actions * 1)
-    for solution in (without, inference):
+        in_units = layer(case.objective, case.latent * 1, case.actions * 1, unit=torch.ones_like(case.actions[0, 0]))
+    for solution in (without, inference, in_units):
         assert not solution.actions.requires_grad
         assert not solution.value.requires_grad
         _assert_same(solution, expected)

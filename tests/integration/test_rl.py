@@ -256,8 +256,8 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
     ("options", "error", "message"),
     [
         (["--data.horizon=2"], ConfigurationError, "up to 3 steps long, but training sequences 2"),
-        (["--collect.env.n_steps=3"], DataError, "an episode of 3 steps holds no sequence of 3 steps"),
-        (["--data.batch_size=500"], DataError, "500 sequences was asked for, but the buffer holds 18"),
+        (["--collect.env.n_steps=2"], DataError, "an episode of 2 steps holds no sequence of 3"),
+        (["--data.batch_size=500"], DataError, "500 sequences was asked for, but the buffer holds 20"),
         (["--collect.env=null"], DataError, "the buffer is empty"),
         (["--ckpt_path=last"], ConfigurationError, "there is no last.ckpt below"),
         (["--collect.n_envs=0"], ConfigurationError, "n_envs and updates_per_step must be above 0"),

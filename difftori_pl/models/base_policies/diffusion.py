@@ -8,7 +8,7 @@ from torch import Tensor
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.base_policies.base import LearnedPolicy
 from difftori_pl.models.conditional_unet import ConditionalUNet
-from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.base import Encoder, refuse_memory
 from difftori_pl.models.noise_schedule import DDPM, NoiseSchedule
 from difftori_pl.models.policy import Observation, State
 
@@ -64,11 +64,7 @@ class DiffusionPolicy(LearnedPolicy):
                 f"n_chunk_steps must be a multiple of {self.unet.shrinks_by} for a U-Net of {len(dims)} resolutions, "
                 f"got {n_chunk_steps}"
             )
-        if encoder.initial_state(1):
-            raise ConfigurationError(
-                f"DiffusionPolicy has a memory of n_obs_steps, but {type(encoder).__name__} has one of its own: "
-                "give it an encoder of single steps"
-            )
+        refuse_memory(encoder, self)
         self.encoder = encoder
         self.action_dim = action_dim
         self.schedule = DDPM() if schedule is None else schedule

@@ -1,6 +1,7 @@
 """Implicit behavioural cloning (arXiv:2109.00137): the action of lowest energy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -98,7 +99,8 @@ class IBC(LearnedPolicy):
         latent, _ = self.encoder(obs, self.encoder.initial_state(len(actions)))
         flat, demonstrated = latent.flatten(0, 1), actions.flatten(0, 1).unsqueeze(1)
         uniform = self._uniform(flat, self.n_counter_examples)
-        others = self.sampler.counter_examples(self._energy_at(flat.detach()), uniform)
+        with _outside_inference_mode():
+            others = self.sampler.counter_examples(self._energy_at(flat.detach().clone()), uniform.clone())
         energies = self.energy(flat, torch.cat([demonstrated, others], dim=1))
         loss = info_nce(energies[:, 0], energies[:, 1:])
         if self.gradient_penalty and torch.is_grad_enabled():
@@ -107,8 +109,7 @@ class IBC(LearnedPolicy):
 
     def _search(self, latent: Tensor, start: Tensor) -> Tensor:
         """The best of the samples (P, A) that the sampler makes of `start` (P, N, A)."""
-        # A sampler may differentiate the energy, which inference mode could not be asked for afterwards.
-        with torch.inference_mode(False), torch.no_grad():
+        with _outside_inference_mode():
             energy = self._energy_at(latent.clone())
             samples = self.sampler.sample(energy, start.clone())
             best = energy(samples).argmin(dim=1)
@@ -127,3 +128,10 @@ class IBC(LearnedPolicy):
     def _uniform(self, latent: Tensor, n_samples: int) -> Tensor:
         """Actions (P, N, A), uniform over [-1, 1]."""
         return torch.rand(len(latent), n_samples, self.action_dim, device=latent.device) * 2.0 - 1.0
+
+
+@contextmanager
+def _outside_inference_mode() -> Iterator[None]:
+    """Let a sampler differentiate the energy, which inference mode could not be asked for."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation, State
 
 
@@ -38,6 +39,19 @@ class Encoder(nn.Module, ABC):
         Returns:
             Latents (B, T, Z) and the memory after the window.
         """
+
+
+def refuse_memory(encoder: Encoder, owner: object) -> None:
+    """Refuse an encoder that has a memory, for an owner that has one and gives it single steps.
+
+    Raises:
+        ConfigurationError: it has one.
+    """
+    if encoder.initial_state(1):
+        raise ConfigurationError(
+            f"{type(owner).__name__} remembers earlier steps itself, but {type(encoder).__name__} has a memory of its "
+            "own: give it an encoder of single steps"
+        )
 
 
 def observation_shapes(policy: object) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.base import Encoder, refuse_memory
 from difftori_pl.models.policy import Observation, State
 
 
@@ -24,11 +24,7 @@ class HistoryEncoder(Encoder):
         super().__init__()
         if n_obs_steps < 1:
             raise ConfigurationError(f"n_obs_steps counts from 1, got {n_obs_steps}")
-        if encoder.initial_state(1):
-            raise ConfigurationError(
-                f"HistoryEncoder remembers n_obs_steps, but {type(encoder).__name__} has a memory of its own: give it "
-                "an encoder of single steps"
-            )
+        refuse_memory(encoder, self)
         self.encoder: nn.Module = encoder
         self.obs_shapes = {}
         self.latent_dim = n_obs_steps * encoder.latent_dim

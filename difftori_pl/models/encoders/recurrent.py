@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.base import Encoder, refuse_memory
 from difftori_pl.models.policy import Observation, State
 
 
@@ -14,7 +14,7 @@ class RecurrentEncoder(Encoder):
     than a window is one that the network has never met; robomimic's recurrent policies do the same.
 
     Args:
-        encoder: encodes each step before the LSTM.
+        encoder: encodes each step before the LSTM; without memory.
         hidden_dim: size of the LSTM's hidden state; 1000 in Table 7.
         n_layers: number of LSTM layers.
         restart_after: steps after which the memory starts afresh; 16 in Table 7. Use the length of the training
@@ -31,6 +31,7 @@ class RecurrentEncoder(Encoder):
         latent_dim: int | None = 50,
     ) -> None:
         super().__init__()
+        refuse_memory(encoder, self)
         self.encoder = encoder
         self.obs_shapes = {}
         self.restart_after = restart_after
@@ -43,11 +44,11 @@ class RecurrentEncoder(Encoder):
         weight: Tensor = self.rnn.get_parameter("weight_hh_l0")
         zeros = weight.new_zeros(batch_size, self.rnn.num_layers, self.rnn.hidden_size)
         age = torch.zeros(batch_size, dtype=torch.long, device=weight.device)
-        return {"hidden": zeros, "cell": zeros.clone(), "age": age} | self.encoder.initial_state(batch_size)
+        return {"hidden": zeros, "cell": zeros.clone(), "age": age}
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Encode a window that begins where a memory span begins, or a single step; see `Encoder.forward`."""
-        features, state = self.encoder(obs, state)
+        features, _ = self.encoder(obs, {})
         outputs = []
         for span in features.split(self.restart_after, dim=1):
             remembered = (state["age"] % self.restart_after != 0)[:, None, None]

@@ -67,7 +67,7 @@ class AtSolution(BackwardMode):
         iterate = problem.bounds.to_iterate(actions)
         with torch.no_grad():
             search = run(solver, problem, latent, iterate, 0)
-        solution = conclude(solver, problem, search)
+        first = solution = conclude(solver, problem, search)
         failed = solution.status == int(Status.FAILED)
         stationary = (solution.grad_norm <= self.tolerance) & ~failed
         status = torch.where(stationary | failed, solution.status, int(Status.NOT_STATIONARY))
@@ -82,7 +82,7 @@ class AtSolution(BackwardMode):
             # The others are computed as copies of a stationary element, for what cannot be differentiated may be NaN.
             found, known = stand_in(~stationary, search.state.iterate), stand_in(~stationary, latent)
             found = self._attach(solver, problem, known, found)
-            attached = replace(solution, actions=problem.bounds.to_actions(found), value=problem.value(known, found))
+            attached = replace(first, actions=problem.bounds.to_actions(found), value=problem.value(known, found))
             solution = select(stationary, attached, solution)
         return replace(solution, status=status)
 

@@ -39,23 +39,27 @@ class DirectLoss(AtSolution):
         self, solver: Solver, problem: Problem, latent: Latent, curvature: Curvature, loss_gradient: Tensor
     ) -> Tensor:
         """Solve the two tilted problems; see `AtSolution.sensitivity`."""
-        norm = torch.linalg.vector_norm(loss_gradient.flatten(1), dim=1)
-        scale = per_element(self.epsilon / norm.clamp(min=torch.finfo(norm.dtype).tiny), loss_gradient)
+        with torch.enable_grad():
+            point = curvature.point.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(problem.bounds.to_actions(point).sum(), point)
+        by_actions = torch.where(slope == 0, 0.0, loss_gradient / slope)
+        norm = torch.linalg.vector_norm(by_actions.flatten(1), dim=1)
+        scale = per_element(self.epsilon / norm.clamp(min=torch.finfo(norm.dtype).tiny), by_actions)
         ends = []
         with torch.no_grad():
             for sign in (1.0, -1.0):
-                tilted = _Tilted(problem.objective, problem.bounds, tilt=sign * scale * loss_gradient)
+                tilted = _Tilted(problem.objective, problem.bounds, tilt=sign * scale * by_actions)
                 ends.append(run(solver, tilted, latent, curvature.point.detach(), 0).state.iterate)
         return (ends[0] - ends[1]) / (2 * scale) * curvature.free
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tilted(Problem):
-    """A problem whose objective rises by `tilt` (B, H, A) per unit of the iterate."""
+    """A problem whose objective rises by `tilt` (B, H, A) per unit of the actions: an iterate may know no bounds."""
 
     tilt: Tensor
 
     def value(self, latent: Latent, iterate: Tensor) -> Tensor:
         # A line search evaluates several iterates of an element at once.
         tilt = self.tilt.repeat_interleave(len(iterate) // len(self.tilt), dim=0)
-        return super().value(latent, iterate) + (tilt * iterate).sum(dim=(1, 2))
+        return super().value(latent, iterate) + (tilt * self.bounds.to_actions(iterate)).sum(dim=(1, 2))

@@ -23,12 +23,15 @@ class GaussNewtonState(SolverState):
 
 
 class GaussNewton(StepSolver):
-    """Levenberg–Marquardt on K residuals r, one per term of the return: Δa = −α Jᵀ (J Jᵀ + λI)⁻¹ r, J = ∂r/∂a.
+    """Levenberg–Marquardt on K residuals r, one per term of the return: Δa = −α (JᵀJ + λI)⁻¹ Jᵀ r, J = ∂r/∂a.
 
-    With a single residual, as in `LevenbergMarquardt`, J Jᵀ has rank one and knows no curvature but along the gradient.
-    The return is a sum over time steps; a residual for each makes JᵀJ a model of rank K. By the Woodbury identity its
-    damped system with H · A unknowns is one with K; the smaller of the two is factorised (Cholesky) for the whole batch
-    at once. The Jacobian takes K backward passes. Where the residuals come from: `return_to_residuals`.
+    With a single residual, as in `LevenbergMarquardt`, JᵀJ has rank one and knows no curvature but along the gradient.
+    The return is a sum over time steps; a residual for each makes JᵀJ a model of rank K. The Jacobian takes K backward
+    passes. Where the residuals come from: `return_to_residuals`.
+
+    By the Woodbury identity the step is also Jᵀ (J Jᵀ + λI)⁻¹ r, a system of K instead of H · A unknowns. It is not
+    used: where components rest on bounds, J Jᵀ is singular, and what r has in its null space, divided by λ, cancels
+    only to the rounding of float32. Cholesky of H · A unknowns costs little beside the Jacobian.
 
     Adaptive damping (Nielsen's and Marquardt's rule): a step that lowers the return is not taken, and λ is raised
     four-fold; where the model predicted the increase well, λ falls to a third.
@@ -76,12 +79,8 @@ class GaussNewton(StepSolver):
         residuals, jacobian = problem.jacobian(latent, state.iterate, self.offset)
         free = ~problem.bounds.active(state.iterate.detach(), state.evaluation.gradient.detach())
         rows = (jacobian * free.unsqueeze(1)).flatten(2)
-        columns, right = rows.transpose(1, 2), residuals.unsqueeze(2)
-        # The same step either way, (JᵀJ + λI)⁻¹ Jᵀ r = Jᵀ (JJᵀ + λI)⁻¹ r; only the larger system is singular but for λ.
-        if rows.shape[1] <= rows.shape[2]:
-            step = -columns @ _solve(rows @ columns, state.damping, right)
-        else:
-            step = -_solve(columns @ rows, state.damping, columns @ right)
+        columns = rows.transpose(1, 2)
+        step = -_solve(columns @ rows, state.damping, columns @ residuals.unsqueeze(2))
         iterate = problem.bounds.project(state.iterate + self.step_size * step.view_as(state.iterate))
         candidate = GaussNewtonState(iterate, problem.evaluate(latent, iterate), state.damping)
         return self._adapt(state, candidate, rows) if self.adaptive else candidate

@@ -82,10 +82,16 @@ class LBFGS(StepSolver):
         iterate = search_line(problem, latent, state, direction, self.n_lengths)
         evaluation = problem.evaluate(latent, iterate)
         move, bend = iterate - state.iterate, gradient - evaluation.gradient
-        # Where even the shortest step was too long, the next line search goes on from there.
+        # Where even the shortest step was too long, the next line search goes on from there, without the memory that
+        # made it so long.
         stuck = (move == 0).flatten(1).all(dim=1)
-        reach = torch.where(stuck, state.reach * 0.5**self.n_lengths, state.reach)
-        return LBFGSState(iterate, evaluation, _append(state.moves, move), _append(state.bends, bend), reach)
+        shorter = torch.linalg.vector_norm(direction.flatten(1), dim=1) * 0.5**self.n_lengths
+        reach = torch.where(stuck, shorter, state.reach)
+        moves, bends = (
+            torch.where(per_element(stuck, memory), 0.0, _append(memory, newest))
+            for memory, newest in ((state.moves, move), (state.bends, bend))
+        )
+        return LBFGSState(iterate, evaluation, moves, bends, reach)
 
     def _direction(self, state: LBFGSState, gradient: Tensor, free: Tensor) -> Tensor:
         """Apply the approximate inverse Hessian of minus the objective, on free components, to the gradient."""

@@ -36,24 +36,25 @@ def test_a_sequence_is_consecutive_and_complete() -> None:
         assert (step == step[:, :1] + torch.arange(4)).all()
         torch.testing.assert_close(batch["actions"], 0.01 * step[:, :-1, None])
         torch.testing.assert_close(batch["rewards"], 10 * number[:, :-1] + step[:, :-1])
-        # The last H steps of an episode never start a sequence.
-        assert (step[:, 0] < torch.tensor([10, 7, 20])[number[:, 0].long()] - 3).all()
+        # Of T + 1 observations, the last H never start a sequence.
+        assert (step[:, 0] <= torch.tensor([10, 7, 20])[number[:, 0].long()] - 3).all()
 
 
 def test_only_the_last_step_of_a_terminated_episode_is_terminal() -> None:
-    replay = filled([], batch_size=2)
+    replay = filled([], batch_size=3)
     replay.add(*episode(0, 5, terminated=True))  # type: ignore[arg-type]
-    first = replay.sample()
-    steps = first["obs"]["state"][:, :-1, 1]
-    assert torch.equal(first["terminated"], steps == 4)
+    batches = [replay.sample() for _ in range(10)]
+    steps = torch.cat([batch["obs"]["state"][:, :-1, 1] for batch in batches])
+    assert torch.equal(torch.cat([batch["terminated"] for batch in batches]), steps == 4)
+    assert set(steps.flatten().tolist()) == {0, 1, 2, 3, 4}, "the last step is learned from"
     assert torch.equal(torch.from_numpy(replay._log.read(np.arange(6))["terminated"]), torch.arange(6) == 4)  # type: ignore[union-attr]
 
 
 def test_draws_in_proportion_to_priorities() -> None:
-    replay = filled([30, 30], batch_size=54)
+    replay = filled([30, 30], batch_size=56)
     batch = replay.sample()
-    starts = torch.tensor([*range(27), *range(31, 58)])
-    errors = torch.rand(54, generator=torch.Generator().manual_seed(1)) + 0.05
+    starts = torch.tensor([*range(28), *range(31, 59)])
+    errors = torch.rand(56, generator=torch.Generator().manual_seed(1)) + 0.05
     replay.update_priorities(starts, errors)
     counts, weights = np.zeros(62), np.zeros(62)
     for _ in range(300):
@@ -64,11 +65,11 @@ def test_draws_in_proportion_to_priorities() -> None:
     probability = (errors.double().numpy() + 1e-6) ** ALPHA
     probability /= probability.sum()
     expected = np.zeros(62)
-    expected[starts.numpy()] = probability * 300 * 54
+    expected[starts.numpy()] = probability * 300 * 56
     drawn = expected > 0
     assert counts[~drawn].sum() == 0
     assert stats.chisquare(counts[drawn], expected[drawn]).pvalue > 1e-3
-    reference = (54 * probability) ** -BETA
+    reference = (56 * probability) ** -BETA
     some = batch["index"].numpy()
     reference_of = dict(zip(starts.tolist(), reference, strict=True))
     wanted = np.array([reference_of[index] for index in some.tolist()])
@@ -80,8 +81,8 @@ def test_a_new_episode_has_the_highest_priority() -> None:
     replay.update_priorities(torch.tensor([0, 1]), torch.tensor([9.0, 0.001]))
     replay.add(*episode(2, 10))  # type: ignore[arg-type]
     weights = replay._tree.weights  # type: ignore[union-attr]
-    np.testing.assert_allclose(weights[22:29], (9.0 + 1e-6) ** ALPHA)
-    assert weights[29:33].sum() == 0
+    np.testing.assert_allclose(weights[22:30], (9.0 + 1e-6) ** ALPHA)
+    assert weights[30:33].sum() == 0
 
 
 def test_priorities_follow_their_steps_when_the_buffer_wraps_around() -> None:
@@ -93,7 +94,7 @@ def test_priorities_follow_their_steps_when_the_buffer_wraps_around() -> None:
         first = replay._log.end if replay._log else 0
         highest = max(reference.values(), default=1.0)
         replay.add(*episode(number, n_steps))  # type: ignore[arg-type]
-        reference |= dict.fromkeys(range(first, first + n_steps - 3), highest)
+        reference |= dict.fromkeys(range(first, first + n_steps - 2), highest)
         start = replay._log.start  # type: ignore[union-attr]
         reference = {step: weight for step, weight in reference.items() if step >= start}
         if number % 5 == 4:
@@ -179,7 +180,7 @@ def test_a_buffer_larger_than_its_limit_stays_below_it() -> None:
 
 @pytest.mark.parametrize(
     ("lengths", "message"),
-    [([], "the buffer is empty"), ([10], "8 sequences was asked for, but the buffer holds 7")],
+    [([], "the buffer is empty"), ([9], "8 sequences was asked for, but the buffer holds 7")],
 )
 def test_too_small_a_buffer_is_refused(lengths: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -187,8 +188,9 @@ def test_too_small_a_buffer_is_refused(lengths: list[int], message: str) -> None
 
 
 def test_too_short_an_episode_is_refused() -> None:
-    with pytest.raises(DataError, match="3 steps holds no sequence of 3 steps"):
-        filled([3])
+    with pytest.raises(DataError, match="2 steps holds no sequence of 3"):
+        filled([2])
+    assert len(filled([3])) == 4
 
 
 def test_steps_of_another_task_are_refused() -> None:

@@ -213,7 +213,7 @@ def test_every_parameter_gets_a_gradient() -> None:
         (lambda: ConditionalUNet(2, 6, dims=(8, 12)), "n_groups divides"),
         (
             lambda: DiffusionPolicy(RecurrentEncoder(StateEncoder({"x": 3})), 2),
-            "RecurrentEncoder has one of its own",
+            "RecurrentEncoder has a memory of its own",
         ),
         (lambda: policy().propose({"x": torch.zeros(1, 1, 3)}, 6, policy().initial_state(1)), "at most 5 .*, not 6"),
         (

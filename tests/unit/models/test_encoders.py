@@ -147,5 +147,8 @@ def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
 def test_a_history_refuses_what_it_cannot_hold() -> None:
     with pytest.raises(ConfigurationError, match="RecurrentEncoder has a memory of its own"):
         HistoryEncoder(recurrent())
+    for remembers in (recurrent(), HistoryEncoder(StateEncoder({"position": 3}))):
+        with pytest.raises(ConfigurationError, match=f"{type(remembers).__name__} has a memory of its own"):
+            RecurrentEncoder(remembers)
     with pytest.raises(ConfigurationError, match="counts from 1, got 0"):
         HistoryEncoder(StateEncoder({"position": 3}), n_obs_steps=0)

@@ -44,6 +44,8 @@ def test_both_ways_of_a_law_with_two_are_learned(sampler: ActionSampler) -> None
     assert energies[1] > energies[[0, 2]].max() + 0.5
     with torch.inference_mode():
         actions, _ = policy.propose({"x": torch.rand(8, 1, 1)}, 1, policy.initial_state(8))
+        # As when it is validated and tested.
+        assert torch.isfinite(policy.loss({"x": torch.rand(8, 2, 1)}, torch.rand(8, 2, 1))).all()
     assert (actions.abs() - 0.7).abs().max() < 0.25
 
 

@@ -170,3 +170,26 @@ def test_refuses_what_does_not_fit():
             kind(**{name: 0})
     with pytest.raises(ConfigurationError, match="tolerance must be 0 or above"):
         Implicit(tolerance=-1.0)
+
+
+def test_what_an_element_gives_does_not_depend_on_a_neighbour_that_falls_back():
+    def objective(latent, actions):
+        return -(actions[:, 0] - latent).square().sum(1) * (1 + 10 * latent[:, 0].abs())
+
+    latent, actions = torch.tensor([[0.2, 0.1], [0.9, -0.9]]), torch.zeros(2, 1, 2)
+    solver = LevenbergMarquardt(max_steps=20, step_size=1e-3, damping=0.5, offset=100.0, grad_tolerance=0.4)
+    layer = TrajOptLayer(solver, Implicit(tolerance=0.5, fallback=Truncated(5)))
+    alone, beside = (layer(objective, latent[:n], actions[:n]) for n in (1, 2))
+    assert beside.status[1] == Status.NOT_STATIONARY
+    for name in ("actions", "value", "best_actions", "best_value", "status", "n_steps", "grad_norm"):
+        assert_close(getattr(beside, name)[:1], getattr(alone, name), msg=lambda said, name=name: f"{name}: {said}")
+
+
+@pytest.mark.parametrize("solver", [NewtonCG(), LBFGS()], ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_action_that_saturates_does_not_spoil_the_others(solver, dtype):
+    centre = torch.tensor([3.0, 0.2], dtype=dtype, requires_grad=True)
+    layer = TrajOptLayer(solver, DirectLoss(), Tanh())
+    start = torch.zeros(1, 1, 2, dtype=dtype)
+    layer(lambda z, a: -(a[:, 0] - centre).square().sum(1), start[:, 0, :1], start).actions.sum().backward()
+    assert_close(centre.grad, torch.tensor([0.0, 1.0], dtype=dtype), atol=1e-2, rtol=0.0)

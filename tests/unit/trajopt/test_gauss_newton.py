@@ -5,8 +5,8 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
-from difftori_pl.trajopt.backward import Detached, DirectLoss, Unroll
-from difftori_pl.trajopt.bounds import Unbounded
+from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, Unroll
+from difftori_pl.trajopt.bounds import Projection, Unbounded
 from difftori_pl.trajopt.solvers import GaussNewton, Theseus
 from tests import cases
 
@@ -138,3 +138,28 @@ def test_refuses_what_it_cannot_do():
 
     with pytest.raises(ShapeError, match=r"residuals must be \(batch, number\)"):
         TrajOptLayer(GaussNewton(), Unroll())(Wrong(), LATENT, START)
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.1])
+def test_components_on_bounds_do_not_cost_accuracy(limit):
+    random = torch.Generator().manual_seed(0)
+    latent = {
+        "jacobian": torch.randn(500, 8, 8, generator=random) / 8**0.5,
+        "aim": 2 * torch.randn(500, 8, generator=random),
+    }
+
+    class LeastSquares:
+        def residuals(self, latent, actions):
+            return torch.einsum("bki,bi->bk", latent["jacobian"], actions.flatten(1)) - latent["aim"]
+
+        def __call__(self, latent, actions):
+            return -0.5 * self.residuals(latent, actions).square().sum(1)
+
+    layer = TrajOptLayer(GaussNewton(max_steps=20), Implicit(), Projection(-limit, limit))
+    exact = layer(
+        LeastSquares(), {name: tensor.double() for name, tensor in latent.items()}, torch.zeros(500, 1, 8).double()
+    )
+    found = layer(LeastSquares(), latent, torch.zeros(500, 1, 8))
+    assert (found.status != Status.NOT_STATIONARY).all()
+    assert (found.actions.abs() == limit).any()
+    assert_close(found.actions.double(), exact.actions, atol=1e-3, rtol=0.0)

@@ -135,3 +135,19 @@ class TestConjugateGradient:
         curvature = torch.tensor([-4.0, 1.0, torch.nan]).view(3, 1, 1)
         solution = conjugate_gradient(lambda vector: curvature * vector, target, 5, 1e-6)
         assert solution.flatten().tolist() == [0.5, 0.0, 0.0]
+
+
+def test_a_step_that_was_too_long_by_far_does_not_stop_lbfgs_for_good():
+    torch.manual_seed(0)
+    root = torch.randn(1000, 4, 4, dtype=torch.float64) / 2
+    latent = {
+        "curvature": root @ root.transpose(1, 2) + 0.3 * torch.eye(4, dtype=torch.float64),
+        "centre": torch.randn(1000, 4, dtype=torch.float64),
+    }
+
+    def objective(latent, actions):
+        away = actions.flatten(1) - latent["centre"]
+        return -0.5 * torch.einsum("bi,bij,bj->b", away, latent["curvature"], away)
+
+    layer = TrajOptLayer(LBFGS(max_steps=30), Detached(), Projection(-1.0, 1.0))
+    assert layer(objective, latent, torch.zeros(1000, 1, 4, dtype=torch.float64)).grad_norm.max() < 1e-6
