@@ -181,20 +181,24 @@ def make_table(name: str, runs: Path) -> Table:
 
 
 def read_evaluations(runs: Path) -> Iterator[Evaluation]:
-    """Read the latest evaluation of each policy of each training run below a folder, by `test` before by `fit`."""
-    latest: dict[tuple[str, str], tuple[bool, int, float, Path]] = {}
-    for path in sorted(runs.rglob("rollouts_step*_*.json")):
+    """Read the latest evaluation of each policy of each training run below a folder, by `test` before by `fit`.
+
+    One that was made in parts, from other initial states each, is put together.
+    """
+    found: dict[tuple[str, str], dict[tuple[bool, int], list[Path]]] = {}
+    for path in sorted(runs.rglob("rollouts_step*_*.json"), key=lambda path: path.stat().st_mtime):
         step, name = path.stem.removeprefix("rollouts_step").split("_", 1)
         description = json.loads(path.read_text())
         # Files of early versions do not say which run they are of: the folder they are in.
-        run = description.get("run", str(path.parent)), name
-        found = description.get("stage") == "test", int(step), path.stat().st_mtime, path
-        latest[run] = max(latest.get(run, found), found)
-    for (_, name), (*_, path) in sorted(latest.items()):
-        description = json.loads(path.read_text())
+        run = description.get("run", str(path.parent))
+        found.setdefault((run, name), {}).setdefault((description.get("stage") == "test", int(step)), []).append(path)
+    for (_, name), evaluations in sorted(found.items()):
+        parts = evaluations[max(evaluations)]
+        description = json.loads(parts[-1].read_text())
         episodes: dict[int, dict[str, Any]] = {}
-        for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one for each rank
-            episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
+        for path in parts:
+            for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one for each rank
+                episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
         if episodes:
             yield Evaluation(name, description["task"], description["method"], int(description["horizon"]), episodes)
 

@@ -18,6 +18,7 @@ def write_run(
     name: str = "policy",
     step: int = 10,
     horizon: int = 1,
+    first_seed: int = 0,
     **known: str,
 ) -> None:
     """An evaluated run; in `outcomes`, `x` is a success."""
@@ -26,7 +27,7 @@ def write_run(
     (folder / f"{stem}.json").write_text(json.dumps({"task": task, "method": method, "horizon": horizon} | known))
     lines = [
         json.dumps({"seed": seed, "success": mark == "x", "max_reward": 1.0 if mark == "x" else 0.5})
-        for seed, mark in enumerate(outcomes)
+        for seed, mark in enumerate(outcomes, first_seed)
     ]
     (folder / f"{stem}.jsonl").write_text("\n".join(lines))
 
@@ -62,6 +63,9 @@ def test_evaluations_of_one_training_run_are_not_counted_as_those_of_several(tmp
         write_run(folder, "ToolHang", "BCRNNGMM", outcomes, step=step, run=str(tmp_path / "version_0"), stage=stage)
         os.utime(folder / f"rollouts_step{step}_policy.json", (version, version))
     assert cells("robomimic", tmp_path)["BC-RNN", "ToolHang"].startswith("2/4 = 50 % (15 to 85) /")
+    run = str(tmp_path / "version_0")
+    write_run(tmp_path / "more", "ToolHang", "BCRNNGMM", "xx", step=0, first_seed=4, run=run, stage="test")
+    assert cells("robomimic", tmp_path)["BC-RNN", "ToolHang"].startswith("4/6 = 67 %"), "from other initial states"
 
 
 def test_horizons_and_initialisations(tmp_path: Path) -> None:
