@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning import Trainer
 
 from difftori_pl.cli import run
+from difftori_pl.errors import ConfigurationError
 
 pytestmark = pytest.mark.sim
 
@@ -41,11 +43,21 @@ def test_test_evaluates_the_policy_and_its_base(
     assert list(folder.glob("events.out.tfevents.*"))
 
 
+def fit_and_evaluate(quick: list[str], *options: str) -> Trainer:
+    command = ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, "--model.policy.hidden_dim=8", *options]
+    return run([*command, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]).trainer
+
+
 def test_fit_evaluates_while_training_and_crashes_are_counted(quick: list[str], tmp_path: Path) -> None:
     options = rollout_options(tmp_path, "--rollout.every_n_epochs=1", "--rollout.n_videos=0")
-    # An arm that takes other actions than the policy gives: every episode crashes.
-    wrong_robots = ["--rollout.env.task=Lift", "--rollout.env.robots=[Panda, Panda]"]
-    command = ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *options, "--model.policy.hidden_dim=8"]
-    trainer = run([*command, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", *wrong_robots]).trainer
+    # No simulator answers within a tenth of a millisecond: every episode crashes.
+    trainer = fit_and_evaluate(quick, *options, "--rollout.step_timeout=1e-4")
     assert trainer.callback_metrics["rollout/policy/crashed_episodes"].item() == 3
     assert trainer.callback_metrics["rollout/policy/success_rate"].item() == 0
+
+
+def test_a_simulator_that_cannot_be_started_ends_the_run(quick: list[str], tmp_path: Path) -> None:
+    options = rollout_options(tmp_path, "--rollout.every_n_epochs=1", "--rollout.n_videos=0")
+    wrong_robots = ["--rollout.env.task=Lift", "--rollout.env.robots=[Panda, Panda]"]
+    with pytest.raises(ConfigurationError, match=r"cannot be started: .*Only one robot should be inputted"):
+        fit_and_evaluate(quick, *options, *wrong_robots)
