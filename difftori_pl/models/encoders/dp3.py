@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from difftori_pl.models.encoders.max_pool import max_pool
 from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
 
 
@@ -19,7 +20,7 @@ class DP3Encoder(PointCloudEncoder):
         self.points = nn.Sequential(
             *(nn.Linear(3, 64), nn.LayerNorm(64), nn.ReLU()),
             *(nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU()),
-            *(nn.Linear(128, 256), nn.LayerNorm(256), nn.ReLU()),
+            *(nn.Linear(128, 256), nn.LayerNorm(256)),  # the last ReLU may as well follow the maximum
         )
         self.out = nn.Sequential(nn.Linear(256, 64), nn.LayerNorm(64))
         self.state = nn.Sequential(nn.Linear(state_dim, 64), nn.ReLU(), nn.Linear(64, 64)) if state_dim else None
@@ -27,5 +28,6 @@ class DP3Encoder(PointCloudEncoder):
 
     def features(self, points: Tensor, state: Tensor) -> Tensor:
         """See `PointCloudEncoder.features`."""
-        cloud = self.out(self.points(points[..., :3]).amax(1))
+        pooled = max_pool(lambda points, _: self.points(points), points[..., :3], state, self.training)
+        cloud = self.out(nn.functional.relu(pooled))
         return cloud if self.state is None else torch.cat([cloud, self.state(state)], dim=-1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from difftori_pl.models.encoders.max_pool import max_pool
 from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
 
 
@@ -20,13 +21,18 @@ class PointNetEncoder(PointCloudEncoder):
         self.rest = nn.Sequential(
             *(nn.LayerNorm(64), nn.ReLU()),
             *(nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU()),
-            *(nn.Linear(128, 512), nn.LayerNorm(512), nn.ReLU()),
+            *(nn.Linear(128, 512), nn.LayerNorm(512)),  # the last ReLU may as well follow the maximum
         )
         return 512 + state_dim
 
     def features(self, points: Tensor, state: Tensor) -> Tensor:
         """See `PointCloudEncoder.features`."""
+        pooled = max_pool(self._features_of_points, points, state, self.training)
+        return torch.cat([nn.functional.relu(pooled), state], dim=-1)
+
+    def _features_of_points(self, points: Tensor, state: Tensor) -> Tensor:
         first = self.first(points)
         if self.first_of_state is not None:
-            first = first + self.first_of_state(state).unsqueeze(1)
-        return torch.cat([self.rest(first).amax(1), state], dim=-1)
+            first = first + self.first_of_state(state)
+        features: Tensor = self.rest(first)
+        return features

@@ -1,10 +1,12 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from difftori_pl.models.encoders import CloudAugmentation, DP3Encoder, PointCloudEncoder, PointNetEncoder
+from difftori_pl.models.encoders.max_pool import max_pool
 from difftori_pl.models.policy import Observation
 
 ENCODERS = {
@@ -65,8 +67,47 @@ def test_the_split_first_layer_is_that_of_the_concatenation() -> None:
     with torch.no_grad():
         joined.weight.copy_(torch.cat([encoder.first.weight, encoder.first_of_state.weight], dim=1))
         joined.bias.copy_(encoder.first.bias)
-        expected = torch.cat([encoder.rest(joined(both)).amax(2), obs["robot_state"]], dim=-1)
+        expected = torch.cat([encoder.rest(joined(both)).relu().amax(2), obs["robot_state"]], dim=-1)
     assert_close(encode(encoder, obs), expected)
+
+
+def test_training_has_the_value_and_gradient_of_a_graph_over_all_points(encoder: PointCloudEncoder) -> None:
+    encoder.double()
+    obs = {key: value.double() for key, value in observation(encoder.obs_shapes["point_cloud"][1]).items()}
+    obs["point_cloud"][:, :, 30:] = obs["point_cloud"][:, :, :10]
+    found = []
+    for training in (False, True):
+        encoder.train(training).zero_grad()
+        inputs = {key: value.clone().requires_grad_() for key, value in obs.items()}
+        latent = encode(encoder, inputs)
+        latent.backward(torch.linspace(-1, 1, latent.numel(), dtype=torch.float64).view_as(latent))
+        cloud = inputs.pop("point_cloud").grad
+        cloud[:, :, :10] += cloud[:, :, 30:]  # a point and its repetition share a gradient in either way
+        others = [value.grad for value in inputs.values() if value.grad is not None]
+        found.append([latent, cloud[:, :, :30], *others, *(weight.grad for weight in encoder.parameters())])
+    assert_close(found[1], found[0])
+
+
+def test_the_graph_of_training_is_of_points_that_are_the_largest() -> None:
+    points, state = torch.randn(3, 500, 2), torch.rand(3, 4)
+    with_graph = []
+
+    def features(points: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            with_graph.append(points.shape[:-1].numel())
+        return torch.cat([points, -points], dim=-1) * state
+
+    pooled = max_pool(features, points, state, training=True)
+    assert with_graph == [12]  # four features of three clouds
+    assert_close(pooled, max_pool(features, points, state, training=False))
+
+
+@pytest.mark.parametrize("made", ENCODERS.values())
+def test_training_in_bfloat16(made: Callable[[], PointCloudEncoder]) -> None:
+    encoder = made()
+    with torch.autocast("cpu", torch.bfloat16):
+        encode(encoder, observation(encoder.obs_shapes["point_cloud"][1])).sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in encoder.parameters())
 
 
 def test_training_may_look_at_a_part_of_the_points() -> None:
