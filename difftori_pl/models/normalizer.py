@@ -76,6 +76,10 @@ class Normalizer(nn.Module):
         """The standard deviation (dim,) of a key, in its unit; 1 before `fit`."""
         return self.get_buffer(f"{key}_std")
 
+    def restore(self, key: str, standardised: Tensor) -> Tensor:
+        """In the key's unit what is in standard deviations from its mean, (..., dim)."""
+        return self.get_buffer(f"{key}_mean") + self.std(key) * standardised
+
     def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standardise each known key of `obs`, tensors (..., dim) in the key's unit; other keys are left out."""
         return {key: (obs[key] - self.get_buffer(f"{key}_mean")) / self.get_buffer(f"{key}_std") for key in self.keys}

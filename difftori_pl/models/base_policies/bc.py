@@ -13,15 +13,16 @@ from difftori_pl.models.policy import Observation, State
 
 
 class BC(LearnedPolicy):
-    """An encoder and an MLP with a tanh at the end, fitted to the demonstrated actions by squared error.
+    """An encoder and an MLP, fitted to the demonstrated actions by squared error.
 
     Args:
         encoder: observation to latent.
         action_dim: size A of an action.
         hidden_dims: hidden layers of the MLP; robomimic's 1024 and 1024.
-        normalize_actions: take the error in standard deviations of each action component. In raw units a component of
-            small actions hardly counts: of ManiSkill2's PickCube the gripper alone has 92 % of the variance, and the
-            motion of the hand in x and y, on which a grasp hangs, half a percent.
+        normalize_actions: predict, and take the error, in standard deviations of each action component from its mean,
+            in place of a tanh. In raw units a component of small actions hardly counts: of ManiSkill2's PickCube the
+            gripper alone has 92 % of the variance, and the motion of the hand in x and y, on which a grasp hangs, half
+            a percent.
     """
 
     def __init__(
@@ -42,14 +43,16 @@ class BC(LearnedPolicy):
         return self.encoder.initial_state(batch_size)
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Predict one action (B, T, A) for each step."""
+        """Predict one action (B, T, A) for each step, which may leave [-1, 1] if actions are normalised."""
         latent, state = self.encoder(obs, state)
-        return torch.tanh(self.head(latent)), state
+        output = self.head(latent)
+        # Not a tanh of what is to be a hundredth: the first steps of the optimiser would saturate it.
+        return torch.tanh(output) if self.normalizer is None else self.normalizer.restore("actions", output), state
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
         """Predict one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
         actions, state = self(obs, state)
-        return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
+        return actions.clamp(-1.0, 1.0).unsqueeze(2).expand(-1, -1, horizon, -1), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
         """Squared error summed over the action (Eq. 8); see `LearnedPolicy.loss`."""

@@ -81,6 +81,25 @@ def test_small_actions_count_as_much_as_large_ones_where_bc_is_told_so() -> None
         assert_close(policy.loss(obs, shifted), torch.full((2, 4), expected))
 
 
+def test_a_step_of_the_optimiser_moves_bc_by_a_share_of_each_components_spread() -> None:
+    torch.manual_seed(0)
+    policy = BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(64,), normalize_actions=True)
+    mean, std = torch.tensor([0.3, -0.5]), torch.tensor([0.01, 1.0])
+    policy.normalizer.get_buffer("actions_mean").copy_(mean)
+    policy.normalizer.get_buffer("actions_std").copy_(std)
+    obs, optimizer = {"x": torch.randn(50, 4, 3)}, torch.optim.Adam(policy.parameters(), lr=1e-3)
+    before, _ = policy(obs, policy.initial_state(50))
+    policy.loss(obs, mean.expand(50, 4, 2)).mean().backward()
+    optimizer.step()
+    after, _ = policy(obs, policy.initial_state(50))
+    moved = ((after - before) / std).abs().mean((0, 1))
+    assert moved.max() < 0.3
+    assert 0.3 < moved[0] / moved[1] < 3.0
+    policy.head[-1].bias.data.fill_(1e3)
+    proposed, _ = policy.propose(obs, 1, policy.initial_state(50))
+    assert (proposed == 1.0).all()
+
+
 def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
     torch.manual_seed(0)
     policy = BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, n_modes=3, min_std=0.2)
