@@ -1,10 +1,12 @@
 """Standardisation of low-dimensional observations, kept inside the checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from difftori_pl.errors import ConfigurationError
 
 MIN_ACTION_STD = 0.01
 """Standard deviation below which the demonstrations do not use an action component."""
@@ -35,18 +37,35 @@ class Normalizer(nn.Module):
         dims: size of each low-dimensional observation key.
         min_std: floor of the standard deviation, in the key's unit: a coordinate that never moves in the
             demonstrations must not blow up when it moves by a hair in a rollout.
+        unseen: components of a key, counted from 0, that are always given as their mean: what a policy must not see.
+
+    Raises:
+        ConfigurationError: `unseen` names a key or a component that there is not.
     """
 
     fitted: Tensor
 
-    def __init__(self, dims: Mapping[str, int], min_std: float = 1e-3) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], min_std: float = 1e-3, unseen: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         super().__init__()
+        self.unseen = dict(unseen or {})
+        for key, components in self.unseen.items():
+            if not all(0 <= component < dims.get(key, 0) for component in components):
+                raise ConfigurationError(
+                    f"unseen: {{{key}: {list(components)}}} counts components from 0 of {dict(dims)}, and there are "
+                    "not as many"
+                )
         self.keys = tuple(dims)
         self.min_std = min_std
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         for key, dim in dims.items():
             self.register_buffer(f"{key}_mean", torch.zeros(dim))
             self.register_buffer(f"{key}_std", torch.ones(dim))
+        for key, components in self.unseen.items():
+            seen = torch.ones(dims[key])
+            seen[list(components)] = 0.0
+            self.register_buffer(f"{key}_seen", seen, persistent=False)
 
     def fit(self, statistics: Mapping[str, Statistics]) -> None:
         """Take over mean and standard deviation of every key, once."""
@@ -82,4 +101,8 @@ class Normalizer(nn.Module):
 
     def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standardise each known key of `obs`, tensors (..., dim) in the key's unit; other keys are left out."""
-        return {key: (obs[key] - self.get_buffer(f"{key}_mean")) / self.get_buffer(f"{key}_std") for key in self.keys}
+        return {key: self._standardise(key, obs[key]) for key in self.keys}
+
+    def _standardise(self, key: str, value: Tensor) -> Tensor:
+        standardised = (value - self.get_buffer(f"{key}_mean")) / self.std(key)
+        return standardised * self.get_buffer(f"{key}_seen") if key in self.unseen else standardised

@@ -1,7 +1,7 @@
 """What encoders of point clouds share: augmentation, a network that cares for no order, the robot's state beside."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class PointCloudEncoder(Encoder):
         latent_dim: size Z of the latent, by a linear map; the features themselves are the latent if None.
         n_training_points: look at so many points only, drawn anew in each pass of training; all if None.
         augmentation: changes the points in training; None leaves them alone.
+        unseen: components of a low-dimensional key that the policy is not to see, counted from 0; see `StateEncoder`.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class PointCloudEncoder(Encoder):
         latent_dim: int | None = None,
         n_training_points: int | None = None,
         augmentation: CloudAugmentation | None = None,
+        unseen: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.key = key
         self.obs_dims = dict(obs_dims or {})
         self.obs_shapes = {key: (n_points, n_channels)} | {name: (dim,) for name, dim in self.obs_dims.items()}
-        self.normalizer = Normalizer(self.obs_dims)
+        self.normalizer = Normalizer(self.obs_dims, unseen=unseen)
         self.n_training_points = n_training_points
         self.augmentation = augmentation
         n_features = self.build(n_channels, sum(self.obs_dims.values()))

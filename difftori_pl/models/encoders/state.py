@@ -1,10 +1,11 @@
 """Encoder of low-dimensional observations: the paper's h (Appendix C)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.mlp import mlp
 from difftori_pl.models.normalizer import Normalizer
@@ -19,6 +20,11 @@ class StateEncoder(Encoder):
         latent_dim: size Z of the latent; the concatenated vector itself is the latent if None.
         hidden_dims: hidden layers of the MLP; 256 and 256 in Appendix C.
         normalize: standardise with the statistics of the training demonstrations.
+        unseen: components of a key that the policy is not to see, counted from 0, for instance velocities: a clone of
+            smooth demonstrations that sees them goes on as it goes, in place of going where it should.
+
+    Raises:
+        ConfigurationError: `unseen` without `normalize`, or of a key or a component that there is not.
     """
 
     def __init__(
@@ -27,12 +33,15 @@ class StateEncoder(Encoder):
         latent_dim: int | None = 50,
         hidden_dims: Sequence[int] = (256, 256),
         normalize: bool = True,
+        unseen: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
+        if unseen and not normalize:
+            raise ConfigurationError("what is unseen is replaced by its mean, which takes normalize: true")
         in_dim = sum(obs_dims.values())
         self.obs_shapes = {key: (dim,) for key, dim in obs_dims.items()}
         self.latent_dim = in_dim if latent_dim is None else latent_dim
-        self.normalizer = Normalizer(obs_dims) if normalize else None
+        self.normalizer = Normalizer(obs_dims, unseen=unseen) if normalize else None
         self.net = nn.Identity() if latent_dim is None else mlp(in_dim, hidden_dims, latent_dim)
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:

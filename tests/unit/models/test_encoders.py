@@ -152,3 +152,30 @@ def test_a_history_refuses_what_it_cannot_hold() -> None:
             RecurrentEncoder(remembers)
     with pytest.raises(ConfigurationError, match="counts from 1, got 0"):
         HistoryEncoder(StateEncoder({"position": 3}), n_obs_steps=0)
+
+
+def test_an_encoder_does_not_see_what_it_is_not_to_see() -> None:
+    torch.manual_seed(0)
+    encoder = StateEncoder({"position": 3, "speed": 2}, latent_dim=6, unseen={"position": [0, 2]})
+    encoder.normalizer.get_buffer("position_mean").fill_(0.7)
+    obs = observation(2, 4)
+    latent, _ = encoder(obs, {})
+    for component, seen in ((0, False), (1, True), (2, False)):
+        changed = obs["position"].clone()
+        changed[..., component] += 1.0
+        other, _ = encoder({**obs, "position": changed}, {})
+        assert torch.equal(other, latent) != seen
+    mean, _ = encoder({**obs, "position": obs["position"] * torch.tensor([0, 1, 0]) + torch.tensor([0.7, 0, 0.7])}, {})
+    assert_close(mean, latent)
+    assert encoder.state_dict().keys() == StateEncoder({"position": 3, "speed": 2}, latent_dim=6).state_dict().keys()
+
+
+@pytest.mark.parametrize("unseen", [{"position": [3]}, {"position": [-1]}, {"force": [0]}])
+def test_components_that_there_are_not_cannot_be_unseen(unseen: dict[str, list[int]]) -> None:
+    with pytest.raises(ConfigurationError, match=r"unseen: .* counts components from 0 of \{'position': 3\}"):
+        StateEncoder({"position": 3}, unseen=unseen)
+
+
+def test_what_is_unseen_is_replaced_by_a_mean_that_must_be_known() -> None:
+    with pytest.raises(ConfigurationError, match="takes normalize: true"):
+        StateEncoder({"position": 3}, normalize=False, unseen={"position": [0]})

@@ -58,6 +58,18 @@ def test_every_part_of_the_observation_matters(encoder: PointCloudEncoder) -> No
         assert ((encode(encoder, changed) - latent).abs().amax(-1) > 1e-3).all(), key
 
 
+def test_components_of_the_state_may_be_unseen() -> None:
+    torch.manual_seed(0)
+    encoder = DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, unseen={"robot_state": [1, 4]}).eval()
+    obs = observation()
+    hidden, shown = (
+        obs["robot_state"] + torch.tensor([0, 1, 0, 0, 1]),
+        obs["robot_state"] + torch.tensor([0, 0, 1, 0, 0]),
+    )
+    assert torch.equal(encode(encoder, {**obs, "robot_state": hidden}), encode(encoder, obs))
+    assert not torch.equal(encode(encoder, {**obs, "robot_state": shown}), encode(encoder, obs))
+
+
 def test_the_split_first_layer_is_that_of_the_concatenation() -> None:
     torch.manual_seed(0)
     encoder = PointNetEncoder(n_points=40, obs_dims={"robot_state": 5}).eval()
