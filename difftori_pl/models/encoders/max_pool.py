@@ -28,6 +28,8 @@ def max_pool(features: Callable[[Tensor, Tensor], Tensor], points: Tensor, state
         # Twenty times as fast as argmax(1), which does not read in the order of the memory.
         every = features(points, state.unsqueeze(1)).mT
         _, largest = nn.functional.adaptive_max_pool1d(every, 1, return_indices=True)
+    # In torch 2.8, autocast would use the casts of weights again that were just made without a graph.
+    torch.clear_autocast_cache()
     largest = largest.squeeze(-1)  # (B, F)
     critical = torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device).scatter_(1, largest, True)
     cloud, _ = critical.nonzero(as_tuple=True)

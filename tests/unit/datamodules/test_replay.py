@@ -175,7 +175,8 @@ def test_a_buffer_larger_than_its_limit_stays_below_it() -> None:
     for _ in range(20):
         assert (replay.sample()["obs"]["pixels"] == 7).all()
     assert len(replay) * 3 * 84 * 84 > 240e6
-    assert unbacked_bytes() - before < 150e6
+    # The chunk, and what the allocator keeps of batches; all of the pictures would be 250e6.
+    assert unbacked_bytes() - before < 200e6
 
 
 @pytest.mark.parametrize(
