@@ -51,7 +51,7 @@ class Normalizer(nn.Module):
         super().__init__()
         self.unseen = dict(unseen or {})
         for key, components in self.unseen.items():
-            if not all(0 <= component < dims.get(key, 0) for component in components):
+            if key not in dims or not all(0 <= component < dims[key] for component in components):
                 raise ConfigurationError(
                     f"unseen: {{{key}: {list(components)}}} counts components from 0 of {dict(dims)}, and there are "
                     "not as many"
@@ -63,9 +63,9 @@ class Normalizer(nn.Module):
             self.register_buffer(f"{key}_mean", torch.zeros(dim))
             self.register_buffer(f"{key}_std", torch.ones(dim))
         for key, components in self.unseen.items():
-            seen = torch.ones(dims[key])
-            seen[list(components)] = 0.0
-            self.register_buffer(f"{key}_seen", seen, persistent=False)
+            unseen_components = torch.zeros(dims[key], dtype=torch.bool)
+            unseen_components[list(components)] = True
+            self.register_buffer(f"{key}_unseen", unseen_components, persistent=False)
 
     def fit(self, statistics: Mapping[str, Statistics]) -> None:
         """Take over mean and standard deviation of every key, once."""
@@ -105,4 +105,5 @@ class Normalizer(nn.Module):
 
     def _standardise(self, key: str, value: Tensor) -> Tensor:
         standardised = (value - self.get_buffer(f"{key}_mean")) / self.std(key)
-        return standardised * self.get_buffer(f"{key}_seen") if key in self.unseen else standardised
+        # Not multiplied by zero: what is unseen may be NaN.
+        return standardised.masked_fill(self.get_buffer(f"{key}_unseen"), 0.0) if key in self.unseen else standardised

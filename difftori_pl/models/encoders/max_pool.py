@@ -25,7 +25,7 @@ def max_pool(features: Callable[[Tensor, Tensor], Tensor], points: Tensor, state
     if not training:
         return features(points, state.unsqueeze(1)).amax(1)
     with torch.no_grad():
-        # Twenty times as fast as argmax(1), which does not read in the order of the memory.
+        # On a CPU seven times as fast as argmax(1), which does not read in the order of the memory.
         every = features(points, state.unsqueeze(1)).mT
         _, largest = nn.functional.adaptive_max_pool1d(every, 1, return_indices=True)
     # In torch 2.8, autocast would use the casts of weights again that were just made without a graph.

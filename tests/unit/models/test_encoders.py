@@ -165,12 +165,14 @@ def test_an_encoder_does_not_see_what_it_is_not_to_see() -> None:
         changed[..., component] += 1.0
         other, _ = encoder({**obs, "position": changed}, {})
         assert torch.equal(other, latent) != seen
+    lost, _ = encoder({**obs, "position": obs["position"] + torch.tensor([torch.nan, 0.0, torch.inf])}, {})
+    assert torch.equal(lost, latent)
     mean, _ = encoder({**obs, "position": obs["position"] * torch.tensor([0, 1, 0]) + torch.tensor([0.7, 0, 0.7])}, {})
     assert_close(mean, latent)
     assert encoder.state_dict().keys() == StateEncoder({"position": 3, "speed": 2}, latent_dim=6).state_dict().keys()
 
 
-@pytest.mark.parametrize("unseen", [{"position": [3]}, {"position": [-1]}, {"force": [0]}])
+@pytest.mark.parametrize("unseen", [{"position": [3]}, {"position": [-1]}, {"force": [0]}, {"force": []}])
 def test_components_that_there_are_not_cannot_be_unseen(unseen: dict[str, list[int]]) -> None:
     with pytest.raises(ConfigurationError, match=r"unseen: .* counts components from 0 of \{'position': 3\}"):
         StateEncoder({"position": 3}, unseen=unseen)

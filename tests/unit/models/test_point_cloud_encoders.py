@@ -62,10 +62,8 @@ def test_components_of_the_state_may_be_unseen() -> None:
     torch.manual_seed(0)
     encoder = DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, unseen={"robot_state": [1, 4]}).eval()
     obs = observation()
-    hidden, shown = (
-        obs["robot_state"] + torch.tensor([0, 1, 0, 0, 1]),
-        obs["robot_state"] + torch.tensor([0, 0, 1, 0, 0]),
-    )
+    hidden = obs["robot_state"] + torch.tensor([0, 1, 0, 0, 1])
+    shown = obs["robot_state"] + torch.tensor([0, 0, 1, 0, 0])
     assert torch.equal(encode(encoder, {**obs, "robot_state": hidden}), encode(encoder, obs))
     assert not torch.equal(encode(encoder, {**obs, "robot_state": shown}), encode(encoder, obs))
 
