@@ -1,4 +1,4 @@
-"""When checkpoints are saved: as Lightning does, and before a cluster takes the machine away."""
+"""When checkpoints are saved: as Lightning does, when training ends, and before a cluster takes the machine away."""
 
 import signal
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class Checkpoint(ModelCheckpoint):
-    """`ModelCheckpoint` that saves on SIGTERM too.
+    """`ModelCheckpoint` that saves on SIGTERM too, and what training ends with.
+
+    Of a run that saves every so many updates, Lightning keeps those, and not what was learned after the last of them.
 
     Lightning answers SIGTERM between two updates, so that what is saved then is whole; other exceptions may come in the
     middle of one, and are saved only if `save_on_exception` asks for it. Takes the arguments of `ModelCheckpoint`.
@@ -41,6 +43,16 @@ class Checkpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
             trainer._signal_connector.received_sigterm = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of a run that saves every so many updates; see above."""
+        if self._every_n_train_steps and not self._should_skip_saving_checkpoint(trainer):
+            with _as_at_the_end_of_an_epoch(trainer):
+                candidates = self._monitor_candidates(trainer)
+                if self.monitor is None:  # what was monitored is of an earlier update
+                    self._save_topk_checkpoint(trainer, candidates)
+                self._save_last_checkpoint(trainer, candidates)
+        super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save if the exception is a SIGTERM."""

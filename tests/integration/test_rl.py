@@ -141,10 +141,16 @@ def test_a_checkpoint_is_evaluated_by_test(fit: Fit, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("options", [[], EXECUTED], ids=["td_mpc", "executed_actions"])
-def test_a_resumed_run_equals_an_uninterrupted_one(options: list[str], fit: Fit) -> None:
+@pytest.mark.parametrize(
+    ("end", "n_updates"),
+    [("--trainer.max_steps=33", 33), ("--collect.n_env_steps=72", 36)],
+    ids=["in the middle of an episode's updates", "after them"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(end: str, n_updates: int, options: list[str], fit: Fit) -> None:
     whole = everything(fit(*options, folder="whole"))
-    first = fit(*options, "--trainer.max_steps=30", folder="parts")  # in the middle of an episode's updates
-    assert int(first.model.env_step) == 60
+    first = fit(*options, end, folder="parts")
+    assert int(first.model.env_step) == 2 * n_updates
+    assert torch.load(last_checkpoint(first), weights_only=True)["global_step"] == n_updates
     second = fit(*options, "--ckpt_path=last", folder="parts")
     assert int(second.model.env_step) == 120
     assert_same(whole, everything(second))
