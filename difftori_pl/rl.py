@@ -247,10 +247,11 @@ class DiffTORIRL(LightningModule):
         latents, loss, values, priorities = self.model_loss(batch)
         gradients = gradients_of(loss, self._learned(), self._scaler)
         plan_loss = self.plan_loss(batch["obs"])
-        if plan_loss is not None:
+        if self.policy_gradient is not None and plan_loss is not None:
             # The critic and the policy take no part: the plan shall become better, not its judge milder.
             found = gradients_of(plan_loss, self._model_parameters(), self._scaler, unused=True)
-            torch._foreach_add_(gradients[: len(found)], found)
+            others = gradients[: len(found)]
+            torch._foreach_add_(others, self.policy_gradient.scaled(found, others))
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
         values["grad_norm"] = take_step(optimizer, self._learned(), gradients, self.max_grad_norm, self._scaler)

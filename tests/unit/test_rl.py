@@ -162,16 +162,30 @@ def test_executed_actions_add_up_to_the_batched_gradient() -> None:
     assert n_reached > len(expected) // 2
 
 
-def test_a_relative_weight_knows_no_scale_of_the_values() -> None:
-    obs = {"state": torch.randn(B, H + 1, OBS, dtype=torch.float64)}
-    values = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
-    for scale in (1.0, 40.0):
-        loss = ReplayedStates(weight=0.3, relative=True).replayed(obs, lambda _, scale=scale: -scale * values)
-        torch.testing.assert_close(loss.detach(), torch.tensor(-0.3 * 4 / 6, dtype=torch.float64))
-        (gradient,) = torch.autograd.grad(loss, values)
-        torch.testing.assert_close(gradient, torch.full_like(values, -0.3 / 6))  # the divisor has no gradient
-    nothing = ReplayedStates(relative=True).replayed(obs, lambda _: 0 * values)
-    assert nothing.item() == 0
+def test_a_share_is_one_of_the_length_of_the_other_gradients() -> None:
+    others = [torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]
+    found = [torch.tensor([0.0]), torch.tensor([[0.0, 2e-3]])]
+    expected = [torch.tensor([0.0]), torch.tensor([[0.0, 0.5]])]
+    torch.testing.assert_close(ReplayedStates(share=0.1).scaled(found, others), expected)
+    assert ReplayedStates(weight=0.1).scaled(found, others) is found
+    nothing = [torch.zeros_like(gradient) for gradient in found]
+    assert not any(gradient.any() for gradient in ReplayedStates(share=0.1).scaled(nothing, others))
+
+
+def test_a_share_leaves_no_say_to_the_weight() -> None:
+    ends = []
+    for options in ({"share": 0.3}, {"share": 0.3, "weight": 40.0}, {"weight": 40.0}):
+        module = make(ReplayedStates(**options))
+        torch.manual_seed(0)
+        module.update(make_batch(), *module.configure_optimizers())
+        ends.append(torch.nn.utils.parameters_to_vector(module.world_model.parameters()))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(ends[0], ends[2], rtol=1e-4, atol=1e-4)
+
+
+def test_a_share_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"share must be above 0, but 0\.0 came"):
+        ReplayedStates(share=0.0)
 
 
 def test_how_the_solver_fared_is_logged() -> None:
