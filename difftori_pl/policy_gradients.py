@@ -58,12 +58,12 @@ class ReplayedStates(PolicyGradient):
     Args:
         weight: c0 of Eq. 6; 1 in Table 7.
         n_states: number of states of a batch that are planned from; None for all.
-        share: how long this gradient is made, as a share of the length of the gradient of the model's other losses;
-            `weight` then has no effect. What a weight does differs from task to task and from solver to solver: 0.05,
+        share: how long this gradient is made, as a share of the length of the gradient of the model's other losses,
+            in place of a weight. What a weight does differs from task to task and from solver to solver: 0.05,
             divided by the mean size of Q̃, made a hundredth on walker-stand and a tenth on cheetah-run.
 
     Raises:
-        ConfigurationError: `share` is not above 0.
+        ConfigurationError: `share` is not above 0, or there is a weight too.
     """
 
     def __init__(self, weight: float = 1.0, n_states: int | None = None, share: float | None = None) -> None:
@@ -72,6 +72,11 @@ class ReplayedStates(PolicyGradient):
             raise ConfigurationError(
                 f"share must be above 0, but {share} came: for no policy gradient, leave it and the critic out "
                 "(rl/without_backward.yaml)"
+            )
+        if share is not None and weight != 1.0:
+            raise ConfigurationError(
+                f"the policy gradient is made a share of {share} of the others, so that a weight of {weight} would do "
+                "nothing: set model.init_args.policy_gradient.init_args.share to null to weigh it"
             )
         self.weight = weight
         self.n_states = n_states

@@ -172,10 +172,11 @@ def test_a_share_is_one_of_the_length_of_the_other_gradients() -> None:
     assert not any(gradient.any() for gradient in ReplayedStates(share=0.1).scaled(nothing, others))
 
 
-def test_a_share_leaves_no_say_to_the_weight() -> None:
+def test_a_share_is_kept_whatever_the_length_of_the_gradient() -> None:
     ends = []
-    for options in ({"share": 0.3}, {"share": 0.3, "weight": 40.0}, {"weight": 40.0}):
-        module = make(ReplayedStates(**options))
+    for share, scale in ((0.3, 1.0), (0.3, 40.0), (None, 40.0)):
+        module = make(ReplayedStates(share=share))
+        module.policy_gradient.weight = scale
         torch.manual_seed(0)
         module.update(make_batch(), *module.configure_optimizers())
         ends.append(torch.nn.utils.parameters_to_vector(module.world_model.parameters()))
@@ -183,9 +184,17 @@ def test_a_share_leaves_no_say_to_the_weight() -> None:
     assert not torch.allclose(ends[0], ends[2], rtol=1e-4, atol=1e-4)
 
 
-def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"share must be above 0, but 0\.0 came"):
-        ReplayedStates(share=0.0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0.0}, "share must be above 0, but 0.0 came"),
+        ({"share": 0.1, "weight": 0.5}, "a weight of 0.5 would do nothing"),
+    ],
+    ids=["none", "and a weight"],
+)
+def test_bad_shares_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ReplayedStates(**options)  # type: ignore[arg-type]
 
 
 def test_how_the_solver_fared_is_logged() -> None:
