@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.processes import total
+from datamodules.processes import mean, total
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation
 
 LossOfActions = Callable[[Observation, Tensor], Tensor]
 """Maps observations (B, 1, ...) and planned first actions (B, A), with their gradient, to the loss of each (B,)."""
+
+NEGLIGIBLE = 1e-3
+"""A gradient that is shorter than this, compared with the others, is not made as long as `ReplayedStates` is to."""
 
 
 class PolicyGradient(nn.Module, ABC):
@@ -90,8 +93,11 @@ class ReplayedStates(PolicyGradient):
         """Make the gradient as long as `share` says; see `PolicyGradient.scaled`."""
         if self.share is None:
             return gradients
-        length = nn.utils.get_total_norm(gradients).clamp(min=torch.finfo(gradients[0].dtype).eps)
-        factor = self.share * nn.utils.get_total_norm(others) / length
+        # Of the means over processes, along which they step together.
+        means = mean([*gradients, *others])
+        own, length = (nn.utils.get_total_norm(part) for part in (means[: len(others)], means[len(others) :]))
+        # What Q̃ says before it has learned anything is rounding, and is not to be made a gradient.
+        factor = self.share * length / own.clamp(min=NEGLIGIBLE * length).clamp(min=torch.finfo(own.dtype).tiny)
         return [factor * gradient for gradient in gradients]
 
 

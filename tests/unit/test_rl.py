@@ -164,12 +164,15 @@ def test_executed_actions_add_up_to_the_batched_gradient() -> None:
 
 def test_a_share_is_one_of_the_length_of_the_other_gradients() -> None:
     others = [torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]
-    found = [torch.tensor([0.0]), torch.tensor([[0.0, 2e-3]])]
+    found = [torch.tensor([0.0]), torch.tensor([[0.0, 2e-2]])]
     expected = [torch.tensor([0.0]), torch.tensor([[0.0, 0.5]])]
     torch.testing.assert_close(ReplayedStates(share=0.1).scaled(found, others), expected)
     assert ReplayedStates(weight=0.1).scaled(found, others) is found
+    rounding = [1e-9 * gradient for gradient in others]
+    torch.testing.assert_close(ReplayedStates(share=0.1).scaled(rounding, others), [100 * one for one in rounding])
     nothing = [torch.zeros_like(gradient) for gradient in found]
-    assert not any(gradient.any() for gradient in ReplayedStates(share=0.1).scaled(nothing, others))
+    for beside in (others, nothing):
+        torch.testing.assert_close(ReplayedStates(share=0.1).scaled(nothing, beside), nothing)
 
 
 def test_a_share_is_kept_whatever_the_length_of_the_gradient() -> None:

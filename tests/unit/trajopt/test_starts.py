@@ -54,8 +54,9 @@ def test_noisy_copies_fill_up_the_starts():
         torch.manual_seed(0)
         alone = layer(case.objective, case.latent[1:2], case.actions[1:2])
     single = TrajOptLayer(Adam(max_steps=5), Detached())(case.objective, case.latent, case.actions)
-    assert (several.best_value >= single.best_value).all()
-    assert (several.best_value > single.best_value).any()
+    gain = several.best_value - single.best_value
+    assert (gain > -1e-12).all()  # batches of another size are summed in another order
+    assert (gain > 1e-3).any()
     assert_close(several.actions[1:2], alone.actions, rtol=1e-10, atol=1e-12)
 
 
