@@ -3,7 +3,7 @@
     python benchmarks/rl_judges.py walker-stand runs/rl_walker_stand_state/version_0/checkpoints/*.ckpt
 
 The policy gradient (Eq. 6) bends plans towards what Q̃ likes, so that it pays where Q̃ judges better than the model
-plans. Each judge chooses among the same actions in each state, half of them around the policy's and half at random.
+plans. In each state, a judge chooses among random actions, half of them near the policy's and half from everywhere.
 `chance` chooses blindly, which says what these actions earn by themselves; `plan` and `policy` act as they do in
 training, less the noise. From the state only.
 """
@@ -32,54 +32,44 @@ NOISE = 0.3
 
 
 @dataclass
-class Obedient:
-    """A policy that does what its judge likes best of some actions."""
+class Memoryless:
+    """A policy that chooses by the observation (B, 1, ...) and its latent (B, Z) alone."""
 
     model: DiffTORIRL
-    judge: Judge
-    n_actions: int
+    choose: Callable[[Observation, Tensor], Tensor]
 
     def initial_state(self, batch_size: int) -> State:
         del batch_size
         return {}
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        model = self.model.world_model
-        latent = model.encode(obs)[:, -1]
-        near = model.act(latent).repeat_interleave(self.n_actions // 2, 0).unflatten(0, (len(latent), -1))
+        return self.choose(obs, self.model.world_model.encode(obs)[:, -1]), state
+
+
+def obey(model: DiffTORIRL, judge: Judge, n_actions: int) -> Memoryless:
+    """Do what the judge likes best of some actions."""
+
+    def choose(obs: Observation, latent: Tensor) -> Tensor:
+        near = model.world_model.act(latent).repeat_interleave(n_actions // 2, 0).unflatten(0, (len(latent), -1))
         near = (near + NOISE * torch.randn_like(near)).clamp(-1.0, 1.0)
         actions = torch.cat([near, 2.0 * torch.rand_like(near) - 1.0], dim=1)
         n_each = actions.shape[1]
         repeated = {key: value.repeat_interleave(n_each, 0) for key, value in obs.items()}
-        values = self.judge(repeated, latent.repeat_interleave(n_each, 0), actions.flatten(0, 1))
-        best = values.view(len(latent), n_each).argmax(1)
-        return actions[torch.arange(len(latent)), best], state
+        values = judge(repeated, latent.repeat_interleave(n_each, 0), actions.flatten(0, 1))
+        return actions[torch.arange(len(latent)), values.view(len(latent), n_each).argmax(1)]
 
-
-@dataclass
-class Alone:
-    """The policy without a plan."""
-
-    model: DiffTORIRL
-
-    def initial_state(self, batch_size: int) -> State:
-        del batch_size
-        return {}
-
-    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        return self.model.world_model.act(self.model.world_model.encode(obs)[:, -1]), state
+    return Memoryless(model, choose)
 
 
 def policies(model: DiffTORIRL, n_actions: int) -> dict[str, Policy]:
-    judges: dict[str, Judge] = {
-        "Q in latent space": lambda obs, latent, actions: model.world_model.min_value(latent, actions),
-        "chance": lambda obs, latent, actions: torch.rand(len(actions)),
-    }
-    critic = model.critic
+    critic, world_model = model.critic, model.world_model
+    judges: dict[str, Judge] = {}
     if critic is not None:
-        judges = {"Q̃": lambda obs, latent, actions: critic(obs, actions[:, None]).amin(0).squeeze(-1)} | judges
-    obedient = {name: Obedient(model, judge, n_actions) for name, judge in judges.items()}
-    return {"plan": model, "policy": Alone(model), **obedient}
+        judges["Q̃"] = lambda obs, latent, actions: critic(obs, actions[:, None]).amin(0).squeeze(-1)
+    judges["Q in latent space"] = lambda obs, latent, actions: world_model.min_value(latent, actions)
+    judges["chance"] = lambda obs, latent, actions: torch.rand(len(actions))
+    obedient = {name: obey(model, judge, n_actions) for name, judge in judges.items()}
+    return {"plan": model, "policy": Memoryless(model, lambda obs, latent: world_model.act(latent)), **obedient}
 
 
 def main() -> None:
