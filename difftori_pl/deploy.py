@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from argparse import ArgumentError
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from difftori_pl.checkpoints.reading import read_checkpoint
+from difftori_pl.checkpoints.building import beginning
+from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.errors import CheckpointError, ShapeError
 from difftori_pl.models.encoders.base import observation_shapes
 from difftori_pl.models.policy import Policy
+from difftori_pl.version import __version__
 
 
 class RobotPolicy:
@@ -101,8 +104,14 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
     stream = io.BytesIO()
     torch.save({name: value for name, value in content.items() if name != "optimizer_states"}, stream)
     stream.seek(0)
-    # Read again from memory, since it is the content that was verified and brought up to date.
-    module = LightningModule.load_from_checkpoint(stream, map_location=device, weights_only=True)
+    try:
+        # Read again from memory, since it is the content that was verified and brought up to date.
+        module = LightningModule.load_from_checkpoint(stream, map_location=device, weights_only=True)
+    except ArgumentError as error:
+        raise CheckpointError(
+            f"{path} describes a model that this version cannot build: {beginning(error)}. It was written by "
+            f"difftori-pl {content[KEY].get('package', 'of before the first release')}, here is {__version__}"
+        ) from error
     if not hasattr(module, "act"):
         raise CheckpointError(f"{path} holds a {type(module).__name__}, which has no method `act`")
     return module.eval()

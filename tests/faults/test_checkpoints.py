@@ -88,6 +88,14 @@ def test_a_checkpoint_of_a_later_version_is_refused(tmp_path: Path) -> None:
         load_policy(tmp_path / "strange.ckpt")
 
 
+def test_a_checkpoint_of_a_model_that_is_not_known_says_what_is_not(tmp_path: Path) -> None:
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content["hyper_parameters"]["policy"]["init_args"]["forgotten"] = 1
+    torch.save(content, tmp_path / "old.ckpt")
+    with pytest.raises(CheckpointError, match=r"old\.ckpt describes .* cannot build: .*forgotten.* difftori-pl \d"):
+        load_policy(tmp_path / "old.ckpt")
+
+
 def test_a_checkpoint_from_before_the_first_release_loads(tmp_path: Path) -> None:
     content = torch.load(CHECKPOINT, weights_only=True)
     del content["difftori"]
@@ -124,6 +132,7 @@ def killed_after(seconds: float, write: Callable[[], Iterator[int]]) -> list[int
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)  # it would wait for the parent's threads, which it has not
         try:
             for done in write():
                 os.write(writer, f"{done}\n".encode())

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from difftori_pl.checkpoints.building import build, load_weights
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError
 from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
-from difftori_pl.models.base_policies.pretrained import build, load_weights
 
 
 def from_robomimic(checkpoint: str) -> BCRNNGMM:
@@ -51,8 +51,7 @@ def from_robomimic(checkpoint: str) -> BCRNNGMM:
             "restart_after": algorithm["rnn"]["horizon"],
         },
     }
-    policy = build(config, checkpoint)
-    assert isinstance(policy, BCRNNGMM)
+    policy = build(config, BCRNNGMM, checkpoint)
     load_weights(policy, _rename(weights), checkpoint)
     policy.config = config
     return policy
