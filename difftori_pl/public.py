@@ -31,6 +31,7 @@ from difftori_pl.models.encoders import (
     StateEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
+from difftori_pl.models.pretrained_critic import critic_from_checkpoint, frozen_critic
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.planner import Planner
 from difftori_pl.policy_gradients import ExecutedActions, ReplayedStates
@@ -87,7 +88,9 @@ __all__ = [
     "Unroll",
     "WorldModel",
     "Zeros",
+    "critic_from_checkpoint",
     "from_checkpoint",
     "from_robomimic",
+    "frozen_critic",
     "load_policy",
 ]

@@ -58,7 +58,8 @@ class DiffTORIRL(LightningModule):
         horizon_schedule: number of planned actions over environment steps; the largest is the length of training
             sequences.
         exploration: standard deviation of the exploration noise over environment steps.
-        critic: Q̃, which judges the planned actions; needed by the policy gradient.
+        critic: Q̃, which judges the planned actions; needed by the policy gradient. Where its parameters require no
+            gradient (`critic_from_checkpoint`, `frozen_critic`), it judges as it does and learns nothing.
         policy_gradient: on which states Eq. 6 is taken; None for never.
         warmup_planner: acts until `n_warmup_env_steps`, as plans in a young model are best sampled; no policy gradient
             is taken until then.
@@ -292,7 +293,7 @@ class DiffTORIRL(LightningModule):
             "reward": (self.reward_weight, (predicted_rewards - rewards).square()),
             "value": (self.value_weight, value_error(values, target)),
         }
-        if self.critic is not None:
+        if self.critic is not None and self._critic_parameters():
             with torch.no_grad():
                 next_values = self.target["critic"](later, next_actions.view(*rewards.shape, -1)).amin(0)
                 critic_target = td_target(rewards, at_least_float32(next_values), batch["terminated"], self.discount)
@@ -344,11 +345,18 @@ class DiffTORIRL(LightningModule):
 
     def _learned(self) -> list[nn.Parameter]:
         """Those of the first optimiser, the world model's first."""
-        return [*self._model_parameters(), *(self.critic.parameters() if self.critic else ())]
+        return [*self._model_parameters(), *self._critic_parameters()]
+
+    def _critic_parameters(self) -> list[nn.Parameter]:
+        """Those of the critic that it learns."""
+        return [parameter for parameter in self.critic.parameters() if parameter.requires_grad] if self.critic else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what this is, and the states of each process's random number generators."""
         checkpoint[KEY] = record(self, self.world_model.action_dim)
+        if self.critic is not None and self.critic.config is not None and "hyper_parameters" in checkpoint:
+            # So that the file that it came from is not needed again.
+            checkpoint["hyper_parameters"]["critic"] = self.critic.config
         checkpoint.update(random_states(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

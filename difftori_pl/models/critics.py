@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,12 @@ class ObservationCritic(nn.Module):
         action_dim: size A of an action.
         hidden_dim: width of both hidden layers.
         n_networks: K.
+
+    Attributes:
+        config: what describes a critic that was loaded from a file, in checkpoints; None for others.
     """
+
+    config: dict[str, Any] | None = None
 
     def __init__(self, encoder: Encoder, action_dim: int, hidden_dim: int = 512, n_networks: int = 2) -> None:
         super().__init__()

@@ -16,7 +16,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datamodules import DataError
-from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, run
+from difftori_pl import load_policy
+from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, main, run
 from difftori_pl.errors import CheckpointError, ConfigurationError
 from tests.envs import InProcessPool, Point, PointEnv
 
@@ -305,18 +306,51 @@ def test_shipped_configurations_are_complete(config: str, capsys: pytest.Capture
 
 METHODS = sorted(
     f"rl/{path.name}" for path in (SHIPPED_CONFIGS / "rl").glob("*.yaml")
-    if path.stem not in ("state", "pixels") and not path.stem.startswith("action_repeat")
+    if path.stem not in ("state", "pixels", "pretrained_critic") and not path.stem.startswith("action_repeat")
 )  # fmt: skip
+
+
+ON_A_POINT = [
+    "--collect.env=tests.envs.Point", "--rollout.env=null", "--collect.n_seed_env_steps=48", "--data.batch_size=8",
+    "--model.world_model.encoder.obs_dims={state: 2}", "--model.n_warmup_env_steps=50", "--trainer.max_steps=26",
+    "--trainer.enable_progress_bar=false", "--model.world_model.hidden_dim=8", "--data.horizon=5",
+]  # fmt: skip
 
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("method", METHODS)
 def test_shipped_methods_train(method: str, fit: Fit) -> None:
-    cli = fit(
-        "--config=rl_pendulum_swingup_state.yaml", f"--config={method}",
-        "--collect.env=tests.envs.Point", "--rollout.env=null", "--collect.n_seed_env_steps=48", "--data.batch_size=8",
-        "--model.world_model.encoder.obs_dims={state: 2}", "--model.n_warmup_env_steps=50", "--trainer.max_steps=26",
-        "--trainer.enable_progress_bar=false", "--model.world_model.hidden_dim=8", "--data.horizon=5",
-    )  # fmt: skip
+    cli = fit("--config=rl_pendulum_swingup_state.yaml", f"--config={method}", *ON_A_POINT)
     assert cli.trainer.global_step == 26
     assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_critic_of_an_earlier_run_judges_and_learns_no_more(fit: Fit, tmp_path: Path) -> None:
+    task = "--config=rl_pendulum_swingup_state.yaml"
+    earlier = fit(task, "--config=rl/replayed_states.yaml", *ON_A_POINT, folder="earlier")
+    file = Path(last_checkpoint(earlier)).rename(tmp_path / "critic.ckpt")
+    options = [task, "--config=rl/pretrained_critic.yaml", f"--model.critic.checkpoint={file}", *ON_A_POINT]
+    whole = fit(*options)
+    known = earlier.model.critic.state_dict()
+    assert_same(whole.model.critic.state_dict(), known)
+    assert_same(whole.model.target["critic"].state_dict(), known)
+    assert "train/critic_loss" not in whole.trainer.callback_metrics
+    assert whole.trainer.callback_metrics["train/plan_grad_norm"] > 0.0
+
+    half = fit(*options, "--trainer.max_steps=13", folder="half")
+    resumed = fit(*options, f"--ckpt_path={last_checkpoint(half)}", folder="resumed")
+    assert_same(everything(resumed), everything(whole))
+
+    file.unlink()
+    assert_same(load_policy(last_checkpoint(whole)).policy.critic.state_dict(), known)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_critic_is_looked_for_where_there_is_one(fit: Fit) -> None:
+    options = ["--config=rl_pendulum_swingup_state.yaml", "--config=rl/pretrained_critic.yaml", *ON_A_POINT]
+    with pytest.raises(SystemExit, match=r"no checkpoint critic\.ckpt; train one first"):
+        main(["fit", *options])
+    without = last_checkpoint(fit())
+    with pytest.raises(SystemExit, match="does not hold a critic; train one first"):
+        main(["fit", *options, f"--model.critic.checkpoint={without}"])
