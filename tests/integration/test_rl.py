@@ -339,10 +339,9 @@ def test_the_critic_of_an_earlier_run_judges_and_learns_no_more(fit: Fit, tmp_pa
     assert whole.trainer.callback_metrics["train/plan_grad_norm"] > 0.0
 
     half = fit(*options, "--trainer.max_steps=13", folder="half")
+    file.unlink()
     resumed = fit(*options, f"--ckpt_path={last_checkpoint(half)}", folder="resumed")
     assert_same(everything(resumed), everything(whole))
-
-    file.unlink()
     assert_same(load_policy(last_checkpoint(whole)).policy.critic.state_dict(), known)  # type: ignore[attr-defined]
 
 
