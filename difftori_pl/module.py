@@ -19,7 +19,7 @@ from difftori_pl.checkpoints.retuning import retune
 from difftori_pl.errors import ConfigurationError, DivergenceError
 from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import BasePolicy
-from difftori_pl.models.encoders import Encoder
+from difftori_pl.models.encoders.base import check_observations
 from difftori_pl.models.normalizer import Normalizer
 
 MAX_SKIPPED = 100
@@ -66,7 +66,13 @@ class ImitationModule(LightningModule, ABC):
         interface = getattr(datamodule, "interface", {})
         self.agree("data", interface)
         self.interface = self.interface or dict(interface)
-        self._check_observations(datamodule.obs_shapes)
+        check_observations(
+            self,
+            datamodule.obs_shapes,
+            "the data deliver",
+            "name it in data.init_args.obs_keys or image_keys, set the encoder's sizes to those of the data, or use an "
+            "encoder (or a base policy) that does not read it",
+        )
         if datamodule.action_dim != self.action_dim:
             raise ConfigurationError(
                 f"the model acts with {self.action_dim} numbers, the data hold {datamodule.action_dim} per action: "
@@ -141,21 +147,6 @@ class ImitationModule(LightningModule, ABC):
         trainer = self._trainer
         if trainer is not None and getattr(trainer, "datamodule", None) is not None:
             self.agree("data", getattr(trainer.datamodule, "interface", {}))  # type: ignore[attr-defined]
-
-    def _check_observations(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Refuse data that lack what an encoder reads, or hold it in another shape."""
-        for name, part in self.named_modules():
-            for key, shape in part.obs_shapes.items() if isinstance(part, Encoder) else ():
-                if key not in shapes:
-                    raise ConfigurationError(
-                        f"{name} reads the observation {key!r}, but the data deliver {', '.join(shapes)}: add it to "
-                        "data.init_args.obs_keys or image_keys, or use an encoder (or a base policy) without it"
-                    )
-                if tuple(shapes[key]) != shape:
-                    raise ConfigurationError(
-                        f"{name} reads the observation {key!r} with the shape {shape}, but the data hold "
-                        f"{tuple(shapes[key])}: set the encoder's sizes to those of the data"
-                    )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over the parameters that require a gradient."""

@@ -21,6 +21,7 @@ from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.encoders.base import check_observations
 from difftori_pl.models.policy import Observation, Policy, State
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Collect(Callback):
             episodes = run_episodes(policy, self._pool, seeds, pl_module.device, keep_tracks=True)
             if not seeding:
                 pl_module.on_episodes_end()  # type: ignore[operator]
-        kept = [(episode.length, episode.total_reward) for episode in episodes if _stored(replay, episode)]
+        kept = [(episode.length, episode.total_reward) for episode in episodes if _stored(replay, episode, pl_module)]
         everyone = list(chain(*gather(kept)))
         self._n_lost = 0 if everyone else self._n_lost + 1
         if self._n_lost == MAX_LOST:
@@ -194,13 +195,19 @@ class Collect(Callback):
             pl_module.log_dict(shown, prog_bar=True, logger=False, batch_size=1)
 
 
-def _stored(replay: ReplayDataModule, episode: Episode) -> bool:
-    """Put an episode into the buffer, unless it crashed."""
+def _stored(replay: ReplayDataModule, episode: Episode, module: LightningModule) -> bool:
+    """Put an episode into the buffer, unless it crashed or is nothing that the module could read."""
     track = episode.track
     if episode.crash or track is None:
         _log.warning("the episode of seed %d crashed and is left out: %s", episode.seed, episode.crash)
         return False
     obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
+    check_observations(
+        module,
+        {key: value.shape[1:] for key, value in obs.items()},
+        "the environment delivers",
+        "is it the task that the model, and its critic, are for?",
+    )
     replay.add(obs, np.stack(track.actions), np.array(track.rewards), track.terminated)
     return True
 

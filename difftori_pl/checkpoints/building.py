@@ -13,13 +13,14 @@ from difftori_pl.errors import CheckpointError
 Part = TypeVar("Part", bound=nn.Module)
 
 
-def load_part(checkpoint: str, name: str, kind: type[Part], remedy: str) -> tuple[Part, dict[str, Any]]:
+def load_part(checkpoint: str, name: str, kind: type[Part], what: str, remedy: str) -> tuple[Part, dict[str, Any]]:
     """Build what a module kept as its attribute, and give it the weights that it had.
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file.
         name: of the attribute, which is that of the argument too.
-        kind: what it is.
+        kind: its class, or one above.
+        what: what it is, for messages.
         remedy: where to get such a checkpoint, for messages.
 
     Returns:
@@ -34,7 +35,7 @@ def load_part(checkpoint: str, name: str, kind: type[Part], remedy: str) -> tupl
     state = content.get("state_dict", {})
     weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if not config or not weights:
-        raise CheckpointError(f"{checkpoint} does not hold a {name.replace('_', ' ')}; {remedy}")
+        raise CheckpointError(f"{checkpoint} does not hold a {what}; {remedy}")
     part = build(config, kind, checkpoint)
     load_weights(part, weights, checkpoint)
     return part, content

@@ -12,8 +12,8 @@ _REMEDY = (
 def critic_from_checkpoint(checkpoint: str) -> ObservationCritic:
     """Load the Q̃ of an earlier run of `DiffTORIRL`, which learns no more.
 
-    A Q̃ that learns beside the model knows too little for long; one that has seen more teaches the plans from the first
-    update on. It judges by what the earlier run observed, so that the task and its observations must be the same.
+    A Q̃ that learns beside the model knows less than the plans for long; one that has seen more can make them better
+    early. It judges by what the earlier run observed, so that the task and its observations must be the same.
 
     Args:
         checkpoint: a `.ckpt` file of a run with a critic.
@@ -21,7 +21,7 @@ def critic_from_checkpoint(checkpoint: str) -> ObservationCritic:
     Raises:
         CheckpointError: there is no such file, or it holds no critic.
     """
-    critic, content = load_part(checkpoint, "critic", ObservationCritic, _REMEDY)
+    critic, content = load_part(checkpoint, "critic", ObservationCritic, "critic", _REMEDY)
     described = content["hyper_parameters"]["critic"]
     critic.config = {"class_path": "difftori_pl.frozen_critic", "init_args": {"critic": described}}
     return frozen_critic(critic)

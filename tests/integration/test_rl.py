@@ -353,3 +353,11 @@ def test_a_critic_is_looked_for_where_there_is_one(fit: Fit) -> None:
     without = last_checkpoint(fit())
     with pytest.raises(SystemExit, match="does not hold a critic; train one first"):
         main(["fit", *options, f"--model.critic.checkpoint={without}"])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_observations_of_another_size_are_refused(fit: Fit) -> None:
+    with pytest.raises(ConfigurationError, match=r"encoder reads .* \(3,\), but the .* delivers state \(2,\)"):
+        fit("--model.world_model.encoder.obs_dims={state: 3}")
+    with pytest.raises(ConfigurationError, match=r"critic.encoders.0 reads the observation 'joints'"):
+        fit(*REPLAYED, "--model.critic.encoder.obs_dims={joints: 2}")

@@ -21,7 +21,7 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     Raises:
         CheckpointError: there is no such file, or it holds something else.
     """
-    policy, content = load_part(checkpoint, "policy", BasePolicy, _REMEDY)  # type: ignore[type-abstract]
+    policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _REMEDY)  # type: ignore[type-abstract]
     policy.config = content["hyper_parameters"]["policy"]
     policy.interface = content.get("interface")
     return policy

@@ -1,6 +1,7 @@
 """The base class of encoders."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -52,6 +53,27 @@ def refuse_memory(encoder: Encoder, owner: object) -> None:
             f"{type(owner).__name__} remembers earlier steps itself, but {type(encoder).__name__} has a memory of its "
             "own: give it an encoder of single steps"
         )
+
+
+def check_observations(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: str, remedy: str) -> None:
+    """Refuse observations that lack what an encoder inside a module reads, or have it in another shape.
+
+    Args:
+        module: with encoders anywhere.
+        shapes: of one step of each observation.
+        source: what delivers them, for the message.
+        remedy: what to do about it.
+
+    Raises:
+        ConfigurationError: the first encoder that they do not fit.
+    """
+    for name, part in module.named_modules():
+        for key, shape in part.obs_shapes.items() if isinstance(part, Encoder) else ():
+            if tuple(shapes.get(key, ())) != shape:
+                delivered = ", ".join(f"{key} {tuple(shape)}" for key, shape in shapes.items())
+                raise ConfigurationError(
+                    f"{name} reads the observation {key!r} with the shape {shape}, but {source} {delivered}: {remedy}"
+                )
 
 
 def observation_shapes(policy: object) -> dict[str, tuple[int, ...]]:
