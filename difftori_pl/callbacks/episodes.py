@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftori_pl.envs.pool import EnvPool, Step
+from difftori_pl.models.encoders.base import check_observations
 from difftori_pl.models.policy import Policy, State
 
 
@@ -103,6 +104,9 @@ def run_episodes(
 
     Returns:
         The episodes, in the order of `seeds`.
+
+    Raises:
+        ConfigurationError: the policy's encoders read other observations than the environments deliver.
     """
     episodes = [Episode(seed, track=Track() if keep_tracks else None) for seed in seeds]
     filmed = {id(episode) for episode in episodes[:n_videos]}
@@ -134,6 +138,9 @@ def run_episodes(
             key: torch.as_tensor(np.stack([running[worker][1][key] for worker in workers])).unsqueeze(1).to(device)
             for key in running[workers[0]][1]
         }
+        if starting and isinstance(policy, nn.Module):
+            shapes = {key: tuple(value.shape[2:]) for key, value in obs.items()}
+            check_observations(policy, shapes, "the environment delivers", "is it the task that the policy is for?")
         actions, states = policy.act(obs, _stack([running[worker][2] for worker in workers]))
         acting = [(worker, running.pop(worker)[0]) for worker in workers]
         numbers = actions.float().cpu().numpy()

@@ -3,11 +3,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftori_pl.callbacks.episodes import run_episodes
 from difftori_pl.envs.pool import Step
+from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.encoders.state import StateEncoder
 from difftori_pl.models.policy import Observation, State
 
 
@@ -68,3 +71,19 @@ def test_each_episode_keeps_its_memory_and_its_outcome() -> None:
     assert [episode.total_reward for episode in episodes] == [6, 15, 7, 3, 1, 21, 28]
     assert [len(episode.frames) for episode in episodes] == [4, 0, 0, 0, 0, 0, 0]
     assert json.loads(episodes[2].to_json())["crash"] == "gone"
+
+
+class ReadingPolicy(nn.Module):
+    """Reads two numbers named `left`, where `FakePool` delivers one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = StateEncoder({"left": 2})
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.encoder.initial_state(batch_size)
+
+
+def test_an_environment_that_the_policy_cannot_read_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"encoder reads .*'left' .*\(2,\), but .* delivers left \(1,\)"):
+        run_episodes(ReadingPolicy(), FakePool(2), [1, 2], torch.device("cpu"))  # type: ignore[arg-type]
