@@ -18,13 +18,21 @@ class ResumableLoader(DataLoader[Batch]):
     _n_given = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """The batches that are left of the epoch."""
+        """The batches that are left of the epoch.
+
+        Raises:
+            RuntimeError: a worker died.
+        """
         # `Trainer(overfit_batches=...)` puts another sampler here.
         self._n_given = getattr(self.sampler, "n_skipped", 0) // (self.batch_size or 1)
-        for batch in super().__iter__():
-            # Counted before it is given: a checkpoint that is saved while it is learned from comes after it.
-            self._n_given += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                # Counted before it is given: a checkpoint that is saved while it is learned from comes after it.
+                self._n_given += 1
+                yield batch
+        except (ConnectionError, EOFError) as error:
+            # torch names a worker that died, but not where a batch that it had announced is still to be fetched.
+            raise RuntimeError(f"DataLoader worker died before its batch was fetched: {error!r}") from error
 
     def state_dict(self) -> dict[str, Any]:
         """What Lightning puts into a checkpoint."""

@@ -2,13 +2,13 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from datamodules.batch import Batch
 from datamodules.window_dataset import WindowDataset
@@ -72,3 +72,13 @@ def test_a_loader_process_that_is_killed_is_named(quick: list[str], monkeypatch:
     options = [*FIT, *quick, "--data.n_workers=2", "--trainer.max_steps=100"]
     with pytest.raises(SystemExit, match=r"error: a loader process died.*n_workers"):
         main(options)
+
+
+def test_so_is_one_whose_last_batch_was_on_its_way(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(self: DataLoader[Any]) -> Iterator[Any]:
+        raise ConnectionResetError(104, "Connection reset by peer")
+        yield
+
+    monkeypatch.setattr(DataLoader, "__iter__", reset)
+    with pytest.raises(SystemExit, match=r"error: a loader process died.*reset by peer.*n_workers"):
+        main([*FIT, *quick, "--trainer.max_steps=100"])
