@@ -64,6 +64,7 @@ def earned(model: DiffTORIRL, envs: list[DMControlEnv], actions: Tensor, state: 
 def compare(model: DiffTORIRL, further: DiffTORIRL | None, follower: DiffTORIRL | None, options: Any) -> None:
     make = DMControl(options.task, options.action_repeat)
     env, copies = make(), [make() for _ in range(options.n_actions + 1)]
+    asked = judges(model, further)
     correlations, gains = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -82,7 +83,7 @@ def compare(model: DiffTORIRL, further: DiffTORIRL | None, follower: DiffTORIRL 
                         copy.dm_env.physics.set_state(env.dm_env.physics.get_state())
                 memory = repeated(follower.initial_state(1) if follower else state, len(actions))
                 truth = earned(follower or model, copies, actions, memory, options.n_steps)
-                for name, judge in judges(model, further).items():
+                for name, judge in asked.items():
                     with torch.no_grad():
                         values = judge(repeated(obs, len(actions)), actions).numpy()
                     gains[name].append(truth[values.argmax()] - truth[0])
