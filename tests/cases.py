@@ -3,11 +3,54 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
+from lightning import Callback, LightningDataModule
 from torch import Tensor, nn
 
+from datamodules import (
+    ManiSkillDataModule,
+    MetaWorldDataModule,
+    PointCloudRecipe,
+    PushTDataModule,
+    ReplayDataModule,
+    RobomimicDataModule,
+)
+from difftori_pl.callbacks import (
+    Checkpoint,
+    Collect,
+    ExponentialMovingAverage,
+    LandscapePictures,
+    RolloutEvaluation,
+)
+from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
+from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Langevin
+from difftori_pl.models.base_policies import (
+    BC,
+    BCRNNGMM,
+    IBC,
+    BasePolicy,
+    DiffusionPolicy,
+    Noise,
+    Residual,
+    Zeros,
+)
+from difftori_pl.models.encoders import (
+    DP3Encoder,
+    Encoder,
+    HistoryEncoder,
+    PixelEncoder,
+    PointNetEncoder,
+    RecurrentEncoder,
+    ResNet18Encoder,
+    SmallConvEncoder,
+    StateEncoder,
+)
+from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
+from difftori_pl.models.policy import Observation
+from difftori_pl.policy_gradients import ExecutedActions, PolicyGradient, ReplayedStates
 from difftori_pl.trajopt import Objective, RolloutReturn
 from difftori_pl.trajopt.backward import BackwardMode, Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
 from difftori_pl.trajopt.bounds import (
@@ -29,6 +72,7 @@ from difftori_pl.trajopt.solvers import (
     Solver,
     Theseus,
 )
+from tests.data import write_maniskill, write_metaworld, write_pusht, write_robomimic
 
 N_STEPS = 25
 
@@ -84,6 +128,111 @@ BOUNDS: dict[type[Bounds], Callable[[], Bounds]] = {
     Tanh: lambda: Tanh(low=-1.0, high=1.0),
     Unbounded: Unbounded,
 }
+
+CAMERAS = ("left_image", "right_image")
+POSITION = {"position": 3}
+
+
+def _recurrent() -> RecurrentEncoder:
+    return RecurrentEncoder(StateEncoder(POSITION, latent_dim=None), hidden_dim=8, restart_after=4, latent_dim=5)
+
+
+# By a name of their own, as some are listed in several configurations. They read `observations`.
+ENCODERS: dict[str, Callable[[], Encoder]] = {
+    "state": lambda: StateEncoder(POSITION, latent_dim=6),
+    "concatenation": lambda: StateEncoder({"position": 3, "speed": 2}, latent_dim=None, normalize=False),
+    "recurrent": _recurrent,
+    "history": lambda: HistoryEncoder(StateEncoder(POSITION, latent_dim=4), n_obs_steps=3),
+    "history of nothing": lambda: HistoryEncoder(StateEncoder(POSITION, None, normalize=False), n_obs_steps=1),
+    "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims=POSITION),
+    "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims=POSITION, latent_dim=9),
+    "pixels": lambda: PixelEncoder(n_channels=3, latent_dim=7, n_filters=4, key="left_image"),
+    "pointnet": lambda: PointNetEncoder(n_points=40, obs_dims=POSITION),
+    "pointnet of clouds only": lambda: PointNetEncoder(n_points=40, n_channels=3, latent_dim=7),
+    "dp3": lambda: DP3Encoder(n_points=40, obs_dims=POSITION, latent_dim=7),
+}
+BASE_POLICIES: dict[str, Callable[[], BasePolicy]] = {
+    "bc": lambda: BC(StateEncoder(POSITION), action_dim=2, hidden_dims=(8,)),
+    "bc_normalized": lambda: BC(StateEncoder(POSITION), action_dim=2, hidden_dims=(8,), normalize_actions=True),
+    "bc_rnn_gmm": lambda: BCRNNGMM(StateEncoder(POSITION, None), action_dim=2, hidden_dim=8, restart_after=4),
+    "ibc": lambda: IBC(StateEncoder(POSITION, None), 2, hidden_dims=(8,), n_samples=16),
+    "ibc_from_base": lambda: IBC(StateEncoder(POSITION, None), 2, base=Noise(2), hidden_dims=(8,), n_samples=16),
+    "residual": lambda: Residual(Noise(2), StateEncoder(POSITION, None), hidden_dims=(8,)),
+    "diffusion": lambda: DiffusionPolicy(
+        StateEncoder(POSITION, None), 2, DDIM(10, 3), n_chunk_steps=8, n_executed_steps=3, dims=(8, 16)
+    ),
+    "zeros": lambda: Zeros(2),
+    "noise": lambda: Noise(2),
+}
+SAMPLERS: dict[type[ActionSampler], Callable[[], ActionSampler]] = {
+    DerivativeFree: DerivativeFree,
+    Langevin: lambda: Langevin(n_steps=20, step_size=0.02),
+}
+NOISE_SCHEDULES: dict[type[NoiseSchedule], Callable[[], NoiseSchedule]] = {
+    DDPM: lambda: DDPM(20, 20),
+    DDIM: lambda: DDIM(20, 5),
+}
+POLICY_GRADIENTS: dict[type[PolicyGradient], Callable[[], PolicyGradient]] = {
+    ReplayedStates: ReplayedStates,
+    ExecutedActions: ExecutedActions,
+}
+# The package that each simulator comes in, and its recipe.
+ENVS: dict[type[EnvFactory], tuple[str, Callable[[], EnvFactory]]] = {
+    DMControl: ("dm_control", lambda: DMControl("cartpole-swingup", action_repeat=8)),
+    ManiSkill: ("mani_skill2", ManiSkill),
+    MetaWorld: ("metaworld", lambda: MetaWorld("assembly-v3", obs_keys=["state"])),
+    PushT: ("gym_pusht", PushT),
+    Robosuite: ("robosuite", lambda: Robosuite("Lift")),
+}
+# Built on a file that they read in the folder given.
+DATAMODULES: dict[type[LightningDataModule], Callable[[Path], LightningDataModule]] = {
+    RobomimicDataModule: lambda folder: RobomimicDataModule(
+        str(write_robomimic(folder / "demos.hdf5", image_keys=["image"])), ["object"], 7, ["image"], horizon=3
+    ),
+    ManiSkillDataModule: lambda folder: ManiSkillDataModule(
+        str(write_maniskill(folder)), 7, cloud=PointCloudRecipe(n_points=32), horizon=3
+    ),
+    MetaWorldDataModule: lambda folder: MetaWorldDataModule(
+        "assembly-v3", str(write_metaworld(folder / "assembly.hdf5", "assembly-v3")), horizon=3
+    ),
+    PushTDataModule: lambda folder: PushTDataModule(str(write_pusht(folder / "pusht.zarr")), horizon=3),
+    ReplayDataModule: lambda folder: ReplayDataModule(horizon=3, batch_size=4, n_steps=100),
+}
+CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
+    Checkpoint: Checkpoint,
+    Collect: Collect,
+    ExponentialMovingAverage: ExponentialMovingAverage,
+    LandscapePictures: LandscapePictures,
+    RolloutEvaluation: RolloutEvaluation,
+}
+
+# Each kind of part, and the classes of it that are listed above.
+LISTED: dict[type, set[type]] = {
+    Solver: {*SOLVERS},
+    BackwardMode: {*MODES},
+    Bounds: {*BOUNDS},
+    Encoder: {type(build()) for build in ENCODERS.values()},
+    BasePolicy: {type(build()) for build in BASE_POLICIES.values()},
+    ActionSampler: {*SAMPLERS},
+    NoiseSchedule: {*NOISE_SCHEDULES},
+    PolicyGradient: {*POLICY_GRADIENTS},
+    EnvFactory: {*ENVS},
+    LightningDataModule: {*DATAMODULES},
+    Callback: {*CALLBACKS},
+}
+
+
+def observations(batch: int, steps: int) -> Observation:
+    """Draw observations of every key that the encoders and policies above read, each (B, T, ...)."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (2, batch, steps, 3, 84, 84), generator=generator, dtype=torch.uint8)
+    return {
+        "position": torch.randn(batch, steps, 3, generator=generator),
+        "speed": torch.randn(batch, steps, 2, generator=generator),
+        "left_image": images[0],
+        "right_image": images[1],
+        "point_cloud": torch.rand(batch, steps, 40, 6, generator=generator),
+    }
 
 
 def params(parts: dict, mode: type[BackwardMode] | None = None) -> list:
@@ -220,10 +369,12 @@ def uniform(*shape: int, generator: torch.Generator) -> Tensor:
 
 
 def concrete_subclasses(base: type) -> set[type]:
-    """Find every subclass of `base` in the package that can be built."""
+    """Find every subclass of `base` that a configuration can name."""
     found = set()
     for subclass in base.__subclasses__():
         found |= concrete_subclasses(subclass)
-        if not getattr(subclass, "__abstractmethods__", None) and subclass.__module__.startswith("difftori_pl."):
+        package, _, module = subclass.__module__.partition(".")
+        ours = package in ("difftori_pl", "datamodules") and module != "cli"
+        if ours and not getattr(subclass, "__abstractmethods__", None):
             found.add(subclass)
     return found

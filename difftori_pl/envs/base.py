@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class EnvFactory(ABC):
     """A recipe for one environment: cheap to build from YAML and to send to a worker process; the environment is not.
 
-    Environments give float32 (or uint8 image) observations, take actions in [-1, 1], report `info["success"]`, and
-    start every episode from a state that is fixed by the seed given to `reset`.
+    Environments give float32 (or uint8 image) observations and take actions in [-1, 1]. They report `info["success"]`
+    where the task defines success. The seed given to `reset` fixes the initial state of an episode.
     """
 
     @property

@@ -5,69 +5,10 @@ from torch.testing import assert_close
 from difftori_pl.models.base_policies import (
     BC,
     BCRNNGMM,
-    IBC,
-    BasePolicy,
-    DiffusionPolicy,
     LearnedPolicy,
-    Noise,
-    Residual,
-    Zeros,
 )
 from difftori_pl.models.encoders import StateEncoder
-from difftori_pl.models.noise_schedule import DDIM
-
-POLICIES = {
-    "bc": lambda: BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,)),
-    "bc_normalized": lambda: BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,), normalize_actions=True),
-    "bc_rnn_gmm": lambda: BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, restart_after=4),
-    "ibc": lambda: IBC(StateEncoder({"x": 3}, None), 2, hidden_dims=(8,), n_samples=16),
-    "ibc_from_base": lambda: IBC(StateEncoder({"x": 3}, None), 2, base=Noise(2), hidden_dims=(8,), n_samples=16),
-    "residual": lambda: Residual(Noise(2), StateEncoder({"x": 3}, None), hidden_dims=(8,)),
-    "diffusion": lambda: DiffusionPolicy(
-        StateEncoder({"x": 3}, None), 2, DDIM(10, 3), n_chunk_steps=8, n_executed_steps=3, dims=(8, 16)
-    ),
-    "zeros": lambda: Zeros(2),
-    "noise": lambda: Noise(2),
-}
-
-
-@pytest.fixture(params=POLICIES)
-def policy(request: pytest.FixtureRequest) -> BasePolicy:
-    torch.manual_seed(0)
-    made: BasePolicy = POLICIES[request.param]()
-    return made.eval()
-
-
-def test_proposals_have_the_shape_and_range(policy: BasePolicy) -> None:
-    obs = {"x": torch.randn(5, 6, 3)}
-    actions, _ = policy.propose(obs, 3, policy.initial_state(5))
-    assert actions.shape == (5, 6, 3, 2)
-    assert actions.abs().max() <= 1.0
-
-
-def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
-    obs = {"x": torch.randn(5, 1, 3)}
-    torch.manual_seed(1)
-    acted, _ = policy.act(obs, policy.initial_state(5))
-    torch.manual_seed(1)
-    proposed, _ = policy.propose(obs, 1, policy.initial_state(5))
-    assert torch.equal(acted, proposed[:, 0, 0])
-
-
-def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
-    obs, demonstrated = {"x": torch.randn(5, 6, 3)}, torch.rand(5, 6, 3, 2) * 2 - 1
-    torch.manual_seed(1)
-    actions, explained = policy.explain(obs, demonstrated, policy.initial_state(5))
-    torch.manual_seed(1)
-    _, proposed = policy.propose(obs, 3, policy.initial_state(5))
-    assert actions.shape == (5, 6, 3, 2)
-    assert actions.abs().max() <= 1.0
-    assert explained.keys() == proposed.keys()
-    for name, memory in explained.items():
-        if name.endswith("chunk"):  # what was proposed, of which the rest is to be executed
-            assert memory.shape == proposed[name].shape
-        else:
-            assert_close(memory, proposed[name], msg=name)
+from tests import cases
 
 
 def test_small_actions_count_as_much_as_large_ones_where_bc_is_told_so() -> None:
@@ -123,17 +64,17 @@ def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
 @pytest.mark.parametrize("name", ["bc", "bc_rnn_gmm"])
 def test_a_learned_policy_fits_a_simple_law(name: str) -> None:
     torch.manual_seed(0)
-    policy: LearnedPolicy = POLICIES[name]()
+    policy: LearnedPolicy = cases.BASE_POLICIES[name]()
     x = torch.rand(64, 4, 3) * 2 - 1
     actions = 0.8 * x[..., :2]
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
     for _ in range(400):
         optimizer.zero_grad()
-        loss = policy.loss({"x": x}, actions)
+        loss = policy.loss({"position": x}, actions)
         assert loss.shape == (64, 4)
         loss.mean().backward()
         optimizer.step()
-    proposed, _ = policy.eval().propose({"x": x}, 1, policy.initial_state(64))
+    proposed, _ = policy.eval().propose({"position": x}, 1, policy.initial_state(64))
     assert (proposed[:, :, 0] - actions).square().sum(-1).mean() < 0.03
 
 

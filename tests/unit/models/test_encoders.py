@@ -4,84 +4,28 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders import (
-    Encoder,
     HistoryEncoder,
     RecurrentEncoder,
-    ResNet18Encoder,
     SmallConvEncoder,
     StateEncoder,
 )
 from difftori_pl.models.encoders.resnet18 import SpatialSoftmax
-from difftori_pl.models.policy import Observation
+from tests import cases
+from tests.cases import observations
 
-CAMERAS = ("left_image", "right_image")
+CAMERAS = cases.CAMERAS
 
 
 def recurrent() -> RecurrentEncoder:
-    return RecurrentEncoder(StateEncoder({"position": 3}, latent_dim=None), hidden_dim=8, restart_after=4, latent_dim=5)
-
-
-ENCODERS = {
-    "state": lambda: StateEncoder({"position": 3}, latent_dim=6),
-    "concatenation": lambda: StateEncoder({"position": 3, "speed": 2}, latent_dim=None, normalize=False),
-    "recurrent": recurrent,
-    "history": lambda: HistoryEncoder(StateEncoder({"position": 3}, latent_dim=4), n_obs_steps=3),
-    "history of nothing": lambda: HistoryEncoder(StateEncoder({"position": 3}, None, normalize=False), n_obs_steps=1),
-    "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims={"position": 3}),
-    "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims={"position": 3}, latent_dim=9),
-}
-
-
-def observation(batch: int, steps: int) -> Observation:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(256, (2, batch, steps, 3, 84, 84), generator=generator, dtype=torch.uint8)
-    return {
-        "position": torch.randn(batch, steps, 3, generator=generator),
-        "speed": torch.randn(batch, steps, 2, generator=generator),
-        "left_image": images[0],
-        "right_image": images[1],
-    }
-
-
-@pytest.fixture(params=ENCODERS)
-def encoder(request: pytest.FixtureRequest) -> Encoder:
-    torch.manual_seed(0)
-    made: Encoder = ENCODERS[request.param]()
-    return made.eval()
-
-
-def test_the_latent_has_the_declared_size(encoder: Encoder) -> None:
-    latent, _ = encoder(observation(2, 3), encoder.initial_state(2))
-    assert latent.shape == (2, 3, encoder.latent_dim)
-
-
-def test_the_latent_of_a_step_does_not_see_later_steps(encoder: Encoder) -> None:
-    whole = observation(2, 6)
-    start = {key: value[:, :3] for key, value in whole.items()}
-    state = encoder.initial_state(2)
-    assert_close(encoder(whole, state)[0][:, :3], encoder(start, state)[0], rtol=1e-4, atol=1e-5)
-
-
-def test_step_by_step_equals_the_window(encoder: Encoder) -> None:
-    obs, state = observation(2, 6), encoder.initial_state(2)
-    window, _ = encoder(obs, state)
-    for step in range(6):
-        latent, state = encoder({key: value[:, step : step + 1] for key, value in obs.items()}, state)
-        assert_close(latent[:, 0], window[:, step], rtol=1e-4, atol=1e-5)
-
-
-def test_every_parameter_gets_a_gradient(encoder: Encoder) -> None:
-    latent, _ = encoder.train()(observation(2, 3), encoder.initial_state(2))
-    if latent.requires_grad:  # the concatenation has no parameters
-        latent.square().sum().backward()
-    without = [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
-    assert not without
+    encoder = cases.ENCODERS["recurrent"]()
+    assert isinstance(encoder, RecurrentEncoder)
+    return encoder
 
 
 def test_a_memory_restarts_after_its_span() -> None:
     torch.manual_seed(0)
     encoder = recurrent()
-    obs = observation(1, 6)
+    obs = observations(1, 6)
     latent, _ = encoder(obs, encoder.initial_state(1))
     fresh, _ = encoder({key: value[:, 4:] for key, value in obs.items()}, encoder.initial_state(1))
     assert_close(latent[:, 4:], fresh)
@@ -90,7 +34,7 @@ def test_a_memory_restarts_after_its_span() -> None:
 def test_rows_of_different_age_restart_on_their_own() -> None:
     torch.manual_seed(0)
     encoder = recurrent()
-    obs = observation(1, 1)
+    obs = observations(1, 1)
     young, old = encoder.initial_state(1), encoder.initial_state(1)
     for _ in range(4):
         _, old = encoder(obs, old)
@@ -124,7 +68,7 @@ def test_crops_are_no_larger_than_the_images(crop_size: int) -> None:
 
 def test_images_need_not_be_cropped() -> None:
     encoder = SmallConvEncoder(CAMERAS, image_size=84, crop_size=84)
-    images = observation(2, 3)["left_image"]
+    images = observations(2, 3)["left_image"]
     assert torch.equal(encoder.train()._crop(images), images)
 
 
@@ -138,7 +82,7 @@ def test_spatial_softmax_finds_a_bright_spot() -> None:
 
 def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
     encoder = HistoryEncoder(StateEncoder({"position": 3}, latent_dim=None, normalize=False), n_obs_steps=2)
-    positions = observation(2, 4)["position"]
+    positions = observations(2, 4)["position"]
     latent, _ = encoder({"position": positions}, encoder.initial_state(2))
     before = torch.cat([positions[:, :1], positions[:, :-1]], dim=1)
     assert torch.equal(latent, torch.cat([before, positions], dim=-1))
@@ -158,7 +102,7 @@ def test_an_encoder_does_not_see_what_it_is_not_to_see() -> None:
     torch.manual_seed(0)
     encoder = StateEncoder({"position": 3, "speed": 2}, latent_dim=6, unseen={"position": [0, 2]})
     encoder.normalizer.get_buffer("position_mean").fill_(0.7)
-    obs = observation(2, 4)
+    obs = observations(2, 4)
     latent, _ = encoder(obs, {})
     for component, seen in ((0, False), (1, True), (2, False)):
         changed = obs["position"].clone()

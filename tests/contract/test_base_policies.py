@@ -1,0 +1,66 @@
+"""Every base policy keeps the promises of `BasePolicy`."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from difftori_pl.models.base_policies import BasePolicy, LearnedPolicy
+from tests import cases
+from tests.cases import observations
+
+
+@pytest.fixture(params=cases.BASE_POLICIES)
+def policy(request: pytest.FixtureRequest) -> BasePolicy:
+    torch.manual_seed(0)
+    return cases.BASE_POLICIES[request.param]().eval()
+
+
+def test_proposals_have_the_shape_and_range(policy: BasePolicy) -> None:
+    actions, _ = policy.propose(observations(5, 6), 3, policy.initial_state(5))
+    assert actions.shape == (5, 6, 3, policy.action_dim)
+    assert actions.abs().max() <= 1.0
+
+
+def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
+    obs = observations(5, 1)
+    torch.manual_seed(1)
+    acted, _ = policy.act(obs, policy.initial_state(5))
+    torch.manual_seed(1)
+    proposed, _ = policy.propose(obs, 1, policy.initial_state(5))
+    assert torch.equal(acted, proposed[:, 0, 0])
+
+
+def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
+    obs, demonstrated = observations(5, 6), torch.rand(5, 6, 3, 2) * 2 - 1
+    torch.manual_seed(1)
+    actions, explained = policy.explain(obs, demonstrated, policy.initial_state(5))
+    torch.manual_seed(1)
+    _, proposed = policy.propose(obs, 3, policy.initial_state(5))
+    assert actions.shape == (5, 6, 3, 2)
+    assert actions.abs().max() <= 1.0
+    assert explained.keys() == proposed.keys()
+    for name, memory in explained.items():
+        if name.endswith("chunk"):  # what was proposed, of which the rest is to be executed
+            assert memory.shape == proposed[name].shape
+        else:
+            assert_close(memory, proposed[name], msg=name)
+
+
+def test_the_memory_is_batch_first_and_of_fixed_size(policy: BasePolicy) -> None:
+    state = policy.initial_state(5)
+    _, after = policy.propose(observations(5, 2), 1, state)
+    assert {name: value.shape for name, value in after.items()} == {name: value.shape for name, value in state.items()}
+    assert all(len(value) == 5 for value in state.values())
+
+
+def test_a_learned_policy_has_a_loss_for_each_step_and_learns_by_it(policy: BasePolicy) -> None:
+    if not isinstance(policy, LearnedPolicy):
+        pytest.skip("nothing to learn")
+    # As long as a chunk of the diffusion policy.
+    obs, actions = observations(5, 8), torch.rand(5, 8, 2) * 2 - 1
+    loss = policy.train().loss(obs, actions)
+    assert loss.shape == (5, 8)
+    loss.mean().backward()
+    trained = {name: parameter.grad for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in trained.values())
