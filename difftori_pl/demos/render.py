@@ -146,12 +146,12 @@ def _render_demo(job: _Job) -> int:
     env.set_state(states[-1], model_file)
     frames.append(env.step(actions[-1])[0])
     with whole_file(Path(job.part)) as draft, h5py.File(draft, "w") as file:
-        for key in env.recipe.image_keys:
+        for key in env.image_keys:
             # (T + 1, 3, H, W) to robomimic's (T + 1, H, W, 3).
             images = np.stack([frame[key] for frame in frames]).transpose(0, 2, 3, 1)
             _write_images(file, f"obs/{key}", images[:-1])
             _write_images(file, f"next_obs/{key}", images[1:])
-    return len(frames) * len(env.recipe.image_keys)
+    return len(frames) * len(env.image_keys)
 
 
 @cache

@@ -61,4 +61,4 @@ class ManiSkill(EnvFactory):
         """
         from difftori_pl.envs.maniskill_env import ManiSkillEnv
 
-        return ManiSkillEnv(self, seed)
+        return ManiSkillEnv(self.task, self.control_mode, self.cloud, self.max_episode_steps, self.shader, seed)

@@ -15,7 +15,7 @@ from difftori_pl.envs.seeded import Obs, SeededEnv
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from difftori_pl.envs.maniskill import ManiSkill
+    from datamodules.point_cloud import PointCloudRecipe
 
 
 class ManiSkillEnv(SeededEnv):
@@ -24,17 +24,30 @@ class ManiSkillEnv(SeededEnv):
     Build it with `difftori_pl.envs.ManiSkill`.
 
     Args:
-        recipe: the task and what to observe of it.
+        task: ManiSkill2's name of the task.
+        control_mode: the controller.
+        cloud: how point clouds become observations; None observes the state vector.
+        max_episode_steps: steps after which an episode is truncated.
+        shader: `ibl` or `trivial`.
         seed: seeds the episodes of a `reset()` that is given no seed of its own.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
-    def __init__(self, recipe: ManiSkill, seed: int = 0) -> None:
+    def __init__(
+        self,
+        task: str,
+        control_mode: str,
+        cloud: PointCloudRecipe | None,
+        max_episode_steps: int,
+        shader: str,
+        seed: int = 0,
+    ) -> None:
         super().__init__(seed)
-        self.recipe = recipe
-        mode = "pointcloud" if recipe.cloud else "state"
-        self.maniskill = make_task(recipe.task, mode, recipe.control_mode, recipe.max_episode_steps, recipe.shader)
+        self.task = task
+        self.cloud = cloud
+        mode = "pointcloud" if cloud else "state"
+        self.maniskill = make_task(task, mode, control_mode, max_episode_steps, shader)
         self._episode_seed = seed
         self._n_steps = 0
         self.action_space = self.maniskill.action_space
@@ -47,8 +60,8 @@ class ManiSkillEnv(SeededEnv):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """Of clouds, the names of the cameras, in the order of their points; the rest is known to the recipe."""
-        return {"cameras": list(self.maniskill.unwrapped._cameras)} if self.recipe.cloud else {}
+        """Names of the cameras in the order of their points, where clouds are observed; the recipe states the rest."""
+        return {"cameras": list(self.maniskill.unwrapped._cameras)} if self.cloud else {}
 
     def _start(self, seed: int) -> Obs:
         self._episode_seed = seed
@@ -70,7 +83,7 @@ class ManiSkillEnv(SeededEnv):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        command = checked_action(action, self.action_space.shape, self.recipe.task).astype(np.float32)
+        command = checked_action(action, self.action_space.shape, self.task).astype(np.float32)
         raw, reward, terminated, truncated, info = self.maniskill.step(command)
         self._n_steps += 1
         return self._observe(raw), float(reward), bool(terminated), bool(truncated), dict(info)
@@ -86,7 +99,7 @@ class ManiSkillEnv(SeededEnv):
         task.set_state(np.asarray(state, np.float64))
         self._n_steps = step
         raw = task.get_obs()
-        return self._stored(self.maniskill.get_wrapper_attr("observation")(raw) if self.recipe.cloud else raw)
+        return self._stored(self.maniskill.get_wrapper_attr("observation")(raw) if self.cloud else raw)
 
     def render(self) -> NDArray[np.uint8]:
         """A frame for a video, (512, 512, 3) uint8."""
@@ -98,15 +111,15 @@ class ManiSkillEnv(SeededEnv):
 
     def _observe(self, raw: Any) -> Obs:
         observed: Obs = self._stored(raw)
-        if self.recipe.cloud:
-            observed["point_cloud"] = observed["point_cloud"] * self.recipe.cloud.scale
+        if self.cloud:
+            observed["point_cloud"] = observed["point_cloud"] * self.cloud.scale
         return observed
 
     def _stored(self, raw: Any) -> dict[str, NDArray[Any]]:
         """An observation as files keep it."""
-        if self.recipe.cloud is None:
+        if self.cloud is None:
             return {"state": np.asarray(raw, np.float32)}
-        return self.recipe.cloud.observe(dict(_flat(raw)), (self._episode_seed, self._n_steps))
+        return self.cloud.observe(dict(_flat(raw)), (self._episode_seed, self._n_steps))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

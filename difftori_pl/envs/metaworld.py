@@ -72,4 +72,4 @@ class MetaWorld(EnvFactory):
         """
         from difftori_pl.envs.metaworld_env import MetaWorldEnv
 
-        return MetaWorldEnv(self, seed)
+        return MetaWorldEnv(self.task, self.obs_keys, self.cloud, self.max_episode_steps, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from difftori_pl.envs.metaworld import MetaWorld
+    from difftori_pl.envs.depth_cloud import DepthCloud
 
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
@@ -32,16 +32,24 @@ class MetaWorldEnv(SeededEnv):
     """A task of Meta-World that ends at success; build it with `difftori_pl.envs.MetaWorld`.
 
     Args:
-        recipe: the task and what to observe of it.
+        task: Meta-World's name of the task.
+        obs_keys: what to observe, among `state`, `agent_pos`, `point_cloud`.
+        cloud: how the point cloud is made.
+        max_episode_steps: steps after which an episode is truncated, 500 at most.
         seed: seeds the episodes of a `reset()` that is given no seed of its own.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
 
-    def __init__(self, recipe: MetaWorld, seed: int = 0) -> None:
+    def __init__(
+        self, task: str, obs_keys: Sequence[str], cloud: DepthCloud, max_episode_steps: int, seed: int = 0
+    ) -> None:
         super().__init__(seed)
-        self.recipe = recipe
-        self.simulator = _simulator(recipe.task)
+        self.task = task
+        self.obs_keys = obs_keys
+        self.cloud = cloud
+        self.max_episode_steps = max_episode_steps
+        self.simulator = _simulator(task)
         self._renderers: dict[int, OffscreenRenderer] = {}
         self._n_steps = 0
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -76,11 +84,11 @@ class MetaWorldEnv(SeededEnv):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        command = checked_action(action, self.action_space.shape, self.recipe.task)
+        command = checked_action(action, self.action_space.shape, self.task)
         self._state, reward, _, _, info = self.simulator.step(np.clip(command, -1.0, 1.0))
         self._n_steps += 1
         success = bool(info["success"])
-        truncated = not success and self._n_steps >= self.recipe.max_episode_steps
+        truncated = not success and self._n_steps >= self.max_episode_steps
         return self.observe(), float(reward), success, truncated, dict(info) | {"success": success}
 
     def observe(self) -> Obs:
@@ -90,7 +98,7 @@ class MetaWorldEnv(SeededEnv):
             "agent_pos": self._agent_pos,
             "point_cloud": self._point_cloud,
         }
-        return {key: observed[key]().astype(np.float32) for key in self.recipe.obs_keys}
+        return {key: observed[key]().astype(np.float32) for key in self.obs_keys}
 
     def render(self) -> NDArray[np.uint8]:
         """A frame for a video, (256, 256, 3) uint8."""
@@ -111,7 +119,7 @@ class MetaWorldEnv(SeededEnv):
         return np.concatenate([self.simulator.get_endeff_pos(), *tips])
 
     def _point_cloud(self) -> NDArray[np.float32]:
-        cloud, model, data = self.recipe.cloud, self.simulator.model, self.simulator.data
+        cloud, model, data = self.cloud, self.simulator.model, self.simulator.data
         depth = self._renderer(cloud.image_size).depth(data, cloud.camera)
         camera = model.camera(cloud.camera).id
         rotation = data.cam_xmat[camera].reshape(3, 3)

@@ -70,4 +70,4 @@ class PushT(EnvFactory):
         """
         from difftori_pl.envs.pusht_env import PushTEnv
 
-        return PushTEnv(self, seed)
+        return PushTEnv(self.obs_keys, self.image_keys, self.max_episode_steps, self.success_threshold, seed)

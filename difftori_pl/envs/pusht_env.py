@@ -15,9 +15,9 @@ from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import MissingPackageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
-    from difftori_pl.envs.pusht import PushT
+    from numpy.typing import NDArray
 
 BOARD = 512.0
 """Width and height of the board, in pixels."""
@@ -49,24 +49,36 @@ class PushTEnv(SeededEnv):
     """Push-T with normalised actions; see `difftori_pl.envs.PushT`, which builds it.
 
     Args:
-        recipe: what to observe, and when an episode ends.
+        obs_keys: low-dimensional observations, among `state`, `keypoint`, `agent_pos`.
+        image_keys: `[img]`, or none.
+        max_episode_steps: steps after which an episode is truncated.
+        success_threshold: fraction of the goal that the block must cover.
         seed: seeds the episodes of a `reset()` that is given no seed of its own.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
-    def __init__(self, recipe: PushT, seed: int = 0) -> None:
+    def __init__(
+        self,
+        obs_keys: Sequence[str],
+        image_keys: Sequence[str],
+        max_episode_steps: int,
+        success_threshold: float,
+        seed: int = 0,
+    ) -> None:
         super().__init__(seed)
-        self.recipe = recipe
+        self.obs_keys = obs_keys
+        self.image_keys = image_keys
+        self.max_episode_steps = max_episode_steps
         self.simulator = _simulator()
-        self.simulator.success_threshold = recipe.success_threshold
+        self.simulator.success_threshold = success_threshold
         self._n_steps = 0
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.reset(seed=seed)
         self.observation_space = gymnasium.spaces.Dict(
             {
                 key: gymnasium.spaces.Box(0, 255, value.shape, np.uint8)
-                if key in recipe.image_keys
+                if key in image_keys
                 else gymnasium.spaces.Box(-np.inf, np.inf, value.shape, np.float32)
                 for key, value in self.observe().items()
             }
@@ -94,7 +106,7 @@ class PushTEnv(SeededEnv):
         target = checked_action(action, self.action_space.shape, "Push-T")
         _, reward, success, _, info = self.simulator.step(to_pixels(target))
         self._n_steps += 1
-        truncated = not success and self._n_steps >= self.recipe.max_episode_steps
+        truncated = not success and self._n_steps >= self.max_episode_steps
         outcome = {"success": bool(success), "coverage": float(info["coverage"])}
         return self.observe(), float(reward), bool(success), truncated, outcome
 
@@ -102,8 +114,8 @@ class PushTEnv(SeededEnv):
         """The observation of the present state: float32 vectors, and the image (3, 96, 96) uint8."""
         state = self.state()
         values = {"state": state, "keypoint": keypoints(state).ravel(), "agent_pos": state[:2]}
-        obs: Obs = {key: values[key].astype(np.float32) for key in self.recipe.obs_keys}
-        for key in self.recipe.image_keys:
+        obs: Obs = {key: values[key].astype(np.float32) for key in self.obs_keys}
+        for key in self.image_keys:
             obs[key] = np.ascontiguousarray(self.simulator._render().transpose(2, 0, 1))
         return obs
 

@@ -124,4 +124,16 @@ class Robosuite(EnvFactory):
         """
         from difftori_pl.envs.robosuite_env import RobosuiteEnv
 
-        return RobosuiteEnv(self, seed)
+        return RobosuiteEnv(
+            self.task,
+            self.obs_keys,
+            self.image_keys,
+            self.image_size,
+            self.max_episode_steps,
+            self.env_kwargs,
+            self.robots,
+            self.shadows,
+            self.multisampling,
+            self.reflections,
+            seed,
+        )

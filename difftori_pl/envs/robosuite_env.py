@@ -17,11 +17,9 @@ from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import ConfigurationError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
-
-    from difftori_pl.envs.robosuite import Robosuite
 
 VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
@@ -42,19 +40,46 @@ class RobosuiteEnv(SeededEnv):
     Build it with `difftori_pl.envs.Robosuite`.
 
     Args:
-        recipe: the task and what to observe of it.
+        task: robosuite's name of the task.
+        obs_keys: low-dimensional observations by robomimic's names.
+        image_keys: camera observations, `<camera>_image`.
+        image_size: height and width of the camera observations, in pixels.
+        max_episode_steps: steps after which an episode is truncated.
+        env_kwargs: arguments of the robosuite task; those that are absent are robomimic's.
+        robots: robosuite's names of the arms.
+        shadows: render shadows.
+        multisampling: smooth edges.
+        reflections: mirror the scene in shiny surfaces.
         seed: seeds the episodes of a `reset()` that is given no seed of its own.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
-    def __init__(self, recipe: Robosuite, seed: int = 0) -> None:
+    def __init__(
+        self,
+        task: str,
+        obs_keys: Sequence[str],
+        image_keys: Sequence[str],
+        image_size: int,
+        max_episode_steps: int,
+        env_kwargs: Mapping[str, object],
+        robots: tuple[str, ...],
+        shadows: bool,
+        multisampling: bool,
+        reflections: bool,
+        seed: int = 0,
+    ) -> None:
         super().__init__(seed)
-        self.recipe = recipe
-        # Pictures are rendered here, not by robosuite, whatever a file's env_args say.
-        self._env_kwargs = robomimic_env_kwargs(recipe.robots) | recipe.env_kwargs | NO_RENDERING
+        self.task = task
+        self.obs_keys = obs_keys
+        self.image_keys = image_keys
+        self.image_size = image_size
+        self.max_episode_steps = max_episode_steps
+        self._look = shadows, multisampling, reflections
+        # This class renders the images: robosuite's own rendering is switched off even if a file's env_args ask for it.
+        self._env_kwargs = robomimic_env_kwargs(robots) | dict(env_kwargs) | NO_RENDERING
         with _global_seed(seed):
-            self.robosuite = make_task(recipe.task, self._env_kwargs)
+            self.robosuite = make_task(task, self._env_kwargs)
         self._prepare_observables()
         self._renderers: dict[int, OffscreenRenderer] = {}
         self._n_steps = 0
@@ -84,21 +109,21 @@ class RobosuiteEnv(SeededEnv):
             ShapeError: the action has the wrong size.
             ValueError: the action is not finite.
         """
-        command = checked_action(action, self.action_space.shape, self.recipe.task)
+        command = checked_action(action, self.action_space.shape, self.task)
         self.robosuite.step(command)
         self._refresh()
         self._n_steps += 1
         success = self.is_success()
         reward = self.robosuite.reward(command)
-        truncated = not success and self._n_steps >= self.recipe.max_episode_steps
+        truncated = not success and self._n_steps >= self.max_episode_steps
         return self.observe(), float(reward), success, truncated, {"success": success}
 
     def observe(self) -> Obs:
         """The observation of the present state: float32 vectors, and images (3, H, W) uint8."""
         values = self.low_dim()
-        obs: Obs = {key: values[key].astype(np.float32) for key in self.recipe.obs_keys}
-        for key in self.recipe.image_keys:
-            frame = self.render_camera(key.removesuffix("_image"), self.recipe.image_size)
+        obs: Obs = {key: values[key].astype(np.float32) for key in self.obs_keys}
+        for key in self.image_keys:
+            frame = self.render_camera(key.removesuffix("_image"), self.image_size)
             obs[key] = np.ascontiguousarray(frame.transpose(2, 0, 1))
         return obs
 
@@ -134,7 +159,7 @@ class RobosuiteEnv(SeededEnv):
         sim = self.robosuite.sim
         expected = (1 + sim.model.nq + sim.model.nv,)
         if state.shape != expected:
-            raise ShapeError(f"a state of {self.recipe.task} is {expected}, but {state.shape} came: another task?")
+            raise ShapeError(f"a state of {self.task} is {expected}, but {state.shape} came: another task?")
         sim.set_state_from_flattened(state)
         sim.forward()
         return self.observe()
@@ -151,7 +176,7 @@ class RobosuiteEnv(SeededEnv):
     def env_args(self) -> dict[str, Any]:
         """What robomimic stores to build the environment again."""
         return {
-            "env_name": self.recipe.task,
+            "env_name": self.task,
             "env_version": import_robosuite().__version__,
             "type": ROBOMIMIC_TYPE,
             "env_kwargs": self._env_kwargs,
@@ -170,8 +195,7 @@ class RobosuiteEnv(SeededEnv):
         """
         sim = self.robosuite.sim
         if size not in self._renderers:
-            look = self.recipe.shadows, self.recipe.multisampling, self.recipe.reflections
-            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *look)
+            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *self._look)
         return self._renderers[size].render(sim.data._data, camera)
 
     def close(self) -> None:
@@ -182,7 +206,7 @@ class RobosuiteEnv(SeededEnv):
     def _restart(self) -> None:
         """Robosuite's `reset`; where the model stays the same, without compiling it again."""
         task = self.robosuite
-        rebuild = self.recipe.task not in _FIXED_MODELS or not self._fresh
+        rebuild = self.task not in _FIXED_MODELS or not self._fresh
         if rebuild:
             self._close_renderers()
             self._model_file = None
@@ -223,16 +247,14 @@ class RobosuiteEnv(SeededEnv):
 
     def _observation_space(self) -> gymnasium.spaces.Dict:
         values = self.low_dim()
-        missing = [key for key in self.recipe.obs_keys if key not in values]
+        missing = [key for key in self.obs_keys if key not in values]
         if missing:
-            raise ConfigurationError(
-                f"{self.recipe.task} does not observe {missing}; it has {', '.join(sorted(values))}"
-            )
-        size = self.recipe.image_size
+            raise ConfigurationError(f"{self.task} does not observe {missing}; it has {', '.join(sorted(values))}")
+        size = self.image_size
         spaces: dict[str, gymnasium.spaces.Space[Any]] = {
-            key: gymnasium.spaces.Box(-np.inf, np.inf, values[key].shape, np.float32) for key in self.recipe.obs_keys
+            key: gymnasium.spaces.Box(-np.inf, np.inf, values[key].shape, np.float32) for key in self.obs_keys
         }
-        for key in self.recipe.image_keys:
+        for key in self.image_keys:
             self.render_camera(key.removesuffix("_image"), size)
             spaces[key] = gymnasium.spaces.Box(0, 255, (3, size, size), np.uint8)
         return gymnasium.spaces.Dict(spaces)
