@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, check_at_least
 from datamodules.processes import gather
 from datamodules.step_log import Manifest, StepLog, from_fields, to_fields
 from datamodules.sum_tree import SumTree
@@ -60,6 +60,9 @@ class ReplayDataModule(LightningDataModule):
         memory_limit_gb: float = 8.0,
     ) -> None:
         super().__init__()
+        check_at_least(1, horizon=horizon, batch_size=batch_size, n_steps=n_steps, n_frames=n_frames)
+        check_at_least(0, priority_exponent=priority_exponent, importance_exponent=importance_exponent)
+        check_at_least(0, memory_limit_gb=memory_limit_gb)
         self.horizon = horizon
         self.batch_size = batch_size
         self.n_steps = n_steps
@@ -98,7 +101,8 @@ class ReplayDataModule(LightningDataModule):
             terminated: whether the task itself ended with the last step, not only the time.
 
         Raises:
-            DataError: the episode is too short to hold a sequence, or unlike the earlier ones.
+            DataError: the episode is too short to hold a sequence, holds a number that is not finite, or is unlike
+                the earlier ones.
         """
         n_steps = len(actions)
         if n_steps < self.horizon:
@@ -108,6 +112,10 @@ class ReplayDataModule(LightningDataModule):
             )
         obs = {key: self._newest_frame(value) for key, value in obs.items()}
         columns = {**obs, "action": actions.astype(np.float32), "reward": rewards.astype(np.float32)}
+        for key, value in columns.items():
+            if not np.isfinite(value).all():
+                step = np.argwhere(~np.isfinite(value))[0, 0]
+                raise DataError(f"expected finite numbers, got {value[step]} in {key!r} at step {step}: leave it out")
         dtype = from_fields(
             [(key, value.dtype.str, list(value.shape[1:])) for key, value in columns.items()]
             + [("terminated", "|b1", []), ("episode", "<i8", [])]
@@ -162,7 +170,7 @@ class ReplayDataModule(LightningDataModule):
         }
 
     def update_priorities(self, index: Tensor, priorities: Tensor) -> None:
-        """Say how surprising sequences were.
+        """Set the priorities of sequences; those that are not finite leave a sequence's priority as it was.
 
         Args:
             index: of a batch (B,).
@@ -171,7 +179,7 @@ class ReplayDataModule(LightningDataModule):
         log, tree = self._opened()
         numbers = index.cpu().numpy()
         weights = (priorities.float().cpu().numpy().astype(np.float64) + MIN_PRIORITY) ** self.priority_exponent
-        kept = numbers >= log.start
+        kept = (numbers >= log.start) & np.isfinite(weights)
         tree.update(numbers[kept] % log.capacity, weights[kept])
 
     def state_dict(self) -> dict[str, Any]:
@@ -219,7 +227,7 @@ class ReplayDataModule(LightningDataModule):
                     f"the checkpoint's buffer has room for {len(priorities)} steps, this one for {tree.capacity}: "
                     "set data.init_args.n_steps as it was"
                 )
-            tree.update(np.arange(tree.capacity), priorities)
+            self._restore(priorities)
 
     @property
     def _rank(self) -> int:
@@ -236,6 +244,17 @@ class ReplayDataModule(LightningDataModule):
 
     def _start(self, log: StepLog) -> None:
         self._log, self._tree = log, SumTree(log.capacity)
+
+    def _restore(self, weights: Array) -> None:
+        """Set the weights (capacity,) of a checkpoint, whose horizon may have been another."""
+        log, tree = self._opened()
+        slots = np.arange(log.start, log.end) % log.capacity
+        episodes, found = log.field("episode"), weights[slots]
+        complete = np.zeros(len(slots), dtype=bool)
+        complete[: -self.horizon] = episodes[: -self.horizon] == episodes[self.horizon :]
+        # A longer horizon had no weight for the last sequences of an episode.
+        found[found == 0] = found.max(initial=0.0) or 1.0
+        tree.update(slots, np.where(complete, found, 0.0))
 
     def _opened(self) -> tuple[StepLog, SumTree]:
         if self._log is None or self._tree is None:

@@ -107,6 +107,11 @@ class StepLog:
             found[here] = self._chunks[int(number)].steps[offsets[here]]
         return found.reshape(numbers.shape)
 
+    def field(self, name: str) -> Array:
+        """Read one field of all steps that are kept, from the oldest on."""
+        values = np.concatenate([chunk.steps[name] for _, chunk in sorted(self._chunks.items())])
+        return values[: self.end - self.start]
+
     def save(self, folder: Path) -> Manifest:
         """Bring the files in `folder` up to date; files that neither this nor the last save needs are deleted.
 

@@ -34,7 +34,13 @@ class SumTree:
         return self._nodes[self._first : self._first + self.capacity]
 
     def update(self, indices: Array, weights: Array) -> None:
-        """Set weights (N,) at `indices` (N,); of an index that comes twice, the last counts."""
+        """Set weights (N,) at `indices` (N,); of an index that comes twice, the last counts.
+
+        Raises:
+            ValueError: a weight is negative or not finite; it would spoil every sum above it.
+        """
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(f"weights must be finite and not negative, got {weights}")
         nodes = np.asarray(indices) + self._first
         self._nodes[nodes] = weights
         for _ in range(self._depth):

@@ -21,6 +21,10 @@ class DivergenceError(DiffTORIError, ArithmeticError):
     """Training that meets NaN or infinity again and again."""
 
 
+class NotFiniteError(DiffTORIError, ArithmeticError):
+    """An observation or an action of a deployed policy is NaN or infinite."""
+
+
 class ExportError(DiffTORIError):
     """A policy, or a part of one, that cannot be written as a program."""
 

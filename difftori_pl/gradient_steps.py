@@ -8,6 +8,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from datamodules.processes import mean
+from difftori_pl.skipped_updates import SkippedUpdates
 
 Scaler = torch.amp.GradScaler | None
 """What keeps gradients in the range of float16, under `--trainer.precision 16-mixed`; otherwise None."""
@@ -31,21 +32,30 @@ def gradients_of(
 
 
 def take_step(
-    optimizer: Any, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor], max_norm: float, scaler: Scaler
+    optimizer: Any,
+    parameters: Sequence[nn.Parameter],
+    gradients: Sequence[Tensor],
+    max_norm: float,
+    scaler: Scaler,
+    skipped: SkippedUpdates,
 ) -> Tensor:
-    """Step along the gradients' mean over processes, clipped to `max_norm`; give the norm that it had.
+    """Step along the gradients' mean over processes, clipped to `max_norm`, and return its norm before clipping.
 
-    With a scaler, a step whose gradient is not finite is left out.
+    A step whose gradient is not finite is skipped.
+
+    Raises:
+        DivergenceError: too many consecutive gradients were not finite.
     """
     gradients = mean(gradients)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    admitted = skipped.admits(norm)
     if scaler is not None and isinstance(optimizer, LightningOptimizer):
-        # Lightning divides by the scale, leaves out a step that is not finite, and looks for a better scale.
+        # Lightning divides by the scale, skips a step that is not finite, and searches for a better scale.
         torch._foreach_mul_(gradients, scaler.get_scale())
         optimizer.step()
-    elif scaler is None or norm.isfinite():
+    elif admitted:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

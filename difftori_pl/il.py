@@ -163,13 +163,13 @@ class DiffTORIIL(ImitationModule):
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Optimise from the base policy's proposal, with a sample of the prior; see `Policy.act`.
 
-        The last iterate is executed, the one that the loss was taken on.
+        The last iterate is executed, the one that the loss was taken on. The action of a failed solve is NaN.
         """
         latent, proposals, memory = self.observe(obs, state)
         if self.chunked:
             return self._act_in_chunks(latent, proposals, part(state, "chunk"), memory)
         solution = self.decode(latent, self.sample_prior(latent), proposals)
-        return solution.actions[:, 0] * self.action_scale, memory
+        return solution.mark_failed(solution.actions)[:, 0] * self.action_scale, memory
 
     def observe(
         self, obs: Observation, state: State, demonstrated: Tensor | None = None
@@ -255,7 +255,7 @@ class DiffTORIIL(ImitationModule):
         due = (age % self.horizon == 0).nonzero().squeeze(1)
         if len(due) > 0:
             solution = self.decode(latent[due], self.sample_prior(latent[due]), proposals[due])
-            actions = actions.index_copy(0, due, solution.actions)
+            actions = actions.index_copy(0, due, solution.mark_failed(solution.actions))
         step = torch.arange(len(age), device=age.device), age % self.horizon
         return actions[step] * self.action_scale, memory | join(chunk={"age": age + 1, "actions": actions})
 

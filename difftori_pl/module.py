@@ -16,14 +16,12 @@ from datamodules.batch import Batch
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
 from difftori_pl.checkpoints.retuning import retune
-from difftori_pl.errors import ConfigurationError, DivergenceError
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.encoders.base import check_observations
 from difftori_pl.models.normalizer import Normalizer
-
-MAX_SKIPPED = 100
-"""Updates in a row that may be left out; float16 searches its scale in fewer."""
+from difftori_pl.skipped_updates import SkippedUpdates
 
 
 class ImitationModule(LightningModule, ABC):
@@ -51,7 +49,7 @@ class ImitationModule(LightningModule, ABC):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._seed: int | None = None
-        self._n_skipped = self._n_skipped_in_row = 0
+        self._skipped_updates = SkippedUpdates()
 
     def setup(self, stage: str) -> None:
         """Give new normalisers the statistics of the data, and refuse data that old ones were not made for.
@@ -61,7 +59,14 @@ class ImitationModule(LightningModule, ABC):
                 base policy, was made for.
         """
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        normalizers = {name: part for name, part in self.named_modules() if isinstance(part, Normalizer)}
         if datamodule is None:
+            unfitted = [name for name, part in normalizers.items() if not part.fitted]
+            if stage == "fit" and unfitted:
+                raise ConfigurationError(
+                    f"{unfitted[0]} has no statistics of the data, which only a datamodule gives: pass "
+                    "`datamodule=` to Trainer.fit, or call the `fit` of each Normalizer before"
+                )
             return
         interface = getattr(datamodule, "interface", {})
         self.agree("data", interface)
@@ -80,7 +85,6 @@ class ImitationModule(LightningModule, ABC):
                 "model.init_args.base_policy where that is not a trained one)"
             )
         if stage == "fit":
-            normalizers = {name: part for name, part in self.named_modules() if isinstance(part, Normalizer)}
             statistics = datamodule.statistics() if normalizers else {}
             for name, part in normalizers.items():
                 if not part.fitted:
@@ -167,29 +171,20 @@ class ImitationModule(LightningModule, ABC):
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Leave out an update whose gradient is NaN or infinite: it would end in all weights.
+        """Skip an update whose gradient is not finite.
 
-        Gradients are averaged over processes before, so that all processes leave it out.
+        Gradients are averaged over processes before, so that all processes skip it.
 
         Raises:
-            DivergenceError: so it was many times in a row.
+            DivergenceError: too many consecutive gradients were not finite.
         """
         del optimizer
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        if torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            self._n_skipped_in_row = 0
+        if self._skipped_updates.admits(torch.nn.utils.get_total_norm(gradients)):
             return
         for parameter in self.parameters():
             parameter.grad = None
-        self._n_skipped += 1
-        self._n_skipped_in_row += 1
-        self.log("train/skipped_updates", float(self._n_skipped))
-        if self._n_skipped_in_row > MAX_SKIPPED:
-            raise DivergenceError(
-                f"the gradients of {self._n_skipped_in_row} updates in a row were not finite, and the weights were "
-                "left as they were: resume from the last checkpoint with a smaller learning rate or step_size, or in "
-                "float32"
-            )
+        self.log("train/skipped_updates", float(self._skipped_updates.count))
 
     @abstractmethod
     def evaluate(self, stage: str, batch: Batch) -> None:

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.trajopt import RolloutReturn, Solution, TrajOptLayer
+from difftori_pl.trajopt.solvers.base import check_not_negative
 from difftori_pl.trajopt.starts import policy_rollouts
 
 
@@ -30,8 +30,7 @@ class Planner(nn.Module):
         self, trajopt: TrajOptLayer, n_policy_starts: int = 1, warm_start: bool = False, policy_std: float = 0.05
     ) -> None:
         super().__init__()
-        if n_policy_starts < 0:
-            raise ConfigurationError(f"n_policy_starts must be 0 or more, but {n_policy_starts} came")
+        check_not_negative(n_policy_starts=n_policy_starts, policy_std=policy_std)
         self.trajopt = trajopt
         self.n_policy_starts = n_policy_starts
         self.warm_start = warm_start
@@ -56,10 +55,11 @@ class Planner(nn.Module):
         return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), horizon, last))
 
     def _starts(self, world_model: WorldModel, latent: Tensor, horizon: int, last: Tensor | None) -> Tensor:
-        """Starts (B, S, H, A), those first that come first in MPPI."""
+        """Starts (B, S, H, A), in the order in which MPPI uses them."""
         starts = [last[:, None]] if self.warm_start and last is not None else []
-        noisy = partial(world_model.act, std=self.policy_std)
-        for policy, n_rollouts in ((world_model.act, min(self.n_policy_starts, 1)), (noisy, self.n_policy_starts - 1)):
-            if n_rollouts > 0:
-                starts.append(policy_rollouts(policy, world_model.next, latent, horizon, n_rollouts))
+        if self.n_policy_starts > 0:
+            starts.append(policy_rollouts(world_model.act, world_model.next, latent, horizon, 1))
+        if self.n_policy_starts > 1:
+            noisy = partial(world_model.act, std=self.policy_std)
+            starts.append(policy_rollouts(noisy, world_model.next, latent, horizon, self.n_policy_starts - 1))
         return torch.cat(starts or [latent.new_zeros(len(latent), 1, horizon, world_model.action_dim)], dim=1)

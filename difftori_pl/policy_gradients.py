@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from datamodules.processes import mean, total
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation
+from difftori_pl.skipped_updates import SkippedUpdates
+from difftori_pl.trajopt.solvers.base import check_positive
 
 LossOfActions = Callable[[Observation, Tensor], Tensor]
 """Maps observations (B, 1, ...) and planned first actions (B, A), with their gradient, to the loss of each (B,)."""
@@ -66,11 +68,13 @@ class ReplayedStates(PolicyGradient):
             divided by the mean size of Q̃, made a hundredth on walker-stand and a tenth on cheetah-run.
 
     Raises:
-        ConfigurationError: `share` is not above 0, or there is a weight too.
+        ConfigurationError: `n_states` or `share` is not above 0, or a weight is given besides `share`.
     """
 
     def __init__(self, weight: float = 1.0, n_states: int | None = None, share: float | None = None) -> None:
         super().__init__()
+        if n_states is not None and n_states < 1:
+            raise ConfigurationError(f"n_states must be at least 1, or null for all states, got {n_states}")
         if share is not None and share <= 0.0:
             raise ConfigurationError(
                 f"share must be above 0, but {share} came: for no policy gradient, leave it and the critic out "
@@ -116,12 +120,14 @@ class ExecutedActions(PolicyGradient):
 
     def __init__(self, weight: float = 1.0, learning_rate: float = 1e-3, max_grad_norm: float = 100.0) -> None:
         super().__init__()
+        check_positive(learning_rate=learning_rate, max_grad_norm=max_grad_norm)
         self.weight = weight
         self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
         self.gradients: list[Tensor] | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._moments: dict[int, Any] | None = None
+        self._skipped_updates = SkippedUpdates()
 
     def acted(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         """Add the gradient; see `PolicyGradient.acted`."""
@@ -142,8 +148,8 @@ class ExecutedActions(PolicyGradient):
             return
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        self._adam(parameters).step()
+        if self._skipped_updates.admits(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)):
+            self._adam(parameters).step()
         for parameter in parameters:
             parameter.grad = None
 

@@ -27,8 +27,10 @@ from difftori_pl.planner import Planner
 from difftori_pl.policy_gradients import PolicyGradient
 from difftori_pl.random_states import NAMES, begin_random_numbers, random_states
 from difftori_pl.schedules import LinearSchedule
+from difftori_pl.skipped_updates import SkippedUpdates
 from difftori_pl.trajopt import Solution
 from difftori_pl.trajopt.backward import Detached
+from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 from difftori_pl.trajopt.starts import shift
 
 MAX_LOSS = 1e4
@@ -105,6 +107,19 @@ class DiffTORIRL(LightningModule):
         super().__init__()
         for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
+        check_positive(
+            discount=discount, target_rate=target_rate, target_period=target_period, max_grad_norm=max_grad_norm
+        )
+        check_not_negative(
+            n_warmup_env_steps=n_warmup_env_steps,
+            decay=decay,
+            reward_weight=reward_weight,
+            value_weight=value_weight,
+            consistency_weight=consistency_weight,
+            policy_std=policy_std,
+        )
+        if discount > 1 or target_rate > 1:
+            raise ConfigurationError(f"discount and target_rate must be at most 1, got {discount} and {target_rate}")
         if (critic is None) != (policy_gradient is None):
             raise ConfigurationError(
                 "the policy gradient is taken through a critic: set both model.init_args.critic and .policy_gradient, "
@@ -139,6 +154,7 @@ class DiffTORIRL(LightningModule):
         self.target_period = target_period
         self.max_grad_norm = max_grad_norm
         self.optimizer = optimizer
+        self._skipped_updates = SkippedUpdates()
         self._random: dict[str, Any] = {}
         self.register_buffer("env_step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
@@ -177,10 +193,10 @@ class DiffTORIRL(LightningModule):
         return {"plan": weight.new_zeros(batch_size, self.max_horizon, self.world_model.action_dim)}
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Plan, and do the first action; see `Policy.act`."""
+        """Plan, and execute the first action; see `Policy.act`. The action of a failed solve is NaN."""
         with torch.no_grad():
             solution, state = self._solve(obs, state)
-        return solution.best_actions[:, 0], state
+        return solution.mark_failed(solution.best_actions)[:, 0], state
 
     def explore(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Act with exploration noise, and learn from it if the policy gradient is taken there; otherwise as `act`."""
@@ -189,7 +205,7 @@ class DiffTORIRL(LightningModule):
             with torch.enable_grad():
                 solution, state = self._solve(obs, state)
                 gradient.acted(self._action_loss(obs, solution), self._model_parameters())
-            action = solution.best_actions[:, 0]
+            action = solution.mark_failed(solution.best_actions)[:, 0]
         else:
             action, state = self.act(obs, state)
         noise = self.exploration(int(self.env_step)) * torch.randn_like(action)
@@ -255,12 +271,13 @@ class DiffTORIRL(LightningModule):
             torch._foreach_add_(others, self.policy_gradient.scaled(found, others))
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
-        values["grad_norm"] = take_step(optimizer, self._learned(), gradients, self.max_grad_norm, self._scaler)
+        values["grad_norm"] = self._take_step(optimizer, self._learned(), gradients)
         policy_loss = self.policy_loss(latents.detach())
         pi = list(self.world_model.pi.parameters())
         gradients = gradients_of(policy_loss, pi, self._scaler)
-        take_step(policy_optimizer, pi, gradients, self.max_grad_norm, self._scaler)
+        self._take_step(policy_optimizer, pi, gradients)
         values["policy_loss"] = policy_loss.detach()
+        values["skipped_updates"] = values["loss"].new_tensor(self._skipped_updates.count)
         self.n_updates += 1
         if self.n_updates % self.target_period == 0:
             self._move_target()
@@ -328,6 +345,9 @@ class DiffTORIRL(LightningModule):
         values = {f"solver/{name}": value for name, value in solution.summary().items()}
         self.log_dict(values | {"step": self.env_step.float()}, batch_size=len(solution.actions))
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
+
+    def _take_step(self, optimizer: Any, parameters: list[nn.Parameter], gradients: list[Tensor]) -> Tensor:
+        return take_step(optimizer, parameters, gradients, self.max_grad_norm, self._scaler, self._skipped_updates)
 
     @property
     def _scaler(self) -> Scaler:

@@ -1,5 +1,7 @@
 """Values that change over environment steps."""
 
+from difftori_pl.errors import ConfigurationError
+
 
 class LinearSchedule:
     """From `start` at step 0 to `end` at `n_env_steps`, and constant from there on.
@@ -11,11 +13,13 @@ class LinearSchedule:
     """
 
     def __init__(self, start: float, end: float, n_env_steps: int) -> None:
+        if n_env_steps < 0:
+            raise ConfigurationError(f"n_env_steps must not be negative, got {n_env_steps}")
         self.start = start
         self.end = end
         self.n_env_steps = n_env_steps
 
     def __call__(self, env_step: int) -> float:
         """The value after `env_step` environment steps."""
-        share = min(max(env_step / self.n_env_steps, 0.0), 1.0) if self.n_env_steps > 0 else 1.0
-        return self.start + share * (self.end - self.start)
+        fraction = min(max(env_step / self.n_env_steps, 0.0), 1.0) if self.n_env_steps > 0 else 1.0
+        return self.start + fraction * (self.end - self.start)

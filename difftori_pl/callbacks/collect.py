@@ -23,6 +23,7 @@ from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.base import check_observations
 from difftori_pl.models.policy import Observation, Policy, State
+from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from datamodules.replay import ReplayDataModule
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_LOST = 10
-"""Rounds of episodes in a row that may all crash."""
+"""Consecutive rounds of episodes of which none can be kept."""
 
 
 class Collect(Callback):
@@ -45,8 +46,12 @@ class Collect(Callback):
     buffer, and waits for the others. All counts are sums over processes, so that `updates_per_step` and `n_env_steps`
     mean what they do in one process with as many environments, and all processes take the same number of updates.
 
+    An episode is left out, with a warning, if the simulator crashed, if an observation, a reward or an action is not
+    finite, or if it is shorter than a training sequence.
+
     Logged for each episode under `collect/`, over environment steps: `return`, `length_steps`, and
-    `env_steps_per_second`, updates included, of the episodes that ran side by side.
+    `env_steps_per_second`, updates included, of the episodes that ran side by side; and `left_out_episodes`, their
+    number so far.
 
     Args:
         env: recipe of the environment; None switches collection off, for modules that learn from demonstrations.
@@ -68,10 +73,9 @@ class Collect(Callback):
         first_seed: int = 0,
         step_timeout: float = 120.0,
     ) -> None:
-        if n_envs < 1 or updates_per_step <= 0:
-            raise ConfigurationError(
-                f"n_envs and updates_per_step must be above 0, but {n_envs} and {updates_per_step} came"
-            )
+        check_positive(n_env_steps=n_env_steps, n_envs=n_envs, updates_per_step=updates_per_step)
+        check_positive(step_timeout=step_timeout)
+        check_not_negative(n_seed_env_steps=n_seed_env_steps, first_seed=first_seed)
         self.env = env
         self.n_env_steps = n_env_steps
         self.n_seed_env_steps = n_seed_env_steps
@@ -86,6 +90,8 @@ class Collect(Callback):
         self._owed = 0.0
         self._began = 0.0
         self._n_lost = 0
+        self._n_left_out = 0
+        self._previous_handler: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the environments."""
@@ -95,7 +101,7 @@ class Collect(Callback):
             self._pool.interface()  # an environment that cannot be started is a mistake, not a crashed episode
             self._began = time.monotonic()
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, self._on_interrupt)
+                self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Collect until an update is due."""
@@ -127,8 +133,9 @@ class Collect(Callback):
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGINT, self._previous_handler)
+            self._previous_handler = None
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and the task, which a resumed run must share."""
@@ -136,6 +143,7 @@ class Collect(Callback):
             "n_episodes": self._n_episodes,
             "collected": self._collected,
             "owed": self._owed,
+            "n_left_out": self._n_left_out,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -143,6 +151,7 @@ class Collect(Callback):
         self._n_episodes = state_dict["n_episodes"]
         self._collected = state_dict["collected"]
         self._owed = state_dict["owed"]
+        self._n_left_out = state_dict.get("n_left_out", 0)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         """Wait for a moment at which a checkpoint is whole; from the second time on, do not."""
@@ -173,34 +182,52 @@ class Collect(Callback):
             episodes = run_episodes(policy, self._pool, seeds, pl_module.device, keep_tracks=True)
             if not seeding:
                 pl_module.on_episodes_end()  # type: ignore[operator]
-        kept = [(episode.length, episode.total_reward) for episode in episodes if _stored(replay, episode, pl_module)]
+        faults = [_store(replay, episode, pl_module) for episode in episodes]
+        kept = [
+            (episode.length, episode.env_steps or episode.length * self._action_repeat, episode.total_reward)
+            for episode, fault in zip(episodes, faults, strict=True)
+            if fault is None
+        ]
         everyone = list(chain(*gather(kept)))
+        self._n_left_out += trainer.world_size * self.n_envs - len(everyone)
         self._n_lost = 0 if everyone else self._n_lost + 1
         if self._n_lost == MAX_LOST:
             raise ConfigurationError(
-                f"all episodes crashed, {MAX_LOST} times in a row, the last one with: {episodes[-1].crash}"
+                f"no episode of {MAX_LOST} consecutive rounds can be kept; the last one {faults[-1]}"
             )
         elapsed, self._began = time.monotonic() - self._began, time.monotonic()
-        n_env_steps = sum(length for length, _ in everyone) * self._action_repeat
-        for length, total_reward in everyone:
-            self._collected += length * self._action_repeat
+        n_env_steps = sum(env_steps for _, env_steps, _ in everyone)
+        for length, env_steps, total_reward in everyone:
+            self._collected += env_steps
             self._owed += length * self.updates_per_step
             values = {
                 "collect/return": total_reward,
                 "collect/length_steps": float(length),
                 "collect/env_steps_per_second": n_env_steps / elapsed,
+                "collect/left_out_episodes": float(self._n_left_out),
             }
             log_at(trainer, pl_module, values, self._collected)
             shown = {"return": total_reward, "env_steps/s": n_env_steps / elapsed}
             pl_module.log_dict(shown, prog_bar=True, logger=False, batch_size=1)
 
 
-def _stored(replay: ReplayDataModule, episode: Episode, module: LightningModule) -> bool:
-    """Put an episode into the buffer, unless it crashed or is nothing that the module could read."""
-    track = episode.track
-    if episode.crash or track is None:
-        _log.warning("the episode of seed %d crashed and is left out: %s", episode.seed, episode.crash)
-        return False
+def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) -> str | None:
+    """Add an episode to the buffer, or return why it is left out.
+
+    Raises:
+        ConfigurationError: the module cannot read its observations.
+    """
+    fault, track = None, episode.track
+    if episode.crash:
+        fault = f"crashed: {episode.crash}"
+    elif episode.length < replay.horizon:
+        fault = (
+            f"had {episode.length} steps, fewer than the {replay.horizon} of a training sequence: if that is common, "
+            "set data.init_args.horizon (and the model's horizon_schedule) lower"
+        )
+    if fault is not None or track is None:
+        _log.warning("the episode of seed %d is left out: it %s", episode.seed, fault)
+        return fault
     obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
     check_observations(
         module,
@@ -209,7 +236,7 @@ def _stored(replay: ReplayDataModule, episode: Episode, module: LightningModule)
         "is it the task that the model, and its critic, are for?",
     )
     replay.add(obs, np.stack(track.actions), np.array(track.rewards), track.terminated)
-    return True
+    return None
 
 
 class _Explorer:

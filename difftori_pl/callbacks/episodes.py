@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,12 @@ class Episode:
     Attributes:
         seed: seed of the initial state.
         success: the task was solved at some step.
-        length: number of environment steps.
+        length: number of actions.
+        env_steps: number of environment steps, where the environment reports those of each action under
+            `info["env_steps"]`; else 0.
         total_reward: undiscounted sum of rewards.
         max_reward: largest reward of a step, at least 0; in Push-T, the share of the goal that was covered at best.
-        crash: what went wrong in the simulator, None if nothing did.
+        crash: what went wrong in the simulator or with its numbers, None if nothing did.
         frames: pictures (height, width, 3), uint8, if they were asked for.
         track: what was observed and done, if it was asked for.
     """
@@ -59,6 +61,7 @@ class Episode:
     seed: int
     success: bool = False
     length: int = 0
+    env_steps: int = 0
     total_reward: float = 0.0
     max_reward: float = 0.0
     crash: str | None = None
@@ -68,6 +71,7 @@ class Episode:
     def add(self, step: Step) -> None:
         """Account for what the environment answered."""
         self.success = self.success or bool(step.info.get("success", False))
+        self.env_steps += int(step.info.get("env_steps", 0))
         self.total_reward += step.reward
         self.max_reward = max(self.max_reward, step.reward)
         self.crash = step.crash
@@ -75,8 +79,9 @@ class Episode:
             self.frames.append(step.frame)
 
     def to_json(self) -> str:
-        """All but the pictures and the track, as one line of JSON."""
-        return json.dumps({name: value for name, value in vars(self).items() if name not in ("frames", "track")})
+        """Return one line of JSON for the tables, without frames and track."""
+        left_out = ("frames", "track", "env_steps")
+        return json.dumps({name: value for name, value in vars(self).items() if name not in left_out})
 
 
 @torch.no_grad()
@@ -91,7 +96,8 @@ def run_episodes(
 ) -> list[Episode]:
     """Run one episode from each initial state, as many at a time as the pool has environments.
 
-    All running episodes act in one batch. A worker whose episode has ended takes the next seed, so none is idle.
+    All running episodes act in one batch. A worker whose episode has ended takes the next seed, so none is idle. An
+    episode ends as crashed at an observation, a reward or an action that is not finite; the others are not affected.
 
     Args:
         policy: acts on batches.
@@ -117,6 +123,8 @@ def run_episodes(
         return frozenset(worker for worker, episode in pairs if id(episode) in filmed)
 
     def settle(worker: int, episode: Episode, action: np.ndarray[Any, Any] | None, step: Step, state: State) -> None:
+        if step.crash is None and (fault := _not_finite(action, step)):
+            step = replace(step, obs=None, reward=0.0, done=True, crash=f"{fault} after {episode.length} steps")
         episode.add(step)
         if episode.track is not None:
             episode.track.add(action, step)
@@ -144,17 +152,25 @@ def run_episodes(
         actions, states = policy.act(obs, _stack([running[worker][2] for worker in workers]))
         acting = [(worker, running.pop(worker)[0]) for worker in workers]
         numbers = actions.float().cpu().numpy()
-        steps = pool.step(dict(zip(workers, numbers, strict=True)), rendered(acting))
+        finite = {worker: action for worker, action in zip(workers, numbers, strict=True) if np.isfinite(action).all()}
+        steps = pool.step(finite, rendered(acting))
         for row, (worker, episode) in enumerate(acting):
             episode.length += 1
             settle(
                 worker,
                 episode,
                 numbers[row],
-                steps[worker],
+                steps.get(worker, Step(None)),
                 {name: value[row : row + 1] for name, value in states.items()},
             )
     return episodes
+
+
+def _not_finite(action: np.ndarray[Any, Any] | None, step: Step) -> str | None:
+    """Name the first number of an action, or of the environment's answer to it, that is NaN or infinite."""
+    values = {f"the observation {key!r}": value for key, value in (step.obs or {}).items()}
+    values |= {"the reward": np.asarray(step.reward)} | ({} if action is None else {"the policy's action": action})
+    return next((f"{name} is not finite" for name, value in values.items() if not np.isfinite(value).all()), None)
 
 
 def _stack(states: Sequence[State]) -> dict[str, Tensor]:

@@ -42,6 +42,14 @@ class LandscapePictures(Callback):
         self.temperature = temperature
         self._spacing = Spacing(spacing)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step of the last images."""
+        return {"last": self._spacing.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the step of the last images."""
+        self._spacing.last = state_dict["last"]
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a module without a prior to sample."""
         del trainer, stage

@@ -123,7 +123,8 @@ class DMControlEnv(SeededEnv):
 
         Returns:
             the observation; the sum of rewards, each in [0, 1]; whether the task itself ended, which few do; whether
-            the limit of 1000 environment steps has come; and nothing more.
+            the limit of 1000 environment steps has come; and `{"env_steps": int}`, the number of environment steps,
+            which is below `action_repeat` where the episode ended.
 
         Raises:
             ShapeError: the action has the wrong size.
@@ -131,8 +132,9 @@ class DMControlEnv(SeededEnv):
         """
         command = checked_action(action, self.action_space.shape, self.recipe.task)
         control = self._low + (np.clip(command, -1.0, 1.0) + 1.0) * 0.5 * (self._high - self._low)
-        reward = 0.0
+        reward, n_steps = 0.0, 0
         for _ in range(self.recipe.action_repeat):
+            n_steps += 1
             step = self.dm_env.step(control)
             reward += float(step.reward)
             if step.last():
@@ -140,7 +142,13 @@ class DMControlEnv(SeededEnv):
         if self.recipe.pixels:
             self._frames.append(self._frame())
         terminated = step.last() and step.discount == 0.0
-        return self._observe(step.observation), reward, terminated, step.last() and not terminated, {}
+        return (
+            self._observe(step.observation),
+            reward,
+            terminated,
+            step.last() and not terminated,
+            {"env_steps": n_steps},
+        )
 
     def render(self) -> NDArray[np.uint8]:
         """A frame for a video, (256, 256, 3) uint8."""

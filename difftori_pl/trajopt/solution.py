@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+import torch
 from torch import Tensor
 
 from difftori_pl.trajopt.trace import Trace
@@ -53,6 +54,11 @@ class Solution:
     grad_norm: Tensor
     initial_value: Tensor
     trace: Trace | None = None
+
+    def mark_failed(self, actions: Tensor) -> Tensor:
+        """Put NaN in place of the `actions` (B, H, A) of failed elements, so that nothing executes them unnoticed."""
+        failed = (self.status == int(Status.FAILED)).view(-1, 1, 1)
+        return torch.where(failed, torch.nan, actions)
 
     def summary(self) -> dict[str, Tensor]:
         """Give what is worth logging: means over the batch, those of values over the elements that have one."""

@@ -20,7 +20,7 @@ from datamodules.step_log import StepLog
 from difftori_pl import AtomicCheckpointIO, load_policy
 from difftori_pl.checkpoints.reading import SCHEMA, read_checkpoint
 from difftori_pl.cli import main, run
-from difftori_pl.errors import CheckpointError, DiffTORIError
+from difftori_pl.errors import CheckpointError, DiffTORIError, DivergenceError
 from tests.checkpoints.write import FOLDER
 from tests.conftest import SMALL
 from tests.faults.mutations import ROUNDS, mutate, outcomes
@@ -225,6 +225,17 @@ def test_a_folder_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(CheckpointError, match=r"Read-only file system.*name another folder"):
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "runs" / "last.ckpt")
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path: Path) -> None:
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint({"state_dict": {"weight": torch.ones(2), "count": torch.tensor(3)}}, path)
+    before = path.read_bytes()
+    for value in (torch.nan, torch.inf):
+        with pytest.raises(DivergenceError, match=r"weights of 'weight' are not finite.*resume from the last one"):
+            io.save_checkpoint({"state_dict": {"weight": torch.tensor([1.0, value])}}, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_a_read_only_run_folder_is_one_line(quick: list[str], full_disk: Path) -> None:

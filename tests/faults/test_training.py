@@ -54,9 +54,9 @@ def test_a_batch_that_is_not_finite_is_left_out(
 def test_training_that_has_diverged_ends(
     spoil: Callable[[set[int]], None], quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("difftori_pl.module.MAX_SKIPPED", 3)
+    monkeypatch.setattr("difftori_pl.skipped_updates.MAX_IN_A_ROW", 3)
     spoil(set(range(2, 100)))
-    with pytest.raises(DivergenceError, match=r"4 updates in a row were not finite.*resume"):
+    with pytest.raises(DivergenceError, match=r"4 consecutive updates were not finite.*resume"):
         run([*FIT, *quick, "--trainer.max_steps=50"])
 
 

@@ -22,6 +22,7 @@ from difftori_pl import (
     Truncated,
     WorldModel,
 )
+from difftori_pl.callbacks import Collect
 from difftori_pl.errors import CheckpointError, ConfigurationError
 from difftori_pl.losses import consistency, horizon_weights, policy_gradient, td_target, value_error
 
@@ -198,6 +199,41 @@ def test_a_share_is_kept_whatever_the_length_of_the_gradient() -> None:
 def test_bad_shares_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ReplayedStates(**options)  # type: ignore[arg-type]
+
+
+def test_planning_from_no_state_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="n_states must be at least 1, or null for all states, got 0"):
+        ReplayedStates(n_states=0)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: make(discount=1.1), "discount and target_rate must be at most 1, got 1.1"),
+        (lambda: make(discount=0.0), "discount must be above 0"),
+        (lambda: make(target_period=0), "target_period must be above 0"),
+        (lambda: make(max_grad_norm=-1.0), "max_grad_norm must be above 0"),
+        (lambda: LinearSchedule(0.0, 1.0, -1), "n_env_steps must not be negative, got -1"),
+        (lambda: Planner(make().planner.trajopt, n_policy_starts=-1), "n_policy_starts must be 0 or above"),
+        (lambda: ExecutedActions(learning_rate=0.0), "learning_rate must be above 0"),
+        (lambda: Collect(n_envs=0), "n_envs must be above 0"),
+        (lambda: Collect(first_seed=-5), "first_seed must be 0 or above"),
+    ],
+)
+def test_numbers_without_a_meaning_are_refused(build: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        build()
+
+
+def test_the_action_of_a_failed_solve_is_nan_and_others_are_not() -> None:
+    module = make()
+    obs = {"state": torch.rand(2, 1, OBS, dtype=torch.float64)}
+    state = module.initial_state(2)
+    whole, _ = module.act(obs, state)
+    obs["state"][1] = torch.nan
+    actions, _ = module.act(obs, state)
+    assert torch.equal(actions[0], whole[0])
+    assert actions[1].isnan().all()
 
 
 def test_how_the_solver_fared_is_logged() -> None:

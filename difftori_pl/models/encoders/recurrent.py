@@ -51,10 +51,14 @@ class RecurrentEncoder(Encoder):
         features, _ = self.encoder(obs, {})
         outputs = []
         for span in features.split(self.restart_after, dim=1):
-            remembered = (state["age"] % self.restart_after != 0)[:, None, None]
-            # The LSTM wants layers first, a state has the batch first.
-            memory = [(state[name] * remembered).transpose(0, 1).contiguous() for name in ("hidden", "cell")]
-            output, (hidden, cell) = self.rnn(span, tuple(memory))
+            restarts = (state["age"] % self.restart_after == 0)[:, None, None]
+            # The LSTM wants layers first, a state has the batch first. Not a product with 0, which would keep NaN.
+            memory = [
+                state[name].masked_fill(restarts, 0.0).transpose(0, 1).contiguous() for name in ("hidden", "cell")
+            ]
+            # PyTorch has no LSTM in bfloat16 on a CPU.
+            with torch.autocast("cpu", enabled=False):
+                output, (hidden, cell) = self.rnn(span.to(memory[0].dtype), tuple(memory))
             outputs.append(output)
             age = state["age"] + span.shape[1]
             state = state | {"hidden": hidden.transpose(0, 1), "cell": cell.transpose(0, 1), "age": age}

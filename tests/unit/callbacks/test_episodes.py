@@ -87,3 +87,45 @@ class ReadingPolicy(nn.Module):
 def test_an_environment_that_the_policy_cannot_read_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"encoder reads .*'left' .*\(2,\), but .* delivers left \(1,\)"):
         run_episodes(ReadingPolicy(), FakePool(2), [1, 2], torch.device("cpu"))  # type: ignore[arg-type]
+
+
+class SpoiltPool(FakePool):
+    """The episode of seed 4 meets a number that is not finite after two steps, in place of a crash."""
+
+    def __init__(self, n_envs: int, key: str) -> None:
+        super().__init__(n_envs)
+        self.key = key
+
+    def _step(self, worker: int, render: bool) -> Step:
+        if (self.seeds[worker], self.left[worker]) != (4, 2):
+            return super()._step(worker, render)
+        left = np.array([np.nan if self.key == "left" else 2.0], dtype=np.float32)
+        return Step({"left": left}, np.inf if self.key == "reward" else 2.0)
+
+
+class FailingPolicy(AgePolicy):
+    """Finds no action after two steps of the episode that has two more to go."""
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        actions, state = super().act(obs, state)
+        return torch.where((actions == 2) & (obs["left"][:, 0] == 2), torch.nan, actions), state
+
+
+@pytest.mark.parametrize(
+    ("policy", "key", "fault"),
+    [
+        (AgePolicy(), "left", "the observation 'left' is not finite after 2 steps"),
+        (AgePolicy(), "reward", "the reward is not finite after 2 steps"),
+        (FailingPolicy(), "", "the policy's action is not finite after 3 steps"),
+    ],
+)
+def test_a_number_that_is_not_finite_ends_its_episode_alone(policy: AgePolicy, key: str, fault: str) -> None:
+    seeds = [3, 4, 5]
+    found = run_episodes(policy, SpoiltPool(3, key), seeds, torch.device("cpu"), keep_tracks=True)  # type: ignore[arg-type]
+    assert [episode.crash for episode in found] == [None, fault, None]
+    assert [episode.length for episode in found] == [3, 3 if key == "" else 2, 5]
+    assert all(np.isfinite(episode.total_reward) for episode in found)
+    for episode in found:
+        assert episode.track is not None
+        assert all(np.isfinite(obs["left"]).all() for obs in episode.track.obs)
+        assert np.isfinite(episode.track.rewards).all()

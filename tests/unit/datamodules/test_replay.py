@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,60 @@ def test_too_short_an_episode_is_refused() -> None:
     with pytest.raises(DataError, match="2 steps holds no sequence of 3"):
         filled([2])
     assert len(filled([3])) == 4
+
+
+@pytest.mark.parametrize("key", ["state", "action", "reward"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_is_refused(key: str, value: float) -> None:
+    replay = filled([10])
+    obs, actions, rewards, terminated = episode(1, 10)
+    {"state": obs["state"], "action": actions, "reward": rewards}[key][4] = value  # type: ignore[call-overload,index]
+    with pytest.raises(DataError, match=f"expected finite numbers, got .* in '{key}' at step 4"):
+        replay.add(obs, actions, rewards, terminated)  # type: ignore[arg-type]
+    assert len(replay) == 11
+
+
+def test_a_priority_that_is_not_finite_leaves_the_earlier_one() -> None:
+    replay = filled([10])
+    weights = replay._tree.weights.copy()  # type: ignore[union-attr]
+    replay.update_priorities(torch.tensor([0, 1]), torch.tensor([torch.nan, torch.inf]))
+    np.testing.assert_array_equal(replay._tree.weights, weights)  # type: ignore[union-attr]
+    assert torch.isfinite(replay.sample()["weights"]).all()
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 6), (6, 3), (3, 3)])
+def test_sequences_stay_within_their_episodes_after_a_change_of_horizon(
+    before: int, after: int, tmp_path: Path
+) -> None:
+    trainer = SimpleNamespace(
+        testing=False,
+        world_size=1,
+        global_rank=0,
+        ckpt_path=str(tmp_path / "last.ckpt"),
+        default_root_dir=str(tmp_path),
+        checkpoint_callback=SimpleNamespace(dirpath=str(tmp_path)),
+    )
+    saved = filled([10, 4 if before < 4 else 9, 12], horizon=before)
+    saved.trainer = trainer  # type: ignore[assignment]
+    loaded = filled([], horizon=after, batch_size=4)
+    loaded.trainer = trainer  # type: ignore[assignment]
+    loaded.load_state_dict(saved.state_dict())
+    seen = set()
+    for _ in range(200):
+        states = loaded.sample()["obs"]["state"]
+        assert (states[..., 0] == states[:, :1, 0]).all(), "a sequence runs into the next episode"
+        seen |= {(int(number), int(step)) for number, step in states[:, 0]}
+    lengths = [10, 4 if before < 4 else 9, 12]
+    assert seen == {(i, step) for i, length in enumerate(lengths) for step in range(length - after + 1)}
+
+
+@pytest.mark.parametrize(
+    "options", [{"horizon": 0}, {"batch_size": 0}, {"n_steps": -1}, {"n_frames": 0}, {"priority_exponent": -0.1}]
+)
+def test_numbers_that_make_no_buffer_are_refused(options: dict[str, float]) -> None:
+    (name,) = options
+    with pytest.raises(DataError, match=f"{name} must be at least"):
+        ReplayDataModule(**options)  # type: ignore[arg-type]
 
 
 def test_steps_of_another_task_are_refused() -> None:

@@ -43,3 +43,13 @@ def test_samples_in_proportion() -> None:
     assert stats.chisquare(np.bincount(found, minlength=8), expected).pvalue > 1e-3
     # The same test tells a neighbouring distribution apart.
     assert stats.chisquare(np.bincount(found, minlength=8), np.roll(expected, 1)).pvalue < 1e-6
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -1.0])
+def test_a_weight_that_would_spoil_the_sums_is_refused(weight: float) -> None:
+    tree = SumTree(4)
+    tree.update(np.arange(4), np.ones(4))
+    with pytest.raises(ValueError, match="finite and not negative"):
+        tree.update(np.array([1, 2]), np.array([2.0, weight]))
+    assert tree.total == 4.0
+    assert tree.find(np.array([0.5, 3.5])).tolist() == [0, 3]
