@@ -14,7 +14,7 @@ from datamodules.batch import Batch
 from datamodules.columns import Column, FileColumn, MemoryColumn
 from datamodules.damage import clear_errors, verify_check_sums
 from datamodules.demo_file import DemoFile
-from datamodules.errors import DataError
+from datamodules.errors import DataError, check_at_least
 from datamodules.faults import Fault
 from datamodules.fingerprint import Fingerprint, fingerprint
 from datamodules.resumable_loader import ResumableLoader
@@ -59,6 +59,12 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         n_workers: int = 0,
     ) -> None:
         super().__init__()
+        check_at_least(1, action_dim=action_dim, batch_size=batch_size)
+        check_at_least(0, n_workers=n_workers)
+        if n_demos is not None:
+            check_at_least(1, n_demos=n_demos)
+        if not 0 <= validation_fraction < 1:
+            raise DataError(f"validation_fraction must be at least 0 and below 1, got {validation_fraction}.")
         self.file = file
         self.action_dim = action_dim
         self.batch_size = batch_size

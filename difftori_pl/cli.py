@@ -1,10 +1,13 @@
 """The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`."""
 
 import errno
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import torch
@@ -13,6 +16,7 @@ from jsonargparse import ArgumentParser, Namespace, auto_cli, get_loader, set_lo
 from jsonargparse.typing import Path_fr
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
@@ -100,24 +104,92 @@ def _changes(words: Sequence[str], model: Namespace) -> list[str]:
     return found
 
 
+def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
+    """Refuse words that choose another part than the model of a checkpoint has: they would have no effect.
+
+    A function that reads a part from a file (`from_checkpoint`) is accepted: the checkpoint holds what it returned.
+
+    Args:
+        words: the command line.
+        asked: the model that command line and configurations describe.
+        kept: the model that the checkpoint describes.
+
+    Raises:
+        ConfigurationError: names the option and what the checkpoint has instead.
+    """
+    for word in words:
+        option = word.partition("=")[0]
+        section, *path = option.split(".")
+        if section != "--model" or _leads_to_value(kept, path):
+            continue
+        ours, theirs = asked, kept
+        for depth, name in enumerate(path, 1):
+            ours, theirs = _argument(ours, name), _argument(theirs, name)
+            if not _is_class(ours):
+                break
+            found = theirs.get("class_path") if isinstance(theirs, Namespace) else theirs
+            if found != ours.class_path or (depth == len(path) and ours != theirs):
+                raise ConfigurationError(
+                    f"{option} would have no effect: the checkpoint's model keeps its own part there ({found}). Leave "
+                    "the option out, change single values of that part, or train a new model without --ckpt_path"
+                )
+
+
+def _is_class(part: Any) -> bool:
+    """Return whether a part of a configuration is built by a class, not a function or a plain value."""
+    return isinstance(part, Namespace) and "class_path" in part and inspect.isclass(resolve_name(part.class_path))
+
+
+def _argument(part: Any, name: str) -> Any:
+    """Return an argument of a part of a configuration; None where there is none."""
+    if isinstance(part, Namespace) and "init_args" in part and name != "init_args":
+        part = part.init_args
+    return part.get(name) if isinstance(part, Namespace) else None
+
+
 def _leads_to_value(part: Any, path: Sequence[str]) -> bool:
     """Whether a part of a configuration has something at a path, which may leave `init_args` out, that is no part."""
-    for name in path:
-        if isinstance(part, Namespace) and "init_args" in part and name != "init_args":
-            part = part.init_args
-        if not isinstance(part, Namespace) or name not in part:
-            return False
-        part = part[name]
-    return not isinstance(part, Namespace)
+    for name in path[:-1]:
+        part = _argument(part, name)
+    if isinstance(part, Namespace) and "init_args" in part:
+        part = part.init_args
+    return bool(path) and isinstance(part, Namespace) and path[-1] in part and not isinstance(part[path[-1]], Namespace)
 
 
 def _with_templates(path: Path) -> Iterator[Path]:
-    """A configuration after those that its key `template` lists, in that order; each may have its own."""
-    content = yaml.safe_load(path.read_text()) if path.is_file() else None
-    for template in (content.get("template") or ()) if isinstance(content, dict) else ():
+    """Yield a configuration after those that its key `template` names, in that order; each may have its own."""
+    templates = _read_options(path).get("template") or () if path.exists() else ()
+    for template in (templates,) if isinstance(templates, str) else templates:
         beside = path.parent / template
         yield from _with_templates(beside if beside.exists() else Path(find_config(template)))
     yield path
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        ConfigurationError: it cannot be read, is not YAML, or is no mapping of options.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{path}, line {line}: expected UTF-8, got {error.reason}: save it as UTF-8"
+        ) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigurationError(
+            f"{path}, line {line}: not valid YAML: {error.problem} (indent with spaces, not tabs)"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: expected a mapping of options, got a {type(content).__name__}")
+    return content or {}
 
 
 class SaveConfig(SaveConfigCallback):
@@ -145,7 +217,9 @@ class DiffTORICLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections `collect`, `rollout` and `checkpoint`, and what `_with_templates` has read already."""
-        parser.add_argument("--template", type=list[str] | None, default=None, help="configurations to start from")
+        parser.add_argument(
+            "--template", type=list[str] | str | None, default=None, help="configurations to start from"
+        )
         parser.add_argument(
             "--matmul_precision",
             type=Literal["highest", "high", "medium"],
@@ -165,13 +239,15 @@ class DiffTORICLI(LightningCLI):
         """
         subcommand = self.config["subcommand"]
         options = self.config[subcommand]
-        if options.get("ckpt_path") and (changes := _changes(self._words, options.model)):
-            self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
+        if options.get("ckpt_path"):
+            _refuse_other_parts(self._words, self._asked, options.model)
+            if changes := _changes(self._words, options.model):
+                self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
         torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        if config.get("fast_dev_run"):
-            # Lightning 2.6's ModelCheckpoint would write last.ckpt into the current folder.
+        if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
+            # In a fast_dev_run, Lightning 2.6's ModelCheckpoint would write last.ckpt into the current folder.
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
@@ -184,10 +260,13 @@ class DiffTORICLI(LightningCLI):
         self._words = _find_configs(sys.argv[1:] if args is None else args)
         self.config = parser.parse_args(self._words)
         options = self.config[self.config.subcommand]
-        options.template = None  # what it led to is all in the configuration that is saved
+        options.template = None  # the saved configuration holds everything that the templates set
+        self._asked = deepcopy(options.get("model"))
         if options.get("ckpt_path") == "last":
             options.ckpt_path = _last_checkpoint(options)
         file = str(options.get("ckpt_path") or "")
+        if file.startswith("~"):
+            file = options.ckpt_path = os.path.expanduser(file)
         if file and file not in _LIGHTNINGS_CHECKPOINTS and "://" not in file:
             # Before LightningCLI reads the model's arguments in it.
             read_checkpoint(file, "training writes them to <log folder>/checkpoints/")
@@ -260,12 +339,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:
-    """The user's mistake behind an exception, if there is one: the parser wraps what constructors raise.
+    """Return the user's mistake behind an exception, if there is one: the parser wraps what constructors raise.
 
-    So is a disk that takes no more, wherever it is noticed.
+    A full disk, a missing package and what Lightning calls a misconfiguration are reported in one line, too.
     """
     while error is not None and not isinstance(error, (DiffTORIError, DataError)):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             break
+        if isinstance(error, (ModuleNotFoundError, MisconfigurationException)):
+            return ConfigurationError(" ".join(str(error).split()))
         error = error.__cause__ or error.__context__
     return error

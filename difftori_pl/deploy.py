@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from difftori_pl.checkpoints.building import beginning
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
-from difftori_pl.errors import CheckpointError, ShapeError
+from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_shapes
 from difftori_pl.models.policy import Policy
 from difftori_pl.version import __version__
@@ -54,11 +54,19 @@ class RobotPolicy:
 
         Raises:
             ShapeError: a key is missing or has another shape, or an image is not uint8.
+            NotFiniteError: an observation is NaN or infinite, or no action was found. The policy's memory is as before
+                the call, so that the next observation continues the episode.
         """
         device = next(iter(self._parameters()), torch.empty(0)).device
         obs = {key: self._tensor(key, observation).to(device) for key in self.obs_shapes}
-        actions, self._state = self.policy.act(obs, self._state)
+        actions, state = self.policy.act(obs, self._state)
         action: npt.NDArray[np.float32] = actions[0].float().cpu().numpy()
+        if not np.isfinite(action).all():
+            raise NotFiniteError(
+                f"the policy found no action for this observation, got {action}: the objective or its gradient is not "
+                "finite there. Stop the robot, or act without the policy"
+            )
+        self._state = state
         return action
 
     def _parameters(self) -> Any:
@@ -81,7 +89,14 @@ class RobotPolicy:
                 f"the policy reads the image {key!r} as uint8 from 0 to 255, but {value.dtype} came: convert it, after "
                 "multiplying by 255 if it goes from 0 to 1"
             )
-        return torch.as_tensor(value.astype(np.uint8 if is_image else np.float32))[None, None]
+        number = value.astype(np.uint8 if is_image else np.float32)
+        if not np.isfinite(number).all():
+            place = tuple(np.argwhere(~np.isfinite(number))[0].tolist())
+            raise NotFiniteError(
+                f"the policy reads {key!r} as finite numbers, got {number[place]} at {place}: check the sensor, and "
+                "call `act` again with a finite observation"
+            )
+        return torch.as_tensor(number)[None, None]
 
 
 def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
@@ -93,7 +108,9 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
 
     Raises:
         CheckpointError: there is no such file, or it holds something else.
+        ConfigurationError: there is no such device.
     """
+    _check_device(device)
     path = os.fspath(checkpoint)
     content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/")
     if "_class_path" not in content.get("hyper_parameters", {}):
@@ -115,6 +132,14 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
     if not hasattr(module, "act"):
         raise CheckpointError(f"{path} holds a {type(module).__name__}, which has no method `act`")
     return module.eval()
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"the device {str(device)!r} cannot be used ({reason}): use device='cpu'") from error
 
 
 def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> RobotPolicy:

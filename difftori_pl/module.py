@@ -58,6 +58,10 @@ class ImitationModule(LightningModule, ABC):
             ConfigurationError: observations or actions have another size or meaning than those that the module, or its
                 base policy, was made for.
         """
+        if self.trainer.precision in ("bf16-true", "16-true"):
+            raise ConfigurationError(
+                f"imitation trains its weights in float32, got precision {self.trainer.precision!r}: use bf16-mixed"
+            )
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         normalizers = {name: part for name, part in self.named_modules() if isinstance(part, Normalizer)}
         if datamodule is None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
-from torchmetrics.aggregation import CatMetric
 from tqdm import tqdm
 
+from datamodules.processes import gather
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.rollout_files import RolloutFiles
@@ -24,6 +25,7 @@ from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.metrics import Proportion, SuccessRate, mean_interval, wilson
 from difftori_pl.models.policy import Policy, describe
+from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +71,14 @@ class RolloutEvaluation(Callback):
         compare: bool = True,
         step_timeout: float = 120.0,
     ) -> None:
-        if n_episodes < 1 or n_envs < 1:
-            raise ConfigurationError(f"n_episodes and n_envs must be above 0, but {n_episodes} and {n_envs} came")
+        check_positive(n_episodes=n_episodes, n_envs=n_envs, video_fps=video_fps, step_timeout=step_timeout)
+        check_not_negative(
+            every_n_epochs=every_n_epochs,
+            every_n_env_steps=every_n_env_steps,
+            first_seed=first_seed,
+            n_videos=n_videos,
+            video_spacing=video_spacing,
+        )
         self.env = env
         self.n_episodes = n_episodes
         self.n_envs = n_envs
@@ -84,6 +92,19 @@ class RolloutEvaluation(Callback):
         self._films = Spacing(video_spacing)
         self._done_once: set[str] = set()
         self._last_env_step = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a test without batches, which Lightning ends before any hook that could evaluate.
+
+        Raises:
+            ConfigurationError: `limit_test_batches` is 0.
+        """
+        del pl_module
+        if self.env is not None and stage == "test" and trainer.limit_test_batches == 0:
+            raise ConfigurationError(
+                "--trainer.limit_test_batches 0 skips the whole test, rollouts included: set it to 1 for rollouts with "
+                "hardly any held-out data"
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -175,15 +196,38 @@ class RolloutEvaluation(Callback):
         return policies
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> str:
-        """Log, and give the policy's row of the table."""
-        metric = SuccessRate().to(pl_module.device)
-        metric.update(torch.tensor([episode.success for episode in episodes], device=pl_module.device))
-        success: Proportion = metric.compute()
+        """Log, and return the policy's row of the table.
+
+        Where every episode crashed, only their number is logged: a success rate of 0 would blame the policy.
+
+        Raises:
+            ConfigurationError: every episode of a test crashed.
+        """
         device = pl_module.device
-        returns = _of_all_ranks([episode.total_reward for episode in episodes], device)
-        lengths = _of_all_ranks([episode.length for episode in episodes], device)
-        largest = _of_all_ranks([episode.max_reward for episode in episodes], device)
-        crashes = _of_all_ranks([episode.crash is not None for episode in episodes], device)
+        for episode in (episode for episode in episodes if episode.crash):
+            _log.warning(
+                "%s: the episode of seed %d crashed after %d steps: %s",
+                name,
+                episode.seed,
+                episode.length,
+                episode.crash,
+            )
+        crashes = list(chain(*gather([episode.crash for episode in episodes])))
+        if all(crashes):
+            if trainer.testing:
+                raise ConfigurationError(
+                    f"all {len(crashes)} episodes of {name} crashed, which says nothing of the policy; the first one "
+                    f"with: {crashes[0]}"
+                )
+            self._log(trainer, pl_module, name, {"crashed_episodes": float(len(crashes))})
+            return f"| {name} | – | – | – | – | {len(crashes)} |"
+        metric = SuccessRate().to(device)
+        metric.update(torch.tensor([episode.success for episode in episodes], dtype=torch.bool, device=device))
+        success: Proportion = metric.compute()
+        returns = _of_all_ranks([episode.total_reward for episode in episodes])
+        lengths = _of_all_ranks([episode.length for episode in episodes])
+        largest = _of_all_ranks([episode.max_reward for episode in episodes])
+        n_crashes = sum(crash is not None for crash in crashes)
         low, high = mean_interval(returns.tolist())
         values = {
             "success_rate": success.rate,
@@ -194,23 +238,19 @@ class RolloutEvaluation(Callback):
             "return_low": low,
             "return_high": high,
             "max_reward": float(largest.mean()),
-            "crashed_episodes": float(crashes.sum()),
+            "crashed_episodes": float(n_crashes),
         }
+        self._log(trainer, pl_module, name, values)
+        earned = f"{returns.mean():.1f} ({low:.1f} to {high:.1f})"
+        return f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {n_crashes} |"
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]) -> None:
+        """Log what all ranks agree on: in reinforcement learning over environment steps."""
         logged = {f"rollout/{name}/{key}": value for key, value in values.items()}
         if hasattr(pl_module, "env_step"):
             log_at(trainer, pl_module, logged, _step(trainer, pl_module))
         else:
-            pl_module.log_dict(logged, sync_dist=True, batch_size=len(returns))
-        for episode in (episode for episode in episodes if episode.crash):
-            _log.warning(
-                "%s: the episode of seed %d crashed after %d steps: %s",
-                name,
-                episode.seed,
-                episode.length,
-                episode.crash,
-            )
-        earned = f"{returns.mean():.1f} ({low:.1f} to {high:.1f})"
-        return f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {crashes.sum():.0f} |"
+            pl_module.log_dict(logged, sync_dist=True, batch_size=1)
 
     def _description(self, policy: Policy) -> dict[str, Any]:
         return {
@@ -259,12 +299,9 @@ def _show_and_write(
         yield on_finish
 
 
-def _of_all_ranks(values: Sequence[float], device: torch.device) -> Tensor:
+def _of_all_ranks(values: Sequence[float]) -> Tensor:
     """The values (N,) of all ranks' episodes; a rank may have none."""
-    metric = CatMetric().to(device)
-    metric.update(torch.tensor(values, dtype=torch.float32, device=device))
-    found: Tensor = metric.compute()
-    return found.view(-1)  # a single one comes without a dimension
+    return torch.tensor(list(chain(*gather(list(values)))), dtype=torch.float32)
 
 
 def _step(trainer: Trainer, pl_module: LightningModule) -> int:

@@ -1,5 +1,6 @@
 """Reading a checkpoint: whole, without executing anything, and brought up to today's schema."""
 
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -27,6 +28,11 @@ def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no such file, it is damaged, it cannot be read safely, or a later version wrote it.
     """
+    path = os.path.expanduser(path)
+    if Path(path).is_dir():
+        found = sorted(Path(path).rglob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        advice = f"its newest checkpoint is {found[-1]}" if found else f"there is no .ckpt file in it; {remedy}"
+        raise CheckpointError(f"{path} is a folder, not a checkpoint: {advice}")
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint {path}; {remedy}")
     try:

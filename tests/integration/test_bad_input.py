@@ -11,7 +11,8 @@ import h5py
 import pytest
 import torch
 
-from difftori_pl.cli import main
+from difftori_pl import load_policy
+from difftori_pl.cli import main, run
 from tests.conftest import SMALL, SQUARE_OBS
 from tests.data import write_robomimic
 from tests.unit.datamodules.test_checks import FAULTS
@@ -180,3 +181,102 @@ def test_an_unknown_key_is_refused(bc: list[str], capsys: pytest.CaptureFixture[
         main([*bc, "--model.no_such_key=1"])
     assert end.value.code == 2
     assert "no_such_key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"template: [bc_rnn_square_low_dim.yaml]\ndata:\n\tinit_args: {}\n",
+            "line 3: not valid YAML: .*spaces, not tabs",
+        ),
+        (b"data: [1, 2\n", "line 2: not valid YAML"),
+        (b"# caf\xe9\n", "line 1: expected UTF-8"),
+        (b"- a\n- b\n", "expected a mapping of options, got a list"),
+        (b"hello\n", "expected a mapping of options, got a str"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    said = message_of(["fit", f"--config={path}"])
+    assert re.search(f"own.yaml.*{message}", said), said
+
+
+def test_one_template_needs_no_list(tmp_path: Path, quick: list[str]) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "template: bc_rnn_square_low_dim.yaml\nmodel: {init_args: {policy: {init_args: {hidden_dim: 9}}}}\n"
+    )
+    cli = run(["fit", f"--config={path}", *quick, "--trainer.fast_dev_run=1"])
+    assert cli.model.policy.encoder.rnn.hidden_size == 9  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--data.batch_size=0", "batch_size must be at least 1, got 0"),
+        ("--data.n_workers=-1", "n_workers must be at least 0, got -1"),
+        ("--data.n_demos=0", "n_demos must be at least 1, got 0"),
+        ("--data.validation_fraction=1.0", "validation_fraction must be at least 0 and below 1, got 1.0"),
+        ("--data.horizon=0", "horizon|steps"),
+        ("--trainer.logger=WandbLogger", "wandb"),
+        ("--trainer.precision=bf16-true", "imitation trains its weights in float32, got precision 'bf16-true'"),
+        ("--rollout.first_seed=-5", "first_seed must be 0 or above, got -5"),
+    ],
+)
+def test_a_value_without_a_meaning(bc: list[str], option: str, message: str) -> None:
+    assert re.search(message, message_of([*bc, option]))
+
+
+def test_an_unknown_quantity_to_choose_checkpoints_by(bc: list[str]) -> None:
+    options = [*bc[:-1], "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--rollout.env=null"]
+    assert "val/los" in message_of([*options, "--checkpoint.monitor=val/los"])
+
+
+def test_training_without_checkpoints(bc: list[str], tmp_path: Path) -> None:
+    options = [*bc[:-1], "--trainer.max_steps=1", "--rollout.env=null", f"--trainer.logger.save_dir={tmp_path}"]
+    main([*options, "--trainer.enable_checkpointing=false"])
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_test_without_batches_would_skip_the_rollouts(bc: list[str], low_dim_base: Path) -> None:
+    options = ["test", *bc[1:-1], f"--ckpt_path={low_dim_base}", "--trainer.limit_test_batches=0"]
+    assert "--trainer.limit_test_batches 0 skips the whole test, rollouts included" in message_of(options)
+
+
+@pytest.fixture
+def il_checkpoint(il: list[str], low_dim_base: Path, tmp_path: Path) -> Path:
+    base = f"--model.base_policy.checkpoint={low_dim_base}"
+    folder = [f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.version=0"]
+    run([*il[:-1], base, "--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--rollout.env=null", *folder])
+    return next(tmp_path.rglob("last.ckpt"))
+
+
+def test_a_part_beside_a_checkpoint_is_refused_unless_it_is_the_checkpoints_own(
+    il: list[str], il_checkpoint: Path, low_dim_base: Path
+) -> None:
+    resumed = [*il, f"--ckpt_path={il_checkpoint}"]
+    for option in ("--model.trajopt.solver=solver/adam.yaml", "--model.trajopt.solver=Adam"):
+        said = message_of([*resumed, option, f"--model.base_policy.checkpoint={low_dim_base}"])
+        assert "--model.trajopt.solver would have no effect" in said
+        assert "LevenbergMarquardt" in said
+    # The words of the first run, and single values.
+    resumed = [*il[:-1], f"--ckpt_path={il_checkpoint}", "--trainer.max_steps=2", "--rollout.env=null"]
+    cli = run([*resumed, f"--model.base_policy.checkpoint={low_dim_base}", "--model.trajopt.solver.max_steps=3"])
+    assert cli.model.trajopt.solver.max_steps == 3  # type: ignore[attr-defined]
+
+
+def test_checkpoints_are_found_below_the_home_folder(
+    il_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(il_checkpoint.parent))
+    main(["checkpoint", "show", "~/last.ckpt"])
+    assert "DiffTORIIL" in capsys.readouterr().out
+    assert load_policy("~/last.ckpt").obs_shapes
+    said = message_of(["checkpoint", "show", str(il_checkpoint.parent)])
+    assert f"is a folder, not a checkpoint: its newest checkpoint is {il_checkpoint}" in said

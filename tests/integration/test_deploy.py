@@ -10,7 +10,7 @@ import torch
 from difftori_pl import load_policy
 from difftori_pl.cli import main
 from difftori_pl.deploy import load_module
-from difftori_pl.errors import CheckpointError, ExportError, ShapeError
+from difftori_pl.errors import CheckpointError, ConfigurationError, ExportError, NotFiniteError, ShapeError
 from difftori_pl.export import export
 from tests.conftest import SQUARE_OBS
 
@@ -74,6 +74,48 @@ def test_images_are_not_converted(image_base: Path, dtype: type) -> None:
     name = np.dtype(dtype).name
     with pytest.raises(ShapeError, match=rf"'agentview_image' as uint8 from 0 to 255, but {name} came"):
         policy.act(observation | {"agentview_image": np.zeros((3, 84, 84), dtype)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_is_named_and_leaves_the_memory_alone(low_dim_base: Path, value: float) -> None:
+    policy = load_policy(low_dim_base)  # recurrent
+    before, spoilt, after = observations(3)
+    spoilt["robot0_eef_pos"][1] = value
+
+    def act(*episode: dict[str, np.ndarray]) -> np.ndarray:
+        torch.manual_seed(1)
+        return [policy.act(observation) for observation in episode][-1]
+
+    expected = act(before, after)
+    policy.reset()
+    policy.act(before)
+    with pytest.raises(NotFiniteError, match=rf"'robot0_eef_pos' as finite numbers, got {value} at \(1,\)"):
+        policy.act(spoilt)
+    policy.reset()
+    torch.manual_seed(1)
+    policy.act(before)
+    state = torch.get_rng_state()
+    with pytest.raises(NotFiniteError):
+        policy.act(spoilt)
+    torch.set_rng_state(state)
+    np.testing.assert_array_equal(policy.act(after), expected)
+
+
+def test_a_failed_solve_is_an_error(refined: Path) -> None:
+    policy = load_policy(refined)
+    (observation,) = observations(1)
+    policy.act(observation)
+    with torch.no_grad():
+        for parameter in policy.policy.score.parameters():  # type: ignore[attr-defined]
+            parameter.fill_(torch.nan)
+    with pytest.raises(NotFiniteError, match="the policy found no action"):
+        policy.act(observation)
+
+
+def test_a_device_that_is_not_there_is_named(refined: Path) -> None:
+    for device in ["no_such_device"] + ["cuda"] * (not torch.cuda.is_available()):
+        with pytest.raises(ConfigurationError, match=f"the device '{device}' cannot be used .*use device='cpu'"):
+            load_policy(refined, device=device)
 
 
 def test_a_checkpoint_without_a_description_is_refused(tmp_path: Path) -> None:

@@ -336,6 +336,14 @@ def test_a_task_that_ends_early_is_trained_on(fit: Fit, caplog: pytest.LogCaptur
     assert lengths.min() >= 3
 
 
+def test_a_test_in_which_every_episode_crashes_is_an_error(fit: Fit) -> None:
+    options = ["--collect.n_env_steps=48", "--trainer.max_steps=2"]
+    checkpoint = last_checkpoint(fit(*options))
+    rollouts = ["--rollout.env=tests.integration.test_rl.Fragile", "--rollout.n_episodes=2", "--rollout.n_videos=0"]
+    with pytest.raises(ConfigurationError, match=r"all 2 episodes of policy crashed, .*: ZeroDivisionError"):
+        run(["test", f"--config={CONFIG}", f"--ckpt_path={checkpoint}", *rollouts, "--trainer.logger=false"])
+
+
 @pytest.mark.usefixtures("in_process")
 def test_the_handler_of_ctrl_c_is_put_back(fit: Fit) -> None:
     def own(*_: Any) -> None: ...
@@ -386,7 +394,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
         (["--collect.env=null"], DataError, "the buffer is empty"),
         (["--ckpt_path=last"], ConfigurationError, "there is no last.ckpt below"),
         (["--collect.n_envs=0"], ConfigurationError, "n_envs must be above 0"),
-        (["--rollout.n_envs=0"], ConfigurationError, "n_episodes and n_envs must be above 0, but 50 and 0 came"),
+        (["--rollout.n_envs=0"], ConfigurationError, "n_envs must be above 0, got 0"),
     ],
 )
 def test_bad_input(options: list[str], error: type[Exception], message: str, fit: Fit) -> None:

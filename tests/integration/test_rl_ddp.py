@@ -64,6 +64,12 @@ def test_the_evaluation_is_shared_out_and_put_together(whole: Ranks) -> None:
     assert 0 < one["rollouts"]["rollout/policy/return_low"] < one["rollouts"]["rollout/policy/return_high"] <= 12
 
 
+def test_a_process_may_have_no_episode_to_evaluate(fit: Callable[..., Ranks]) -> None:
+    one, two = fit("few", "--rollout.n_episodes=1", "--collect.n_env_steps=96")
+    assert one["rollouts"] == two["rollouts"]
+    assert one["rollouts"]["rollout/policy/episode_length_steps"] == 12
+
+
 def test_a_resumed_run_goes_on_with_both_buffers(whole: Ranks, fit: Callable[..., Ranks]) -> None:
     fit("parts", "--trainer.max_steps=70")  # within the updates that follow the third round of episodes
     again = fit("parts", "--ckpt_path=last")

@@ -53,7 +53,7 @@ def test_fit_evaluates_while_training_and_crashes_are_counted(quick: list[str], 
     # No simulator answers within a tenth of a millisecond: every episode crashes.
     trainer = fit_and_evaluate(quick, *options, "--rollout.step_timeout=1e-4")
     assert trainer.callback_metrics["rollout/policy/crashed_episodes"].item() == 3
-    assert trainer.callback_metrics["rollout/policy/success_rate"].item() == 0
+    assert "rollout/policy/success_rate" not in trainer.callback_metrics
 
 
 def test_a_simulator_that_cannot_be_started_ends_the_run(quick: list[str], tmp_path: Path) -> None:
