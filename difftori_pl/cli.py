@@ -135,6 +135,22 @@ def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
                 )
 
 
+def _follow_length(asked: Any, kept: Any, max_steps: int) -> None:
+    """Let the learning-rate schedule of a checkpoint's model end with the run where the configuration's does.
+
+    Args:
+        asked: the model that command line and configurations describe; its schedule refers to `trainer.max_steps`.
+        kept: the model that the checkpoint describes, with the number of the earlier run; changed in place.
+        max_steps: number of updates of this run.
+    """
+    ours, theirs = _argument(asked, "lr_scheduler"), _argument(kept, "lr_scheduler")
+    if not (_is_class(ours) and _is_class(theirs) and ours.class_path == theirs.class_path):
+        return
+    for name, value in ours.init_args.items():
+        if value == max_steps:
+            theirs.init_args[name] = value
+
+
 def _is_class(part: Any) -> bool:
     """Return whether a part of a configuration is built by a class, not a function or a plain value."""
     return isinstance(part, Namespace) and "class_path" in part and inspect.isclass(resolve_name(part.class_path))
@@ -241,6 +257,7 @@ class DiffTORICLI(LightningCLI):
         options = self.config[subcommand]
         if options.get("ckpt_path"):
             _refuse_other_parts(self._words, self._asked, options.model)
+            _follow_length(self._asked, options.model, options.trainer.max_steps)
             if changes := _changes(self._words, options.model):
                 self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
         torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.batch import Batch
 from difftori_pl.checkpoints.provenance import record, verify
@@ -164,9 +165,20 @@ class ImitationModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Keep the seed of the run, unless a checkpoint knows it."""
+        """Keep the seed of the run, unless it comes from a checkpoint, and refuse a schedule that ends too early.
+
+        Raises:
+            ConfigurationError: a cosine schedule ends before the run does; the rate would rise again.
+        """
         if self._seed is None:
             self._seed = torch.initial_seed()
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if isinstance(scheduler, CosineAnnealingLR) and 0 < scheduler.T_max < self.trainer.max_steps:
+                raise ConfigurationError(
+                    f"the learning rate reaches its end after {scheduler.T_max} updates and would rise again, but the "
+                    f"run has {self.trainer.max_steps}: set --model.lr_scheduler.T_max {self.trainer.max_steps}"
+                )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the random numbers of this step."""

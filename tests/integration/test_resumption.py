@@ -1,6 +1,7 @@
 """A run that was stopped, wherever, ends where one does that never was: to the bit, on the CPU."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from difftori_pl.cli import run
+from difftori_pl.errors import ConfigurationError
 from tests.conftest import SMALL, SQUARE_OBS
 from tests.data import write_robomimic
 from tests.torchrun import torchrun
@@ -181,6 +183,41 @@ def test_from_a_checkpoint_of_an_epoch(
     options[options.index(f"--trainer.logger.save_dir={tmp_path / 'whole'}")] = f"--trainer.logger.save_dir={tmp_path}"
     run(["fit", *options, f"--ckpt_path={first}"])
     assert_same(everything(last(tmp_path / "whole")), everything(last(tmp_path)))
+
+
+def test_a_longer_run_equals_one_of_that_length_from_the_start(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
+    options = [*options_of("bc_rnn", demos, low_dim_base, tmp_path), "--model.lr_scheduler=null"]
+    for n_updates in (7, 10):  # the end of an epoch, and the middle of one
+        folder = f"--trainer.logger.name=run{n_updates}"
+        run(["fit", *options, folder, f"--trainer.max_steps={n_updates}"])
+        run(["fit", *options, folder, "--trainer.max_steps=17", "--ckpt_path=last"])
+    run(["fit", *options, "--trainer.max_steps=17"])
+    whole = everything(last(tmp_path))
+    for n_updates in (7, 10):
+        extended = tmp_path / f"run{n_updates}" / "version_1" / "checkpoints" / "last.ckpt"
+        assert_same(whole, everything(extended), f"from {n_updates}")
+
+
+def test_the_schedule_of_a_longer_run_is_that_of_its_length(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
+    options = [*options_of("il", demos, low_dim_base, tmp_path), "--trainer.logger.version=0"]
+    options += ["--checkpoint.every_n_train_steps=2", "--checkpoint.save_top_k=-1"]
+    run(["fit", *options, "--trainer.max_steps=4"])
+    first = last(tmp_path)
+    longer = [*options, f"--ckpt_path={first}", "--trainer.logger.version=1"]
+    run(["fit", *longer, "--trainer.max_steps=8"])
+    rates = {}
+    for path in (tmp_path / "run" / "version_1").rglob("*step=*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        rates[content["global_step"]] = content["optimizer_states"][0]["param_groups"][0]["lr"]
+    start = torch.load(first, weights_only=True)["optimizer_states"][0]["param_groups"][0]["initial_lr"]
+    expected = {step: start * 0.5 * (1 + math.cos(math.pi * step / 8)) for step in (6, 8)}
+    assert rates == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    # A configuration that was saved with a run holds the number, and not that it is the run's length.
+    saved = f"--config={first.parents[1] / 'config.yaml'}"
+    with pytest.raises(
+        ConfigurationError, match="after 4 updates and would rise again, but the run has 8: set --model"
+    ):
+        run(["fit", saved, *longer[1:], "--trainer.logger.version=2", "--trainer.max_steps=8"])
 
 
 @pytest.mark.slow
