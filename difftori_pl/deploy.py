@@ -18,6 +18,7 @@ from difftori_pl.checkpoints.building import beginning
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy
 from difftori_pl.version import __version__
 
@@ -35,6 +36,7 @@ class RobotPolicy:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.obs_shapes = observation_shapes(policy)
+        self._finite = FiniteCheck(policy)
         self.reset()
 
     def reset(self) -> None:
@@ -54,19 +56,24 @@ class RobotPolicy:
 
         Raises:
             ShapeError: a key is missing or has another shape, or an image is not uint8.
-            NotFiniteError: an observation is NaN or infinite, or no action was found. The policy's memory is as before
-                the call, so that the next observation continues the episode.
+            NotFiniteError: an observation or the action holds NaN or infinity. The memory is unchanged, so that the
+                next call acts as if this one had not been made.
         """
         device = next(iter(self._parameters()), torch.empty(0)).device
         obs = {key: self._tensor(key, observation).to(device) for key in self.obs_shapes}
-        actions, state = self.policy.act(obs, self._state)
-        action: npt.NDArray[np.float32] = actions[0].float().cpu().numpy()
-        if not np.isfinite(action).all():
+        if spoiled := self._finite.spoiled(obs):
             raise NotFiniteError(
-                f"the policy found no action for this observation, got {action}: the objective or its gradient is not "
-                "finite there. Stop the robot, or act without the policy"
+                f"the policy reads {spoiled[0]!r} and needs finite float32 numbers, got NaN or infinity: repeat the "
+                "last good observation, or stop the robot"
+            )
+        actions, state = self.policy.act(obs, self._state)
+        if not torch.isfinite(actions).all():
+            raise NotFiniteError(
+                "the policy found no finite action for finite observations: stop the robot, compare the observations "
+                "with the training data, and count the weights that are not finite with `difftori checkpoint show`"
             )
         self._state = state
+        action: npt.NDArray[np.float32] = actions[0].float().cpu().numpy()
         return action
 
     def _parameters(self) -> Any:
@@ -89,14 +96,8 @@ class RobotPolicy:
                 f"the policy reads the image {key!r} as uint8 from 0 to 255, but {value.dtype} came: convert it, after "
                 "multiplying by 255 if it goes from 0 to 1"
             )
-        number = value.astype(np.uint8 if is_image else np.float32)
-        if not np.isfinite(number).all():
-            place = tuple(np.argwhere(~np.isfinite(number))[0].tolist())
-            raise NotFiniteError(
-                f"the policy reads {key!r} as finite numbers, got {number[place]} at {place}: check the sensor, and "
-                "call `act` again with a finite observation"
-            )
-        return torch.as_tensor(number)[None, None]
+        with np.errstate(over="ignore"):  # becomes infinity, which `act` refuses
+            return torch.as_tensor(value.astype(np.uint8 if is_image else np.float32))[None, None]
 
 
 def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:

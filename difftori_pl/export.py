@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from difftori_pl.deploy import load_module
 from difftori_pl.errors import ExportError, MissingPackageError
 from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy
 
 Program = Callable[..., Sequence[Tensor]]
@@ -108,12 +109,17 @@ def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
 
 
 class _Step(nn.Module):
-    """One step of a policy on plain tensors, which programs take and give."""
+    """One step of a policy on plain tensors, which programs take and give.
+
+    NaN or infinity in an observation, or a failed solve, makes the action NaN and returns the memory unchanged: a
+    program cannot raise an error.
+    """
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
         self.obs_shapes = observation_shapes(policy)
+        self._finite = FiniteCheck(policy)
         self.state_keys = list(policy.initial_state(1))
         self.inputs = [*self.obs_shapes, *self.state_keys]
         self.outputs = ["action", *(f"next_{key}" for key in self.state_keys)]
@@ -121,10 +127,12 @@ class _Step(nn.Module):
     @torch.no_grad()
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(self.inputs, tensors, strict=True))
-        action, state = self.policy.act(
-            {key: named[key] for key in self.obs_shapes}, {key: named[key] for key in self.state_keys}
-        )
-        return (action, *(state[key] for key in self.state_keys))
+        obs = {key: named[key] for key in self.obs_shapes}
+        action, state = self.policy.act(obs, {key: named[key] for key in self.state_keys})
+        finite = [self._finite.is_finite(key, value) for key, value in obs.items() if value.is_floating_point()]
+        usable = torch.stack([*finite, torch.isfinite(action).all()]).all()
+        memory = (torch.where(usable, state[key], named[key]) for key in self.state_keys)
+        return (torch.where(usable, action, torch.nan), *memory)
 
     def example(self, seed: int = 0) -> list[Tensor]:
         """An observation drawn at random, and the memory at the start of an episode."""

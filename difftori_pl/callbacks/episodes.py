@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from difftori_pl.envs.pool import EnvPool, Step
 from difftori_pl.models.encoders.base import check_observations
+from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy, State
 
 
@@ -53,7 +54,7 @@ class Episode:
             `info["env_steps"]`; else 0.
         total_reward: undiscounted sum of rewards.
         max_reward: largest reward of a step, at least 0; in Push-T, the share of the goal that was covered at best.
-        crash: what went wrong in the simulator or with its numbers, None if nothing did.
+        crash: error of the simulator, or the first observation, reward or action that was not finite; None without.
         frames: pictures (height, width, 3), uint8, if they were asked for.
         track: what was observed and done, if it was asked for.
     """
@@ -96,8 +97,9 @@ def run_episodes(
 ) -> list[Episode]:
     """Run one episode from each initial state, as many at a time as the pool has environments.
 
-    All running episodes act in one batch. A worker whose episode has ended takes the next seed, so none is idle. An
-    episode ends as crashed at an observation, a reward or an action that is not finite; the others are not affected.
+    All running episodes act in one batch. A worker whose episode has ended takes the next seed, so none is idle. NaN
+    or infinity in an observation that the policy reads, in a reward or in an action ends its episode as a crash, before
+    it reaches the policy, the totals or the simulator.
 
     Args:
         policy: acts on batches.
@@ -118,13 +120,14 @@ def run_episodes(
     filmed = {id(episode) for episode in episodes[:n_videos]}
     waiting = list(reversed(episodes))
     running: dict[int, tuple[Episode, dict[str, Any], State]] = {}
+    check = FiniteCheck(policy)
 
     def rendered(pairs: Sequence[tuple[int, Episode]]) -> frozenset[int]:
         return frozenset(worker for worker, episode in pairs if id(episode) in filmed)
 
     def settle(worker: int, episode: Episode, action: np.ndarray[Any, Any] | None, step: Step, state: State) -> None:
-        if step.crash is None and (fault := _not_finite(action, step)):
-            step = replace(step, obs=None, reward=0.0, done=True, crash=f"{fault} after {episode.length} steps")
+        if problem := _not_finite(step, check):
+            step = Step(None, done=True, crash=f"{problem} is not finite after step {episode.length}")
         episode.add(step)
         if episode.track is not None:
             episode.track.add(action, step)
@@ -138,6 +141,7 @@ def run_episodes(
         starting = [(worker, waiting.pop()) for worker in idle]
         first = pool.reset({worker: episode.seed for worker, episode in starting}, rendered(starting))
         for worker, episode in starting:
+            _check_shapes(policy, first[worker])
             settle(worker, episode, None, first[worker], policy.initial_state(1))
         if not running:
             continue
@@ -146,31 +150,32 @@ def run_episodes(
             key: torch.as_tensor(np.stack([running[worker][1][key] for worker in workers])).unsqueeze(1).to(device)
             for key in running[workers[0]][1]
         }
-        if starting and isinstance(policy, nn.Module):
-            shapes = {key: tuple(value.shape[2:]) for key, value in obs.items()}
-            check_observations(policy, shapes, "the environment delivers", "is it the task that the policy is for?")
         actions, states = policy.act(obs, _stack([running[worker][2] for worker in workers]))
         acting = [(worker, running.pop(worker)[0]) for worker in workers]
         numbers = actions.float().cpu().numpy()
-        finite = {worker: action for worker, action in zip(workers, numbers, strict=True) if np.isfinite(action).all()}
-        steps = pool.step(finite, rendered(acting))
+        finite = np.isfinite(numbers).all(axis=1)
+        steps = pool.step({worker: numbers[row] for row, worker in enumerate(workers) if finite[row]}, rendered(acting))
         for row, (worker, episode) in enumerate(acting):
-            episode.length += 1
-            settle(
-                worker,
-                episode,
-                numbers[row],
-                steps.get(worker, Step(None)),
-                {name: value[row : row + 1] for name, value in states.items()},
-            )
+            episode.length += worker in steps
+            no_action = Step(None, done=True, crash=f"the policy's action is not finite after step {episode.length}")
+            state = {name: value[row : row + 1] for name, value in states.items()}
+            settle(worker, episode, numbers[row], steps.get(worker, no_action), state)
     return episodes
 
 
-def _not_finite(action: np.ndarray[Any, Any] | None, step: Step) -> str | None:
-    """Name the first number of an action, or of the environment's answer to it, that is NaN or infinite."""
-    values = {f"the observation {key!r}": value for key, value in (step.obs or {}).items()}
-    values |= {"the reward": np.asarray(step.reward)} | ({} if action is None else {"the policy's action": action})
-    return next((f"{name} is not finite" for name, value in values.items() if not np.isfinite(value).all()), None)
+def _check_shapes(policy: Policy, step: Step) -> None:
+    if isinstance(policy, nn.Module) and step.obs is not None:
+        shapes = {key: tuple(np.shape(value)) for key, value in step.obs.items()}
+        check_observations(policy, shapes, "the environment delivers", "is it the task that the policy is for?")
+
+
+def _not_finite(step: Step, check: FiniteCheck) -> str | None:
+    """Name what is not finite in the answer of an environment; None if all is."""
+    if step.obs is None:
+        return None
+    if spoiled := check.spoiled({key: torch.as_tensor(value) for key, value in step.obs.items()}):
+        return f"the observation {spoiled[0]!r}"
+    return None if np.isfinite(step.reward) else "the reward"
 
 
 def _stack(states: Sequence[State]) -> dict[str, Tensor]:

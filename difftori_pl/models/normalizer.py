@@ -95,6 +95,12 @@ class Normalizer(nn.Module):
         """The standard deviation (dim,) of a key, in its unit; 1 before `fit`."""
         return self.get_buffer(f"{key}_std")
 
+    def unseen_mask(self, key: str) -> Tensor:
+        """Mark the components (dim,) of a key that are always given as their mean."""
+        if key in self.unseen:
+            return self.get_buffer(f"{key}_unseen")
+        return torch.zeros_like(self.std(key), dtype=torch.bool)
+
     def restore(self, key: str, standardised: Tensor) -> Tensor:
         """In the key's unit what is in standard deviations from its mean, (..., dim)."""
         return self.get_buffer(f"{key}_mean") + self.std(key) * standardised

@@ -26,7 +26,7 @@ class Policy(Protocol):
             state: memory returned by the previous call, or by `initial_state`.
 
         Returns:
-            Actions (B, A) in [-1, 1], and the memory for the next call.
+            Actions (B, A) in [-1, 1], NaN for an episode without a usable one, and the memory for the next call.
         """
 
 

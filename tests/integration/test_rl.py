@@ -280,7 +280,7 @@ class Spoilt(Point):
 def test_an_episode_with_a_nan_is_left_out(key: str, name: str, fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     cli = fit("--collect.env=tests.integration.test_rl.Spoilt", f"--collect.env.key={key}", "--collect.n_env_steps=72")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert f"the episode of seed 1 is left out: it crashed: {name} is not finite after 7 steps" in warnings
+    assert f"the episode of seed 1 is left out: it crashed: {name} is not finite after step 7" in warnings
     assert cli.trainer.callback_metrics["collect/left_out_episodes"] == 1
     assert int(cli.model.env_step) == 72
     weights = torch.load(last_checkpoint(cli), weights_only=True)["state_dict"].values()
@@ -336,12 +336,20 @@ def test_a_task_that_ends_early_is_trained_on(fit: Fit, caplog: pytest.LogCaptur
     assert lengths.min() >= 3
 
 
-def test_a_test_in_which_every_episode_crashes_is_an_error(fit: Fit) -> None:
+def test_a_test_in_which_every_episode_crashes_is_an_error(fit: Fit, tmp_path: Path) -> None:
     options = ["--collect.n_env_steps=48", "--trainer.max_steps=2"]
     checkpoint = last_checkpoint(fit(*options))
     rollouts = ["--rollout.env=tests.integration.test_rl.Fragile", "--rollout.n_episodes=2", "--rollout.n_videos=0"]
     with pytest.raises(ConfigurationError, match=r"all 2 episodes of policy crashed, .*: ZeroDivisionError"):
-        run(["test", f"--config={CONFIG}", f"--ckpt_path={checkpoint}", *rollouts, "--trainer.logger=false"])
+        run(
+            [
+                "test",
+                f"--config={CONFIG}",
+                f"--ckpt_path={checkpoint}",
+                *rollouts,
+                f"--trainer.logger.save_dir={tmp_path}",
+            ]
+        )
 
 
 @pytest.mark.usefixtures("in_process")

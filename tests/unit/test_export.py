@@ -99,3 +99,13 @@ def test_an_onnx_file_comes_with_its_weights(large: bool, tmp_path: Path, monkey
     assert export(Path("last.ckpt"), output, n_runs=1).error <= 1e-5
     assert names(tmp_path) == ["policy.onnx", "policy.onnx.data"][: 1 + large]
     onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+
+
+def test_a_program_gives_nan_and_keeps_its_memory_where_an_observation_is_not_finite(tmp_path: Path) -> None:
+    export(Path("last.ckpt"), tmp_path / "policy.pt2", n_runs=1)
+    program = torch.export.load(tmp_path / "policy.pt2").module()
+    memory = torch.ones(1, 2)
+    for number in (float("nan"), float("inf")):
+        action, kept = program(torch.tensor([[[0.0, number]]]), memory)
+        assert torch.isnan(action).all()
+        torch.testing.assert_close(kept, memory)

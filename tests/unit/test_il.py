@@ -213,3 +213,12 @@ def test_a_horizon_and_its_dynamics_go_together(horizon: int, dynamics: type[Lat
     trajopt = TrajOptLayer(LevenbergMarquardt(), Truncated(n_steps=5))
     with pytest.raises(ConfigurationError, match="dynamics"):
         DiffTORIIL(StateEncoder({"x": 3}), Zeros(2), trajopt, dynamics=dynamics, horizon=horizon)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_failed_solve_gives_nan_to_its_element_alone(chunked: bool) -> None:
+    module = policy(horizon=2 if chunked else 1, chunked=chunked).eval()
+    x = torch.tensor([[[0.1, 0.2, torch.nan]], [[0.1, 0.2, 0.3]]])
+    action, _ = module.act({"x": x}, module.initial_state(2))
+    assert torch.isfinite(action).all(-1).tolist() == [False, True]
+    assert torch.isnan(action[0]).all()

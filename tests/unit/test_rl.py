@@ -225,17 +225,6 @@ def test_numbers_without_a_meaning_are_refused(build: Any, message: str) -> None
         build()
 
 
-def test_the_action_of_a_failed_solve_is_nan_and_others_are_not() -> None:
-    module = make()
-    obs = {"state": torch.rand(2, 1, OBS, dtype=torch.float64)}
-    state = module.initial_state(2)
-    whole, _ = module.act(obs, state)
-    obs["state"][1] = torch.nan
-    actions, _ = module.act(obs, state)
-    assert torch.equal(actions[0], whole[0])
-    assert actions[1].isnan().all()
-
-
 def test_how_the_solver_fared_is_logged() -> None:
     module, logged = make(ReplayedStates()), {}
     module.log_dict = lambda values, **options: logged.update(values)  # type: ignore[method-assign]
@@ -362,3 +351,12 @@ def test_a_checkpoint_of_other_sizes_is_refused() -> None:
     state[name] = torch.zeros(1, 2, 3)
     with pytest.raises(CheckpointError, match="another task"):
         module.on_load_checkpoint({"state_dict": state})
+
+
+@pytest.mark.parametrize("act", [DiffTORIRL.act, DiffTORIRL.explore])
+def test_a_failed_plan_gives_nan_to_its_element_alone(act: Any) -> None:
+    module = make()
+    state = torch.zeros(2, 1, OBS, dtype=torch.float64)
+    state[0, 0, 0] = torch.nan
+    action, _ = act(module, {"state": state}, module.initial_state(2))
+    assert torch.isfinite(action).all(-1).tolist() == [False, True]

@@ -72,7 +72,8 @@ class BCRNNGMM(LearnedPolicy):
         """Draw the mode by its responsibility for the first demonstrated action; see `BasePolicy.explain`."""
         mixture, state = self(obs, state)
         likelihood = mixture.component_distribution.log_prob(actions[:, :, :1]).nan_to_num(nan=0.0)
-        responsible = distributions.Categorical(logits=mixture.mixture_distribution.logits + likelihood)
+        logits = mixture.mixture_distribution.logits + likelihood
+        responsible = distributions.Categorical(logits=logits, validate_args=False)
         return _hold(mixture, responsible, actions.shape[2]), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
@@ -84,7 +85,9 @@ class BCRNNGMM(LearnedPolicy):
 def _hold(mixture: distributions.MixtureSameFamily, choice: distributions.Categorical, horizon: int) -> Tensor:
     """Draw a mode for each step from `choice`, and hold its mean over the horizon: (B, T, H, A)."""
     means = mixture.component_distribution.mean
-    drawn: Tensor = choice.sample()  # type: ignore[no-untyped-call]
+    # Sampling from NaN raises an error for the whole batch. Any mode will do: the means of such a step are NaN too.
+    probabilities = choice.probs.nan_to_num(nan=1.0)
+    drawn = torch.multinomial(probabilities.flatten(0, -2), 1, replacement=True).view(probabilities.shape[:-1])
     action = means.take_along_dim(drawn[..., None, None], dim=2)
     action = (action + LOW_NOISE_STD * torch.randn_like(action)).clamp(-1.0, 1.0)
     return action.expand(-1, -1, horizon, -1)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,43 +90,49 @@ def test_an_environment_that_the_policy_cannot_read_is_refused() -> None:
         run_episodes(ReadingPolicy(), FakePool(2), [1, 2], torch.device("cpu"))  # type: ignore[arg-type]
 
 
-class SpoiltPool(FakePool):
-    """The episode of seed 4 meets a number that is not finite after two steps, in place of a crash."""
+class SpoiledPool(FakePool):
+    """Spoils what the environment of one seed answers when `left` steps remain."""
 
-    def __init__(self, n_envs: int, key: str) -> None:
+    def __init__(self, n_envs: int, seed: int, left: int, **answer: Any) -> None:
         super().__init__(n_envs)
-        self.key = key
+        self.spoiled = seed, left
+        self.answer = answer
 
     def _step(self, worker: int, render: bool) -> Step:
-        if (self.seeds[worker], self.left[worker]) != (4, 2):
-            return super()._step(worker, render)
-        left = np.array([np.nan if self.key == "left" else 2.0], dtype=np.float32)
-        return Step({"left": left}, np.inf if self.key == "reward" else 2.0)
+        step = super()._step(worker, render)
+        return replace(step, **self.answer) if (self.seeds[worker], self.left[worker]) == self.spoiled else step
 
 
-class FailingPolicy(AgePolicy):
-    """Finds no action after two steps of the episode that has two more to go."""
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("name", "key"), [("the observation 'left'", "obs"), ("the reward", "reward")])
+def test_an_answer_that_is_not_finite_ends_its_episode_alone(name: str, key: str, number: float) -> None:
+    answer = {"obs": {"left": np.array([number], dtype=np.float32)}} if key == "obs" else {"reward": number}
+    pool = SpoiledPool(2, seed=3, left=1, **answer)
+    spoiled, other = run_episodes(AgePolicy(), pool, [3, 5], torch.device("cpu"), keep_tracks=True)  # type: ignore[arg-type]
+    assert spoiled.crash == f"{name} is not finite after step 2"
+    assert (spoiled.length, spoiled.total_reward, spoiled.max_reward) == (2, 5, 3)
+    assert spoiled.track is not None
+    assert [obs["left"].item() for obs in spoiled.track.obs] == [3, 2]
+    assert (other.crash, other.success, other.length, other.total_reward) == (None, True, 5, 15)
+
+
+def test_a_first_observation_that_is_not_finite_never_reaches_the_policy() -> None:
+    pool = SpoiledPool(1, seed=3, left=3, obs={"left": np.array([np.nan], dtype=np.float32)})
+    spoiled, other = run_episodes(AgePolicy(), pool, [3, 5], torch.device("cpu"))  # type: ignore[arg-type]
+    assert (spoiled.crash, spoiled.length) == ("the observation 'left' is not finite after step 0", 0)
+    assert other.success
+
+
+class UndecidedPolicy(AgePolicy):
+    """Gives NaN for an action where three steps are left."""
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         actions, state = super().act(obs, state)
-        return torch.where((actions == 2) & (obs["left"][:, 0] == 2), torch.nan, actions), state
+        return torch.where(obs["left"][:, 0] == 3, torch.nan, actions), state
 
 
-@pytest.mark.parametrize(
-    ("policy", "key", "fault"),
-    [
-        (AgePolicy(), "left", "the observation 'left' is not finite after 2 steps"),
-        (AgePolicy(), "reward", "the reward is not finite after 2 steps"),
-        (FailingPolicy(), "", "the policy's action is not finite after 3 steps"),
-    ],
-)
-def test_a_number_that_is_not_finite_ends_its_episode_alone(policy: AgePolicy, key: str, fault: str) -> None:
-    seeds = [3, 4, 5]
-    found = run_episodes(policy, SpoiltPool(3, key), seeds, torch.device("cpu"), keep_tracks=True)  # type: ignore[arg-type]
-    assert [episode.crash for episode in found] == [None, fault, None]
-    assert [episode.length for episode in found] == [3, 3 if key == "" else 2, 5]
-    assert all(np.isfinite(episode.total_reward) for episode in found)
-    for episode in found:
-        assert episode.track is not None
-        assert all(np.isfinite(obs["left"]).all() for obs in episode.track.obs)
-        assert np.isfinite(episode.track.rewards).all()
+def test_an_action_that_is_not_finite_ends_its_episode_before_the_simulator_gets_it() -> None:
+    short, stopped = run_episodes(UndecidedPolicy(), FakePool(2), [2, 5], torch.device("cpu"))  # type: ignore[arg-type]
+    assert (short.crash, short.length) == (None, 2)
+    assert (stopped.crash, stopped.length) == ("the policy's action is not finite after step 2", 2)
+    assert stopped.total_reward == 5 + 4 + 3
