@@ -260,6 +260,12 @@ class DiffTORICLI(LightningCLI):
             _follow_length(self._asked, options.model, options.trainer.max_steps)
             if changes := _changes(self._words, options.model):
                 self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
+        kind = {"fit": "train", "validate": "val"}.get(subcommand, subcommand)
+        if self.config[subcommand].trainer.get(f"limit_{kind}_batches") == 0:
+            raise ConfigurationError(
+                f"--trainer.limit_{kind}_batches must be above 0 for `{subcommand}`, got 0: nothing would run, "
+                "rollouts included"
+            )
         torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -352,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mistake = _mistake(error)
         if mistake is None:
             raise
-        sys.exit(f"error: {mistake}")
+        sys.exit(f"error: {' '.join(str(mistake).split())}")
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:
@@ -364,6 +370,6 @@ def _mistake(error: BaseException | None) -> BaseException | None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             break
         if isinstance(error, (ModuleNotFoundError, MisconfigurationException)):
-            return ConfigurationError(" ".join(str(error).split()))
+            break
         error = error.__cause__ or error.__context__
     return error

@@ -54,8 +54,8 @@ def take_step(
     if scaler is not None and isinstance(optimizer, LightningOptimizer):
         # Lightning divides by the scale, skips a step that is not finite, and searches for a better scale.
         torch._foreach_mul_(gradients, scaler.get_scale())
-        optimizer.step()
-    elif admitted:
-        optimizer.step()
+    elif not admitted:
+        optimizer.zero_grad(set_to_none=True)
+    optimizer.step()  # even without gradients, as Lightning counts the calls
     optimizer.zero_grad(set_to_none=True)
     return norm

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_LOST = 10
-"""Consecutive rounds of episodes of which none can be kept."""
+MAX_LOST = 100
+"""Consecutive rounds of episodes of which none can be kept. An untrained policy may end many episodes early."""
 
 
 class Collect(Callback):

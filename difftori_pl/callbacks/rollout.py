@@ -93,19 +93,6 @@ class RolloutEvaluation(Callback):
         self._done_once: set[str] = set()
         self._last_env_step = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a test without batches, which Lightning ends before any hook that could evaluate.
-
-        Raises:
-            ConfigurationError: `limit_test_batches` is 0.
-        """
-        del pl_module
-        if self.env is not None and stage == "test" and trainer.limit_test_batches == 0:
-            raise ConfigurationError(
-                "--trainer.limit_test_batches 0 skips the whole test, rollouts included: set it to 1 for rollouts with "
-                "hardly any held-out data"
-            )
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

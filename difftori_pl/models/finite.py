@@ -13,14 +13,14 @@ class FiniteCheck:
     """Find observations that hold NaN or infinity where a policy reads them.
 
     Keys that no encoder reads, and components that every normaliser replaces by their mean (`unseen`), may hold both.
-    All keys are checked if the policy is not an `nn.Module`, because its encoders are then not known.
+    All keys are checked if the policy has no `Encoder`, because what it reads is then not known.
 
     Args:
         policy: what acts on the observations.
     """
 
     def __init__(self, policy: object) -> None:
-        self.keys = list(observation_shapes(policy)) if isinstance(policy, nn.Module) else None
+        self.keys = list(observation_shapes(policy)) or None
         self._unseen: dict[str, Tensor] = {}
         normalizers = [part for part in _modules(policy) if isinstance(part, Normalizer)]
         for key in {key for part in normalizers for key in part.unseen}:

@@ -246,7 +246,7 @@ def test_training_without_checkpoints(bc: list[str], tmp_path: Path) -> None:
 
 def test_a_test_without_batches_would_skip_the_rollouts(bc: list[str], low_dim_base: Path) -> None:
     options = ["test", *bc[1:-1], f"--ckpt_path={low_dim_base}", "--trainer.limit_test_batches=0"]
-    assert "--trainer.limit_test_batches 0 skips the whole test, rollouts included" in message_of(options)
+    assert "--trainer.limit_test_batches must be above 0 for `test`, got 0: nothing would run" in message_of(options)
 
 
 @pytest.fixture

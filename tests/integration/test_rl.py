@@ -240,7 +240,7 @@ class Fragile(Point):
         ("difftori_pl.envs.DMControl", "cannot be started: .*no task 'cartpole-swinup'"),
         (
             "tests.integration.test_rl.Fragile",
-            "no episode of 10 consecutive rounds can be kept; .*crashed: ZeroDivisionError",
+            "no episode of 100 consecutive rounds can be kept; .*crashed: ZeroDivisionError",
         ),
     ],
 )
