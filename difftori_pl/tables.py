@@ -183,7 +183,8 @@ def make_table(name: str, runs: Path) -> Table:
 def read_evaluations(runs: Path) -> Iterator[Evaluation]:
     """Read the latest evaluation of each policy of each training run below a folder, by `test` before by `fit`.
 
-    One that was made in parts, from other initial states each, is put together.
+    One that was made in parts, from other initial states each, is put together. One in which every episode crashed is
+    left out: it says nothing about the policy.
     """
     found: dict[tuple[str, str], dict[tuple[bool, int], list[Path]]] = {}
     for path in sorted(runs.rglob("rollouts_step*_*.json"), key=lambda path: path.stat().st_mtime):
@@ -199,7 +200,7 @@ def read_evaluations(runs: Path) -> Iterator[Evaluation]:
         for path in parts:
             for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one for each rank
                 episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
-        if episodes:
+        if any(not episode.get("crash") for episode in episodes.values()):
             yield Evaluation(name, description["task"], description["method"], int(description["horizon"]), episodes)
 
 

@@ -95,3 +95,11 @@ def test_wrong_names_and_empty_folders_are_refused(tmp_path: Path) -> None:
         make_table("atari", tmp_path)
     with pytest.raises(ConfigurationError, match="no evaluated run lies below"):
         make_table("robomimic", tmp_path)
+
+
+def test_an_evaluation_in_which_all_crashed_is_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path, "PushT", "IBC", "")
+    episode = {"seed": 0, "success": False, "max_reward": 0.0, "crash": "gone"}
+    (tmp_path / "rollouts_step10_policy.jsonl").write_text(json.dumps(episode))
+    with pytest.raises(ConfigurationError, match="no evaluated run lies below"):
+        make_table("robomimic", tmp_path)
