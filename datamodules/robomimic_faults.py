@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -79,60 +79,59 @@ def _wrong_masks(file: RobomimicFile, demos: set[str]) -> Iterator[Fault]:
             )
 
 
-def demo_faults(file: RobomimicFile, demos: Sequence[str], request: Request) -> list[Fault]:
-    """Find what is wrong with these demos; equal faults of several demos are reported once and counted."""
-    request = complete(file, demos, request)
-    shapes: dict[str, tuple[int, ...]] = {}
-    return merge(fault for demo in demos for fault in _wrong(file, demo, request, shapes))
+class Wanted(NamedTuple):
+    """What a request means for some demos, by the paths of arrays in a demo's group.
+
+    Attributes:
+        vectors: arrays of numbers, "actions" first.
+        images: arrays of images.
+        action_dim: size of an action; None if no demo has actions.
+    """
+
+    vectors: list[str]
+    images: list[str]
+    action_dim: int | None
 
 
-def complete(file: RobomimicFile, demos: Sequence[str], request: Request) -> Request:
+def wanted(file: RobomimicFile, demos: Sequence[str], request: Request) -> Wanted:
     """Fill in what a request leaves open: every array of numbers that any of the demos has."""
     arrays: dict[str, Any] = {}
     for demo in demos:
         arrays = {name: item for name, item in file.arrays(demo).items() if is_numeric(item)} | arrays
-    observations = {name.removeprefix("obs/"): item for name, item in arrays.items() if name.startswith("obs/")}
-    images = [key for key, item in observations.items() if _looks_like_images(key, item)]
-    low_dim = [key for key in observations if key not in images]
-    actions = [item for name, item in arrays.items() if name == "actions" and item.ndim == 2]
-    has_next = any(name.startswith("next_obs/") for name in arrays)
-    has_rewards = not arrays.keys().isdisjoint({"rewards", "dones"})
-    return Request(
-        obs_keys=low_dim if request.obs_keys is None else request.obs_keys,
-        image_keys=images if request.image_keys is None else request.image_keys,
-        action_dim=actions[0].shape[1] if request.action_dim is None and actions else request.action_dim,
-        next_obs=has_next if request.next_obs is None else request.next_obs,
-        rewards=has_rewards if request.rewards is None else request.rewards,
-    )
+    groups = {name.split("/")[0] for name in arrays}
+    has_next = "next_obs" in groups if request.next_obs is None else request.next_obs
+    has_rewards = not groups.isdisjoint({"rewards", "dones"}) if request.rewards is None else request.rewards
+    vectors, images = ["actions"], []
+    for prefix in ("obs/", "next_obs/") if has_next else ("obs/",):
+        stored = [name for name in arrays if name.startswith(prefix)]
+        pictures = [name for name in stored if _looks_like_images(name, arrays[name])]
+        others = [name for name in stored if name not in pictures]
+        vectors += others if request.obs_keys is None else [prefix + key for key in request.obs_keys]
+        images += pictures if request.image_keys is None else [prefix + key for key in request.image_keys]
+    vectors += ["rewards", "dones"] if has_rewards else []
+    actions = arrays.get("actions")
+    action_dim = actions.shape[1] if actions is not None and actions.ndim == 2 else None
+    return Wanted(vectors, images, action_dim if request.action_dim is None else request.action_dim)
 
 
-def columns(request: Request) -> list[str]:
-    """The arrays that a complete request needs of each demo, images last."""
-    prefixes = ("obs", "next_obs") if request.next_obs else ("obs",)
-    return [
-        "actions",
-        *(f"{prefix}/{key}" for prefix in prefixes for key in request.obs_keys or ()),
-        *(("rewards", "dones") if request.rewards else ()),
-        *_images(request),
-    ]
-
-
-def _images(request: Request) -> list[str]:
-    prefixes = ("obs", "next_obs") if request.next_obs else ("obs",)
-    return [f"{prefix}/{key}" for prefix in prefixes for key in request.image_keys or ()]
+def demo_faults(file: RobomimicFile, demos: Sequence[str], request: Request) -> list[Fault]:
+    """Find what is wrong with these demos; equal faults of several demos are reported once and counted."""
+    asked = wanted(file, demos, request)
+    shapes: dict[str, tuple[int, ...]] = {}
+    return merge(fault for demo in demos for fault in _wrong(file, demo, asked, shapes))
 
 
 def _looks_like_images(key: str, array: Any) -> bool:
     return array.ndim == 4 and (array.dtype == np.uint8 or key.endswith("_image"))
 
 
-def _wrong(file: RobomimicFile, demo: str, request: Request, shapes: dict[str, tuple[int, ...]]) -> Iterator[Fault]:
+def _wrong(file: RobomimicFile, demo: str, asked: Wanted, shapes: dict[str, tuple[int, ...]]) -> Iterator[Fault]:
     """Find what is wrong with a demo; `shapes` holds the shape of a step of each array, from the first demo on."""
     arrays = file.arrays(demo)
-    yield from _missing(demo, arrays, request)
+    yield from _missing(demo, arrays, asked)
     if "actions" not in arrays:
         return
-    fault = wrong_actions(demo, arrays["actions"], request.action_dim)
+    fault = wrong_actions(demo, arrays["actions"], asked.action_dim)
     if fault is not None:
         yield fault
         return
@@ -148,20 +147,19 @@ def _wrong(file: RobomimicFile, demo: str, request: Request, shapes: dict[str, t
             f"expected num_samples to be the number of actions, {n_steps}, found {declared}",
             "The recording was cut short or edited: correct the attribute, or remove the demo.",
         )
-    images = _images(request)
-    for name in columns(request):
+    for name in (*asked.vectors, *asked.images):
         if name not in arrays:
             continue
-        wrong_format = _wrong_image if name in images else _wrong_low_dim
+        wrong_format = _wrong_image if name in asked.images else _wrong_low_dim
         fault = wrong_format(demo, name, arrays[name])
         fault = fault or _wrong_shape(demo, name, arrays[name].shape, n_steps, shapes)
-        if fault is None and name not in images:
+        if fault is None and name not in asked.images:
             fault = _wrong_values(file, demo, name)
         if fault is not None:
             yield fault
 
 
-def _missing(demo: str, arrays: dict[str, Any], request: Request) -> Iterator[Fault]:
+def _missing(demo: str, arrays: dict[str, Any], asked: Wanted) -> Iterator[Fault]:
     groups = {name.split("/")[0] for name in arrays if "/" in name}
     if "actions" not in arrays:
         yield Fault("no_actions", demo, "expected an array `actions`, found none", "Remove the demo.")
@@ -172,14 +170,14 @@ def _missing(demo: str, arrays: dict[str, Any], request: Request) -> Iterator[Fa
             "expected observations (`obs`), found a raw recording without them",
             "Add them with `python -m robomimic.scripts.dataset_states_to_obs`, or record with observations.",
         )
-    elif request.next_obs and "next_obs" not in groups:
+    elif "next_obs" not in groups and any(name.startswith("next_obs/") for name in asked.vectors + asked.images):
         yield Fault(
             "no_next_obs",
             demo,
             "expected `next_obs`, found none",
             "Write the file again with next observations, or do not ask for them (load_next_obs: false).",
         )
-    for name in columns(request):
+    for name in (*asked.vectors, *asked.images):
         prefix, _, key = name.partition("/")
         if name in arrays or name == "actions" or (key and prefix not in groups):
             continue

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from datamodules.demo_file import DemoFile, natural_order
 from datamodules.errors import DataError
 from datamodules.faults import Fault, Request
-from datamodules.robomimic_faults import columns, complete, demo_faults, file_faults
+from datamodules.robomimic_faults import demo_faults, file_faults, wanted
 
 
 class RobomimicFile(DemoFile):
@@ -43,7 +43,8 @@ class RobomimicFile(DemoFile):
 
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
         """See `DemoFile.columns`."""
-        return columns(complete(self, demos, request))
+        asked = wanted(self, demos, request)
+        return [*asked.vectors, *asked.images]
 
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
