@@ -159,7 +159,7 @@ class DemoFile(ABC):
                     f"{self.path}: the file is still open for writing. Wait until its writer has closed it."
                 ) from error
             raise DataError(
-                f"{self.path}: expected {self.format_name}, but it cannot be opened "
+                f"{self.path}: expected an HDF5 file, but it cannot be opened "
                 f"({' '.join(str(error).split())}). If it was cut short, copy or make it again; if it is another "
                 "format, convert it."
             ) from error

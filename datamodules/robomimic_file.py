@@ -67,7 +67,8 @@ class RobomimicFile(DemoFile):
         Raises:
             DataError: it is no JSON object.
         """
-        text = self.handle["data"].attrs.get("env_args", "{}")
+        data = self.handle.get("data")
+        text = "{}" if data is None else data.attrs.get("env_args", "{}")
         try:
             meta = json.loads(text) if isinstance(text, (str, bytes)) else None
         except ValueError:

@@ -5,17 +5,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
-from datamodules import DataError, ManiSkillDataModule, MetaWorldDataModule, PushTDataModule, RobomimicDataModule
+from datamodules import (
+    DataError,
+    ManiSkillDataModule,
+    MetaWorldDataModule,
+    PointCloudRecipe,
+    PushTDataModule,
+    RobomimicDataModule,
+)
 from datamodules.checks import check
 from datamodules.damage import clear_errors, write_check_sums
 from datamodules.demonstrations import DemonstrationDataModule
 from difftori_pl.cli import main
-from tests.data import write_pusht, write_robomimic
+from difftori_pl.demos.convert import plan
+from difftori_pl.demos.recorder import record
+from difftori_pl.demos.render import render
+from difftori_pl.errors import ConfigurationError
+from tests.data import write_maniskill, write_pusht, write_robomimic
 
 
 def robomimic(path: Path | str, **options: object) -> RobomimicDataModule:
@@ -185,3 +197,30 @@ def test_rounding_is_clipped_and_the_last_observation_ignored(tmp_path: Path, in
     assert data.statistics()["actions"].min.tolist() == [-1] * 7
     assert data.statistics()["object"].max.item() == 11
     del loader
+
+
+@pytest.mark.parametrize("content", ["no hdf5", None])
+def test_writers_of_demonstrations_name_what_they_cannot_read(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "demos.hdf5"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=r"no such file" if content is None else r"expected an HDF5 file, but"):
+        render(path, tmp_path / "images.hdf5")
+
+
+def test_a_recording_over_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "demos.hdf5"
+    path.write_text("no hdf5")
+    player = SimpleNamespace(recipe={"task": "Lift"})
+    with pytest.raises(DataError, match=r"expected an HDF5 file, but it cannot be opened"):
+        record(player, path)  # type: ignore[arg-type]
+
+
+def test_a_conversion_without_success_names_the_array(tmp_path: Path) -> None:
+    path = write_maniskill(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["traj_1/success"]
+    with pytest.raises(
+        ConfigurationError, match=r"traj_1: expected an array `success`, found actions, env_states"
+    ):
+        plan(path, PointCloudRecipe())

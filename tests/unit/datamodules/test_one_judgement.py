@@ -30,6 +30,8 @@ def verdict(data: DemonstrationDataModule) -> str:
         text = str(error).removeprefix(f"{data.file.path}: ").split(" This is 1 of")[0]
         text = re.sub(r" \(and the same in \d+ more\)", "", text)
         return text.replace(f"{data.file.path.name}: ", "", 1)
+    finally:
+        data.file.close()
     return ""
 
 
