@@ -1,18 +1,22 @@
 """Every fault of a file at once, and a summary of a sound one: what `difftori data check` prints."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from datamodules import maniskill_faults
 from datamodules.damage import clear_errors, verify_check_sums
+from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError
-from datamodules.faults import Fault, Request, demo_faults, file_faults
+from datamodules.faults import Fault, Request, merge, unreadable
 from datamodules.maniskill_file import ManiSkillFile
-from datamodules.pusht_file import PushTFile, pusht_faults
+from datamodules.pusht_file import PushTFile
 from datamodules.robomimic_file import RobomimicFile
+
+FORMATS: tuple[type[DemoFile], ...] = (PushTFile, ManiSkillFile, RobomimicFile)
+"""In the order in which they are tried; the last one also names what is wrong with a path that none recognises."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +47,20 @@ class Summary:
 
 
 def check(path: str | os.PathLike[str], request: Request | None = None) -> list[Fault]:
-    """Find all faults of a file.
+    """Find all faults of a file: those for which the datamodules refuse it.
 
     Args:
         path: the file.
         request: what it is wanted for; None asks every demo for all that any of them has.
 
     Returns:
-        The faults, those of the whole file first; none if the file is sound.
+        The faults of the file as a whole; if there are none, those of its demos; none if the file is sound.
     """
     file = _file(path)
     try:
         with clear_errors(file.path):
             verify_check_sums(file.path)
-            faults = _faults(file, request)
+            faults = _faults(file, request or Request())
     except DataError as error:
         problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
         faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]
@@ -79,7 +83,7 @@ def summary(path: str | os.PathLike[str]) -> Summary:
         file.close()
 
 
-def _summary(file: RobomimicFile | PushTFile | ManiSkillFile) -> Summary:
+def _summary(file: DemoFile) -> Summary:
     demos = file.demos()
     lengths = [file.length(demo) for demo in demos]
     ranges = [(values.min(axis=0), values.max(axis=0)) for values in (file.read(demo, "actions") for demo in demos)]
@@ -96,30 +100,25 @@ def _summary(file: RobomimicFile | PushTFile | ManiSkillFile) -> Summary:
     )
 
 
-def _file(path: str | os.PathLike[str]) -> RobomimicFile | PushTFile | ManiSkillFile:
-    if Path(path).is_dir():
-        return PushTFile(path)
-    file = ManiSkillFile(path)
-    try:
-        with clear_errors(file.path):
-            return file if file.demos() else RobomimicFile(path)
-    except DataError:
-        return RobomimicFile(path)
-    finally:
-        file.close()
+def _file(path: str | os.PathLike[str]) -> DemoFile:
+    path = Path(path).expanduser()
+    return next((form for form in FORMATS if form.recognises(path)), FORMATS[-1])(path)
 
 
-def _faults(file: RobomimicFile | PushTFile | ManiSkillFile, request: Request | None) -> list[Fault]:
-    if isinstance(file, PushTFile):
-        faults = pusht_faults(file)
-        for demo in file.demos() if not faults else ():
-            file.read(demo, "obs/img")
+def _faults(file: DemoFile, request: Request) -> list[Fault]:
+    faults = list(file.file_faults(request))
+    if faults:
         return faults
-    if isinstance(file, ManiSkillFile):
-        return maniskill_faults.all_faults(file)
-    faults = list(file_faults(file))
-    if "data" not in file.handle:
-        return faults
-    found = {name for demo in file.handle["data"].values() for name in demo}
-    request = request or Request(next_obs="next_obs" in found, rewards=bool(found & {"rewards", "dones"}))
-    return [*faults, *demo_faults(file, file.demos(), request)]
+    demos = file.usable(request)
+    return file.demo_faults(demos, request) or merge(_unreadable(file, demos, request))
+
+
+def _unreadable(file: DemoFile, demos: list[str], request: Request) -> Iterator[Fault]:
+    """Read images and clouds, which a run reads only when it needs them."""
+    columns = file.columns(demos, request)
+    for demo in demos:
+        for name in columns:
+            try:
+                file.read(demo, name)
+            except DataError as error:
+                yield unreadable(file.path, name, error)

@@ -109,3 +109,23 @@ class ScaledColumn(Column):
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
         """Go through the episodes; see `Column`."""
         return (values * self._scale for values in self._column.episodes())
+
+
+class ClippedColumn(Column):
+    """A column of actions, clipped to [-1, 1]: rounding may have taken them beyond by `datamodules.faults.ROUNDING`.
+
+    Args:
+        column: holds the actions.
+    """
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        self.step_shape = column.step_shape
+
+    def gather(self, episodes: Int64Array, steps: Int64Array) -> npt.NDArray[Any]:
+        """Fetch windows; see `Column`."""
+        return self._column.gather(episodes, steps).clip(-1, 1)
+
+    def episodes(self) -> Iterator[npt.NDArray[Any]]:
+        """Go through the episodes; see `Column`."""
+        return (values.clip(-1, 1) for values in self._column.episodes())

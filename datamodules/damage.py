@@ -4,24 +4,53 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.errors import DataError
 
+_READERS = {"h5py", "zarr", "numcodecs", "zipfile", "json"}
+"""Packages whose exceptions, a dozen kinds, mean damaged bytes."""
+
 
 @contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
-    """Turn what h5py, zarr and json throw at damaged bytes, a dozen kinds of exception, into a `DataError`."""
+def clear_errors(where: Path | str) -> Iterator[None]:
+    """Turn errors of reading a file into a `DataError`; errors of our own code pass.
+
+    Args:
+        where: the file, and perhaps the demo, for the message.
+
+    Raises:
+        DataError: the reading failed; the message names the cause.
+    """
     try:
         yield
     except DataError:
         raise
-    except Exception as error:
+    except MemoryError as error:
         raise DataError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}). The file is damaged or of another layout: copy "
-            "or make it again."
+            f"{where}: not enough memory to read it ({_one_line(error)}). Use fewer demos (n_demos), or leave the data "
+            "in the file (see the datamodule's cache options); if the file is small, it is damaged: copy it again."
         ) from error
+    except PermissionError as error:
+        raise DataError(f"{where}: no permission to read it. Change its permissions, or copy it.") from error
+    except Exception as error:
+        if not isinstance(error, OSError) and _READERS.isdisjoint(_packages(error)):
+            raise
+        raise DataError(
+            f"{where}: cannot be read ({_one_line(error)}). The file is damaged or of another layout: copy or make it "
+            "again."
+        ) from error
+
+
+def _packages(error: Exception) -> set[str]:
+    """The packages whose code the exception passed."""
+    return {str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in walk_tb(error.__traceback__)}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def write_check_sums(path: Path) -> Path:
@@ -33,6 +62,7 @@ def write_check_sums(path: Path) -> Path:
     Raises:
         DataError: there is no such file.
     """
+    path = path.expanduser()
     if not path.exists():
         raise DataError(f"{path}: expected a file of demonstrations, or a zarr folder, but there is nothing")
     companion = path.with_suffix(".json")

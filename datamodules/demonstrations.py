@@ -1,21 +1,23 @@
 """What the datamodules of demonstrations share: split, windows, statistics and loaders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from lightning import LightningDataModule
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
-from datamodules.columns import Column, FileColumn, MemoryColumn
+from datamodules.columns import ClippedColumn, Column, FileColumn, MemoryColumn
 from datamodules.damage import clear_errors, verify_check_sums
 from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError, check_at_least
-from datamodules.faults import Fault
+from datamodules.faults import Fault, Request
 from datamodules.fingerprint import Fingerprint, fingerprint
 from datamodules.resumable_loader import ResumableLoader
 from datamodules.shuffle import EpochShuffle, run_seed
@@ -29,28 +31,35 @@ class DemonstrationDataModule(LightningDataModule, ABC):
     """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
 
     Which demos train and which validate is told in `datamodules.split`. The training order depends on the seed of
-    `seed_everything` and on the epoch alone; `batch_size` is that of each process. A format says how its file is
-    checked and what its columns are.
+    `seed_everything` and on the epoch alone; `batch_size` is that of each process. Subclasses say what the columns
+    are.
 
     Args:
         file: the file.
-        action_dim: number of action coordinates, checked against the file.
-        windows: lays the windows over episodes of given lengths.
-        image_keys: observation keys that hold images.
+        request: what the file is wanted for, its action size included.
+        horizon: steps of a window from the current one on.
+        n_obs_steps: steps of a window up to the current one.
+        pad_obs: windows may begin before the demo.
+        pad_horizon: windows may end after the demo.
         batch_size: windows in a batch.
         filters: filter keys of the training and of the validation demos.
         validation_fraction: part of the demos held out where no filter decides; 0 trains on every demo.
         split_seed: seed of the split where no filter decides.
         n_demos: train on the first so many training demos only.
         n_workers: loader processes of each loader.
+
+    Raises:
+        DataError: a number is out of range.
     """
 
     def __init__(
         self,
         file: DemoFile,
-        action_dim: int,
-        windows: Callable[[Mapping[str, int]], Windows],
-        image_keys: Sequence[str] = (),
+        request: Request,
+        horizon: int,
+        n_obs_steps: int,
+        pad_obs: bool = True,
+        pad_horizon: bool = True,
         batch_size: int = 100,
         filters: tuple[str | None, str | None] = (None, None),
         validation_fraction: float = 0.1,
@@ -59,17 +68,25 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         n_workers: int = 0,
     ) -> None:
         super().__init__()
-        check_at_least(1, action_dim=action_dim, batch_size=batch_size)
+        check_at_least(1, horizon=horizon, n_obs_steps=n_obs_steps, batch_size=batch_size)
         check_at_least(0, n_workers=n_workers)
-        if n_demos is not None:
-            check_at_least(1, n_demos=n_demos)
-        if not 0 <= validation_fraction < 1:
-            raise DataError(f"validation_fraction must be at least 0 and below 1, got {validation_fraction}.")
+        for name, count in {"action_dim": request.action_dim, "n_demos": n_demos}.items():
+            if count is not None:
+                check_at_least(1, **{name: count})
+        if not 0.0 <= validation_fraction < 1.0:
+            raise DataError(
+                f"validation_fraction must be at least 0 and below 1, got {validation_fraction}; 0 trains on "
+                "every demo."
+            )
         self.file = file
-        self.action_dim = action_dim
+        assert request.action_dim is not None
+        self.action_dim = request.action_dim
         self.batch_size = batch_size
-        self._windows = windows
-        self._image_keys = tuple(image_keys)
+        self._request = request
+        self._windows = partial(
+            Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon
+        )
+        self._image_keys = tuple(request.image_keys or ())
         self._filters = filters
         self._validation_fraction, self._split_seed, self._n_demos = validation_fraction, split_seed, n_demos
         self._n_workers = n_workers
@@ -78,14 +95,6 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         self._demos: list[str] = []
         self._task = ""
         self._fingerprint: Fingerprint | None = None
-
-    @abstractmethod
-    def _check_file(self) -> list[str]:
-        """Refuse a file that cannot be used, and give the names of its demos."""
-
-    @abstractmethod
-    def _check_demos(self, demos: list[str]) -> None:
-        """Refuse demos that cannot be used."""
 
     @abstractmethod
     def _columns(self, demos: list[str]) -> dict[str, Column]:
@@ -120,15 +129,23 @@ class DemonstrationDataModule(LightningDataModule, ABC):
 
     def _load(self) -> None:
         verify_check_sums(self.file.path)
-        self._demos = self._check_file()
+        self._refuse(list(self.file.file_faults(self._request)))
+        self._demos = self.file.usable(self._request)
+        n_left_out = len(self.file.demos()) - len(self._demos)
+        if n_left_out:
+            rank_zero_info(f"{self.file.path}: {n_left_out} failed or empty demos are left out")
         self._task = self.file.env_name()
         train, validation = split_demos(
             self.file, self._demos, *self._filters, self._validation_fraction, self._split_seed
         )
         train = self._few(train)
-        self._check_demos([*train, *validation])
+        self._refuse(self.file.demo_faults([*train, *validation], self._request))
+        self._keep_metadata()
         datasets = self._dataset(train), self._dataset(validation) if validation else None
         self._train, self._validation = datasets
+
+    def _keep_metadata(self) -> None:
+        """Keep what the file says about itself, while it is open."""
 
     @property
     def demos(self) -> list[str]:
@@ -222,7 +239,7 @@ class DemonstrationDataModule(LightningDataModule, ABC):
     def _few(self, demos: list[str]) -> list[str]:
         if self._n_demos is None:
             return demos
-        if not 1 <= self._n_demos <= len(demos):
+        if self._n_demos > len(demos):
             raise DataError(f"{self.file.path}: n_demos={self._n_demos}, but there are {len(demos)} training demos.")
         return demos[: self._n_demos]
 
@@ -230,6 +247,9 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         windows = self._windows({demo: self.file.length(demo) for demo in demos})
         numbers = [self._demos.index(demo) for demo in demos]
         return WindowDataset(windows, self._columns(demos), self._image_keys, numbers)
+
+    def _actions(self, demos: list[str], in_memory: bool = True) -> Column:
+        return ClippedColumn(self._column(demos, "actions", np.float32, in_memory))
 
     def _column(self, demos: list[str], key: str, dtype: npt.DTypeLike, in_memory: bool) -> Column:
         column = FileColumn(self.file, demos, key, dtype)

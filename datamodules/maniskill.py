@@ -1,20 +1,15 @@
 """Demonstrations in ManiSkill's format: `ManiSkillDataModule`."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.columns import Column, ScaledColumn
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.errors import DataError
-from datamodules.faults import merge
-from datamodules.maniskill_faults import demo_faults, file_faults, unusable
+from datamodules.faults import Request
 from datamodules.maniskill_file import ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
-from datamodules.windows import Windows
 
 
 class ManiSkillDataModule(DemonstrationDataModule):
@@ -63,8 +58,15 @@ class ManiSkillDataModule(DemonstrationDataModule):
     ) -> None:
         super().__init__(
             ManiSkillFile(path, cloud),
-            action_dim,
-            partial(Windows, horizon=horizon, n_obs_steps=n_obs_steps),
+            Request(
+                action_dim=action_dim,
+                task=task,
+                control_mode=control_mode,
+                obs_dims=obs_dims,
+                drop_failed=drop_failed,
+            ),
+            horizon=horizon,
+            n_obs_steps=n_obs_steps,
             batch_size=batch_size,
             validation_fraction=validation_fraction,
             split_seed=split_seed,
@@ -74,9 +76,7 @@ class ManiSkillDataModule(DemonstrationDataModule):
         # As in `RobomimicDataModule`: the model may have arguments of the same name.
         self.save_hyperparameters(logger=False)
         self.file: ManiSkillFile
-        self._wanted = {"env_id": task, "control_mode": control_mode}
-        self._obs_dims = dict(obs_dims or {})
-        self._drop_failed, self._in_memory = drop_failed, in_memory
+        self._in_memory = in_memory
         self._interface: dict[str, Any] = {}
         self._keys: list[str] = []
 
@@ -96,46 +96,11 @@ class ManiSkillDataModule(DemonstrationDataModule):
     def _low_dim_keys(self) -> Sequence[str]:
         return [key for key in self._keys if key != "point_cloud"]
 
-    def _check_file(self) -> list[str]:
-        file = self.file
-        self._refuse(list(file_faults(file, self._wanted)))
-        if file.is_converted and file.stored_recipe() != file.recipe:
-            differing = {
-                name: (value, getattr(file.recipe, name))
-                for name, value in vars(file.stored_recipe()).items()
-                if value != getattr(file.recipe, name)
-            }
-            raise DataError(
-                f"{file.path}: the clouds were converted with other settings (name: file, wanted) {differing}. Set "
-                "data.init_args.cloud as in the file, or convert the raw file again."
-            )
-        demos = file.demos()
-        left_out = [fault for fault in (unusable(file, demo) for demo in demos) if fault is not None]
-        if left_out and not self._drop_failed:
-            self._refuse(merge(left_out))
-        if len(left_out) == len(demos):
-            raise DataError(f"{file.path}: none of the {len(demos)} trajectories is a success. Record others.")
-        if left_out:
-            rank_zero_info(f"{file.path}: {len(left_out)} of {len(demos)} trajectories failed and are left out")
-        self._interface = file.interface()
-        names = {fault.where for fault in left_out}
-        return [demo for demo in demos if demo not in names]
-
-    def _check_demos(self, demos: list[str]) -> None:
-        self._refuse(demo_faults(self.file, demos, self.action_dim))
-        if not self.file.has_clouds:
-            self._keys = ["state"]
-        else:
-            self._keys = ["point_cloud", "robot_state"] if self.file.recipe.robot_state else ["point_cloud"]
-        found = {key: self.file.shape(demos[0], f"obs/{key}")[1] for key in self._low_dim_keys}
-        if self._obs_dims and self._obs_dims != found:
-            raise DataError(
-                f"{self.file.path}: expected low-dimensional observations {self._obs_dims}, found {found}. Set "
-                "data.init_args.obs_dims to the file's."
-            )
+    def _keep_metadata(self) -> None:
+        self._interface, self._keys = self.file.interface(), self.file.obs_keys()
 
     def _columns(self, demos: list[str]) -> dict[str, Column]:
-        columns = {"actions": self._column(demos, "actions", np.float32, in_memory=True)}
+        columns: dict[str, Column] = {"actions": self._actions(demos)}
         for key in self._keys:
             is_cloud = key == "point_cloud"
             column = self._column(demos, f"obs/{key}", np.int16 if is_cloud else np.float32, self._in_memory)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.damage import clear_errors
 from datamodules.demo_file import DemoFile, natural_order
 from datamodules.errors import DataError
-from datamodules.point_cloud import PointCloudRecipe
+from datamodules.faults import Fault, Request
+from datamodules.maniskill_faults import demo_faults, failure, file_faults
+from datamodules.point_cloud import FRAMES, PointCloudRecipe
 
 CONVERTED = "difftori_point_cloud"
 """The attribute in which a converted file says, in JSON, what it was made of and how."""
@@ -21,14 +27,15 @@ CONVERTED = "difftori_point_cloud"
 class ManiSkillFile(DemoFile):
     """Trajectories of ManiSkill2, of ManiSkill1, or point clouds that `difftori data convert` made of either.
 
-    ManiSkill2 stores an observation more than actions: what the last action led to. It is not read.
+    ManiSkill2 stores an observation more than actions: what the last action led to. It is ignored.
 
     Args:
         path: the HDF5 file.
-        recipe: makes the observations `point_cloud` and `robot_state` of raw clouds, while they are read.
+        recipe: makes the observations `point_cloud` and `robot_state` of raw clouds, while they are read; None for
+            that of a converted file, or the default one.
     """
 
-    format_name = "ManiSkill"
+    format_name = "a ManiSkill HDF5 file"
     how_to_get = (
         "Get official demonstrations with `python -m mani_skill2.utils.download_demo PickCube-v0`, or make your own: "
         "`difftori demos maniskill --task PickCube-v0`."
@@ -36,12 +43,62 @@ class ManiSkillFile(DemoFile):
 
     def __init__(self, path: str | os.PathLike[str], recipe: PointCloudRecipe | None = None) -> None:
         super().__init__(path)
-        self.recipe = recipe or PointCloudRecipe()
+        self._recipe = recipe
         self._episodes: dict[int, dict[str, Any]] | None = None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether this is an HDF5 file with trajectories."""
+        import h5py
+
+        if not path.is_file() or not h5py.is_hdf5(path):
+            return False
+        file = cls(path)
+        try:
+            with clear_errors(path):
+                return bool(file.demos())
+        except DataError:
+            return False
+        finally:
+            file.close()
+
+    def file_faults(self, request: Request) -> Iterator[Fault]:
+        """See `DemoFile.file_faults`."""
+        return file_faults(self, request)
+
+    def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
+        """See `DemoFile.demo_faults`."""
+        return demo_faults(self, demos, request)
+
+    def columns(self, demos: Sequence[str], request: Request) -> list[str]:
+        """See `DemoFile.columns`."""
+        return ["actions", *(f"obs/{key}" for key in self.obs_keys())]
+
+    def usable(self, request: Request) -> list[str]:
+        """The names of the demos that a request does not leave out."""
+        if not request.drop_failed:
+            return self.demos()
+        return [demo for demo in self.demos() if failure(self, demo) is None]
+
+    @property
+    def recipe(self) -> PointCloudRecipe:
+        """How clouds become observations."""
+        if self._recipe is None:
+            self._recipe = self.stored_recipe() if self.is_converted else PointCloudRecipe()
+        return self._recipe
+
+    def obs_keys(self) -> list[str]:
+        """The observations that the file delivers."""
+        if not self.has_clouds:
+            return ["state"]
+        return ["point_cloud", "robot_state"] if self.recipe.robot_state else ["point_cloud"]
 
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
-        return sorted((name for name in self.handle if name.startswith("traj_")), key=natural_order)
+        found = (
+            name for name, item in self.handle.items() if re.fullmatch(r"traj_\d+", name) and hasattr(item, "keys")
+        )
+        return sorted(found, key=natural_order)
 
     def length(self, demo: str) -> int:
         """See `DemoFile.length`."""
@@ -64,17 +121,44 @@ class ManiSkillFile(DemoFile):
         """ManiSkill's name of the task; empty if the file does not say."""
         return str(self.meta().get("env_info", {}).get("env_id") or "")
 
-    def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Read "actions", "success", "obs/state", "obs/point_cloud" or "obs/robot_state"; see `DemoFile.read`.
+    def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
+        """Read "actions", "success", "obs/state", "obs/point_cloud" or "obs/robot_state".
 
         Clouds are int16 in units of the recipe's scale.
         """
-        stop = self.length(demo) if stop is None else min(stop, self.length(demo))
         if self.is_converted or not key.startswith("obs/"):
-            return self._read(f"{demo}/{key}", first, stop)
+            return self.handle[demo][key][first:stop]
         if key == "obs/state":
-            return self._read(f"{demo}/obs" if self.has_states else f"{demo}/obs/state", first, stop)
+            return self.state(demo)[first:stop]
         return np.stack([obs[key.removeprefix("obs/")] for obs in self.observations(demo, first, stop)])
+
+    def stored(self, demo: str, name: str) -> npt.NDArray[Any]:
+        """Read all steps with an action of an array by its path in the file.
+
+        Raises:
+            DataError: the bytes cannot be read.
+        """
+        with clear_errors(f"{self.path}: {demo}: {name}"):
+            return self.handle[demo][name][: self.length(demo)]
+
+    def state(self, demo: str) -> Any:
+        """The array of state vectors of a demo, unread; None if there is none."""
+        obs = self.handle[demo].get("obs", {})
+        found = obs if hasattr(obs, "shape") else obs.get("state")
+        return found if hasattr(found, "shape") else None
+
+    def vectors(self, demo: str) -> list[str]:
+        """The paths of the arrays, but for points, that the observations are made of."""
+        if not self.has_clouds:
+            return [self.state(demo).name.removeprefix(f"/{demo}/")]
+        if self.is_converted:
+            return ["obs/robot_state"] if self.recipe.robot_state else []
+        used = (
+            ("obs/agent/", "obs/extra/", "obs/state")
+            if self.recipe.robot_state
+            else (f"obs/{FRAMES[self.recipe.frame]}",)
+        )
+        return [name for name in self.keys(demo) if name.startswith(used)]
 
     def observations(self, demo: str, first: int, stop: int) -> list[dict[str, npt.NDArray[Any]]]:
         """Observe the raw clouds of steps `first` to `stop` (excluded) by the recipe.
@@ -108,13 +192,13 @@ class ManiSkillFile(DemoFile):
 
     @property
     def has_states(self) -> bool:
-        """Whether observations are ManiSkill2's state vectors."""
-        return hasattr(self._first_obs, "shape")
+        """Whether observations are state vectors alone."""
+        return hasattr(self._first_obs, "shape") or (not self.has_clouds and "state" in self._first_obs)
 
     @property
     def has_clouds(self) -> bool:
         """Whether there are point clouds, raw or converted."""
-        return self.is_converted or (not self.has_states and "pointcloud" in self._first_obs)
+        return self.is_converted or (hasattr(self._first_obs, "keys") and "pointcloud" in self._first_obs)
 
     @property
     def is_first_generation(self) -> bool:
@@ -134,7 +218,7 @@ class ManiSkillFile(DemoFile):
             DataError: it is missing or damaged.
         """
         if self.is_converted:
-            return json.loads(self.handle.attrs[CONVERTED])["meta"]
+            return self._conversion()["meta"]
         path = self.path.with_suffix(".json")
         if not path.exists():
             if self.is_first_generation:
@@ -145,9 +229,26 @@ class ManiSkillFile(DemoFile):
             )
         try:
             meta = json.loads(path.read_text())
-            return {"env_info": dict(meta["env_info"]), "episodes": list(meta["episodes"])}
+            info: dict[str, Any] = {"env_kwargs": {}} | dict(meta["env_info"])
+            episodes = [dict(episode) | {"episode_id": int(episode["episode_id"])} for episode in meta["episodes"]]
+            return {"env_info": info | {"env_kwargs": dict(info["env_kwargs"])}, "episodes": episodes}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: expected JSON with env_info and episodes ({error!r}). Copy it again.") from error
+
+    def _conversion(self) -> dict[str, Any]:
+        """What `difftori data convert` wrote of itself: `recipe` and `meta`.
+
+        Raises:
+            DataError: it is damaged, or of another version.
+        """
+        try:
+            found = json.loads(self.handle.attrs[CONVERTED])
+            return {"recipe": PointCloudRecipe(**found["recipe"]), "meta": dict(found["meta"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.path}: expected the settings of a conversion in the attribute {CONVERTED} ({error!r}). Convert "
+                "the raw file again."
+            ) from error
 
     def episode(self, demo: str) -> dict[str, Any]:
         """What the JSON file says of a trajectory; of ManiSkill1's, their number stands for the seed."""
@@ -158,7 +259,8 @@ class ManiSkillFile(DemoFile):
 
     def stored_recipe(self) -> PointCloudRecipe:
         """By what recipe a converted file was made."""
-        return PointCloudRecipe(**json.loads(self.handle.attrs[CONVERTED])["recipe"])
+        recipe: PointCloudRecipe = self._conversion()["recipe"]
+        return recipe
 
     def interface(self) -> dict[str, Any]:
         """What observations and actions mean, for a policy to compare: task, controller, cameras, cloud."""

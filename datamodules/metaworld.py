@@ -1,9 +1,9 @@
 """Demonstrations of Meta-World's scripted experts, in robomimic's HDF5 format: `MetaWorldDataModule`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from datamodules.errors import DataError
 from datamodules.robomimic import RobomimicDataModule
 from datamodules.robomimic_file import RobomimicFile
 
@@ -63,24 +63,14 @@ class MetaWorldDataModule(RobomimicDataModule):
             n_workers=n_workers,
         )
         self.file = MetaWorldFile(path)
-        self._wanted = task
+        self._request = replace(self._request, task=task)
 
     @property
     def interface(self) -> dict[str, Any]:
         """What observations and actions mean; a policy refuses data or environments that disagree with its own."""
         cloud = self.env_meta.get("env_kwargs", {}).get("cloud")
-        return {"env_id": self._wanted} | (cloud if cloud and CLOUD in self._obs_keys else {})
+        return {"env_id": self._request.task} | (cloud if cloud and CLOUD in self._obs_keys else {})
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:
         return [key for key in self._obs_keys if key != CLOUD]
-
-    def _check_file(self) -> list[str]:
-        demos = super()._check_file()
-        found = self.file.env_name()
-        if found != self._wanted:
-            raise DataError(
-                f"{self.file.path}: expected demonstrations of {self._wanted}, found those of {found or 'no task'}. "
-                "Set data.init_args.task to the file's, or give the path of another file."
-            )
-        return demos

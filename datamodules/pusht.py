@@ -1,15 +1,14 @@
 """Human demonstrations of Push-T, in Diffusion Policy's zarr format: `PushTDataModule`."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from datamodules.columns import Column
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
-from datamodules.pusht_file import SOURCES, PushTFile, pusht_faults
-from datamodules.windows import Windows
+from datamodules.faults import Request
+from datamodules.pusht_file import SOURCES, PushTFile
 
 ACTION_DIM = 2
 
@@ -18,7 +17,7 @@ class PushTDataModule(DemonstrationDataModule):
     """Windows of the public Push-T demonstrations; units and keys are those of `PushTFile`.
 
     Args:
-        path: the folder `pusht_cchi_v7_replay.zarr`, which is only read.
+        path: the folder `pusht_cchi_v7_replay.zarr`, or the same as one `.zarr.zip` file; only read.
         obs_keys: low-dim observation keys, among `state`, `keypoint`, `agent_pos`.
         image_keys: `[img]`, or none.
         horizon: steps of a window from the current one on.
@@ -59,10 +58,12 @@ class PushTDataModule(DemonstrationDataModule):
             )
         super().__init__(
             PushTFile(path, image_max),
-            ACTION_DIM,
-            partial(Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon),
-            image_keys,
-            batch_size,
+            Request(obs_keys, image_keys, ACTION_DIM),
+            horizon=horizon,
+            n_obs_steps=n_obs_steps,
+            pad_obs=pad_obs,
+            pad_horizon=pad_horizon,
+            batch_size=batch_size,
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             n_demos=n_demos,
@@ -86,16 +87,8 @@ class PushTDataModule(DemonstrationDataModule):
     def _low_dim_keys(self) -> Sequence[str]:
         return self._obs_keys
 
-    def _check_file(self) -> list[str]:
-        keys = [f"obs/{key}" for key in (*self._obs_keys, *self._image_keys)]
-        self._refuse(pusht_faults(self.file, ["actions", *keys]))
-        return self.file.demos()
-
-    def _check_demos(self, demos: list[str]) -> None:
-        """The arrays hold all episodes: `_check_file` has looked at each."""
-
     def _columns(self, demos: list[str]) -> dict[str, Column]:
-        columns = {"actions": self._column(demos, "actions", np.float32, in_memory=True)}
+        columns: dict[str, Column] = {"actions": self._actions(demos)}
         columns |= {f"obs/{key}": self._column(demos, f"obs/{key}", np.float32, True) for key in self._obs_keys}
         columns |= {
             f"obs/{key}": self._column(demos, f"obs/{key}", np.uint8, self._cache_images) for key in self._image_keys

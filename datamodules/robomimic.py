@@ -1,16 +1,14 @@
 """Demonstrations in robomimic's HDF5 format: `RobomimicDataModule`."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from datamodules.columns import Column
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.faults import Request, demo_faults, file_faults
+from datamodules.faults import Request
 from datamodules.robomimic_file import RobomimicFile
-from datamodules.windows import Windows
 
 
 class RobomimicDataModule(DemonstrationDataModule):
@@ -21,7 +19,7 @@ class RobomimicDataModule(DemonstrationDataModule):
 
     Args:
         path: the HDF5 file.
-        obs_keys: low-dim observation keys, e.g. "object".
+        obs_keys: low-dim observation keys, e.g. "object"; in nested groups their paths, e.g. "policy/joint_pos".
         action_dim: number of action coordinates, checked against the file.
         image_keys: image observation keys, e.g. "agentview_image".
         horizon: steps of a window from the current one on; robomimic's seq_length.
@@ -65,15 +63,17 @@ class RobomimicDataModule(DemonstrationDataModule):
     ) -> None:
         super().__init__(
             RobomimicFile(path),
-            action_dim,
-            partial(Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon),
-            image_keys,
-            batch_size,
-            (train_filter, validation_filter),
-            validation_fraction,
-            split_seed,
-            n_demos,
-            n_workers,
+            Request(obs_keys, image_keys, action_dim, load_next_obs, load_rewards),
+            horizon=horizon,
+            n_obs_steps=n_obs_steps,
+            pad_obs=pad_obs,
+            pad_horizon=pad_horizon,
+            batch_size=batch_size,
+            filters=(train_filter, validation_filter),
+            validation_fraction=validation_fraction,
+            split_seed=split_seed,
+            n_demos=n_demos,
+            n_workers=n_workers,
         )
         # The model may have arguments of the same name and another value (its planning horizon); Lightning refuses
         # to log such a pair.
@@ -104,23 +104,11 @@ class RobomimicDataModule(DemonstrationDataModule):
     def _low_dim_keys(self) -> Sequence[str]:
         return self._obs_keys
 
-    def _check_file(self) -> list[str]:
-        self._refuse(list(file_faults(self.file)))
+    def _keep_metadata(self) -> None:
         self._env_meta = self.file.env_meta()
-        return self.file.demos()
-
-    def _check_demos(self, demos: list[str]) -> None:
-        request = Request(
-            obs_keys=self._obs_keys,
-            image_keys=self._image_keys,
-            action_dim=self.action_dim,
-            next_obs=self._load_next_obs,
-            rewards=self._load_rewards,
-        )
-        self._refuse(demo_faults(self.file, demos, request))
 
     def _columns(self, demos: list[str]) -> dict[str, Column]:
-        columns = {"actions": self._low_dim(demos, "actions")}
+        columns: dict[str, Column] = {"actions": self._actions(demos, self._cache_low_dim)}
         for group in ("obs", "next_obs") if self._load_next_obs else ("obs",):
             columns |= {f"{group}/{key}": self._low_dim(demos, f"{group}/{key}") for key in self._obs_keys}
             columns |= {f"{group}/{key}": self._image(demos, f"{group}/{key}") for key in self._image_keys}

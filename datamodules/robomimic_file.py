@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from datamodules.demo_file import DemoFile, natural_order
 from datamodules.errors import DataError
+from datamodules.faults import Fault, Request
+from datamodules.robomimic_faults import demo_faults, file_faults, wanted
 
 
 class RobomimicFile(DemoFile):
     """A robomimic HDF5 file; see `DemoFile`."""
 
-    format_name = "robomimic"
+    format_name = "a robomimic HDF5 file"
     how_to_get = (
         "Get official demonstrations with `python -m robomimic.scripts.download_datasets "
         "--tasks square --dataset_types ph --hdf5_types low_dim --download_dir datasets`, or make your own: "
@@ -22,13 +26,34 @@ class RobomimicFile(DemoFile):
         "to such a file."
     )
 
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether this is an HDF5 file."""
+        import h5py
+
+        return path.is_file() and bool(h5py.is_hdf5(path))
+
+    def file_faults(self, request: Request) -> Iterator[Fault]:
+        """See `DemoFile.file_faults`."""
+        return file_faults(self, request)
+
+    def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
+        """See `DemoFile.demo_faults`."""
+        return demo_faults(self, demos, request)
+
+    def columns(self, demos: Sequence[str], request: Request) -> list[str]:
+        """See `DemoFile.columns`."""
+        asked = wanted(self, demos, request)
+        return [*asked.vectors, *asked.images]
+
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
-        return sorted(self.handle["data"], key=natural_order)
+        return sorted(_groups(self.handle.get("data")), key=natural_order)
 
     def filters(self) -> list[str]:
         """The filter keys under `mask/`."""
-        return sorted(self.handle["mask"]) if "mask" in self.handle else []
+        mask = self.handle.get("mask")
+        return sorted(mask) if hasattr(mask, "keys") else []
 
     def filtered(self, name: str) -> list[str]:
         """See `DemoFile.filtered`."""
@@ -42,9 +67,10 @@ class RobomimicFile(DemoFile):
         Raises:
             DataError: it is no JSON object.
         """
-        text = self.handle["data"].attrs.get("env_args", "{}")
+        data = self.handle.get("data")
+        text = "{}" if data is None else data.attrs.get("env_args", "{}")
         try:
-            meta = json.loads(text)
+            meta = json.loads(text) if isinstance(text, (str, bytes)) else None
         except ValueError:
             meta = None
         if not isinstance(meta, dict):
@@ -62,17 +88,25 @@ class RobomimicFile(DemoFile):
         return tuple(self.handle[f"data/{demo}/{key}"].shape)
 
     def keys(self, demo: str) -> list[str]:
-        """The names of the arrays of a demo, e.g. "obs/state"."""
-        names: list[str] = []
-        self.handle[f"data/{demo}"].visititems(
-            lambda name, item: names.append(name) if hasattr(item, "shape") else None
+        """See `DemoFile.keys`."""
+        return list(self.arrays(demo))
+
+    def arrays(self, demo: str) -> dict[str, Any]:
+        """The arrays of a demo by their paths in its group, e.g. "obs/object", unread."""
+        found: dict[str, Any] = {}
+        self.handle["data"][demo].visititems(
+            lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None
         )
-        return names
+        return found
 
     def env_name(self) -> str:
         """The simulator's task; empty if the file does not say."""
         return str(self.env_meta().get("env_name", ""))
 
-    def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """See `DemoFile.read`."""
-        return self._read(f"data/{demo}/{key}", first, stop)
+    def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
+        return self.handle["data"][demo][key][first:stop]
+
+
+def _groups(parent: Any) -> list[str]:
+    """The names of the groups in a group; none if there is no such group."""
+    return [name for name, item in parent.items() if hasattr(item, "keys")] if hasattr(parent, "keys") else []

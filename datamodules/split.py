@@ -35,8 +35,6 @@ def split_demos(
     Raises:
         DataError: there is no such filter key, or no demo is left to train on.
     """
-    if not 0.0 <= validation_fraction < 1.0:
-        raise DataError(f"validation_fraction is a part of the demos, in [0, 1), got {validation_fraction}.")
     no_filter_is_named = train_filter is None and validation_filter is None
     if no_filter_is_named and validation_fraction > 0.0 and {"train", "valid"} <= set(file.filters()):
         train_filter, validation_filter = "train", "valid"

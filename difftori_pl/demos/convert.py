@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.maniskill_faults import file_faults, unusable
+from datamodules.damage import clear_errors
+from datamodules.faults import Request
 from datamodules.maniskill_file import CONVERTED, ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
@@ -67,24 +68,27 @@ def plan(path: str | Path, recipe: PointCloudRecipe, n_demos: int | None = None)
         DataError: the file cannot be used.
         ConfigurationError: it holds neither raw point clouds nor states.
     """
-    file = ManiSkillFile(path, recipe)
+    file = ManiSkillFile(path, None)
     try:
-        for fault in file_faults(file):
-            raise ConfigurationError(f"{path}: {fault}")
-        if file.is_converted:
-            raise ConfigurationError(f"{path} is converted already")
-        every = file.demos()
-        usable = [demo for demo in every if unusable(file, demo) is None]
-        if not usable:
-            raise ConfigurationError(f"{path}: none of the {len(every)} trajectories is a success")
-        renders = not file.has_clouds
-        if renders and "env_states" not in file.handle[usable[0]]:
-            raise ConfigurationError(f"{path} holds neither point clouds nor env_states to render them from")
-        demos = usable[:n_demos]
-        n_steps = sum(file.length(demo) for demo in demos)
-        return Plan(demos, len(every) - len(usable), n_steps, n_steps * 2 * int(np.prod(recipe.shape)), renders)
+        with clear_errors(file.path):
+            return _plan(file, recipe, n_demos)
     finally:
         file.close()
+
+
+def _plan(file: ManiSkillFile, recipe: PointCloudRecipe, n_demos: int | None) -> Plan:
+    for fault in file.file_faults(Request(drop_failed=True)):
+        raise ConfigurationError(f"{file.path}: {fault}")
+    if file.is_converted:
+        raise ConfigurationError(f"{file.path} is converted already")
+    usable = file.usable(Request(drop_failed=True))
+    renders = not file.has_clouds
+    if renders and "env_states" not in file.handle[usable[0]]:
+        raise ConfigurationError(f"{file.path} holds neither point clouds nor env_states to render them from")
+    demos = usable[:n_demos]
+    n_steps = sum(file.length(demo) for demo in demos)
+    n_left_out = len(file.demos()) - len(usable)
+    return Plan(demos, n_left_out, n_steps, n_steps * 2 * int(np.prod(recipe.shape)), renders)
 
 
 def convert(

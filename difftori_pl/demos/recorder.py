@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from datamodules.damage import clear_errors
+from datamodules.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.errors import ConfigurationError
 
@@ -88,6 +90,7 @@ def record(
         progress: show a progress bar.
 
     Raises:
+        DataError: the file exists and is damaged.
         ConfigurationError: the file exists and is something else.
         MissingPackageError: the simulator is not installed.
     """
@@ -144,9 +147,14 @@ def _record_episode(job: _Job) -> bool:
 
 def _recorded_before(path: Path, recipe: dict[str, Any], episodes: int) -> Recording:
     """What is in a file that an earlier call has finished."""
-    with h5py.File(path, "r") as file:
-        expert = json.loads(file["data"].attrs.get("expert", "null"))
-        n_demos, total = len(file["data"]), int(file["data"].attrs.get("total", 0))
+    file = RobomimicFile(path)
+    try:
+        with clear_errors(path):
+            attributes = file.handle["data"].attrs
+            expert = json.loads(attributes.get("expert", "null"))
+            n_demos, total = len(file.demos()), int(attributes.get("total", 0))
+    finally:
+        file.close()
     if expert is None or n_demos != episodes or any(expert.get(key) != value for key, value in recipe.items()):
         raise ConfigurationError(
             f"{path} exists and is not what was asked for ({n_demos} demos of {expert}): choose another name, or "

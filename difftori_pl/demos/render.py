@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.demo_file import natural_order
+from datamodules.damage import clear_errors
+from datamodules.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.robosuite import IMAGE_KEYS, Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
@@ -88,6 +89,7 @@ def render(
         n_demos: render the first so many demos and leave the others out of `output`; all if None.
 
     Raises:
+        DataError: the file is missing or damaged.
         ConfigurationError: the file has no states or no `env_args`, or there is no such camera, or `output` exists.
         MissingPackageError: robosuite, or a system library for rendering, is not installed.
     """
@@ -118,18 +120,20 @@ def render(
 
 def _count_states(path: Path, n_demos: int | None) -> dict[str, int]:
     """The number of states of each demo, or of the first `n_demos`."""
-    if not path.exists():
-        raise ConfigurationError(f"{path} does not exist")
-    with h5py.File(path, "r") as file:
-        if "data" not in file or "env_args" not in file["data"].attrs:
-            raise ConfigurationError(f"{path} has no attribute env_args of the group `data`, which names the task")
-        demos = {name: file["data"][name] for name in sorted(file["data"], key=natural_order)[:n_demos]}
-        without = [name for name, demo in demos.items() if "states" not in demo or "actions" not in demo]
-        if without:
-            raise ConfigurationError(
-                f"{path} has no states and actions in {', '.join(without)}; nothing to render from"
-            )
-        return {name: len(demo["states"]) for name, demo in demos.items()}
+    file = RobomimicFile(path)
+    try:
+        with clear_errors(path):
+            if not file.env_meta():
+                raise ConfigurationError(f"{path} has no attribute env_args of the group `data`, which names the task")
+            demos = {name: file.arrays(name) for name in file.demos()[:n_demos]}
+            without = [name for name, arrays in demos.items() if not {"states", "actions"} <= arrays.keys()]
+            if without:
+                raise ConfigurationError(
+                    f"{path} has no states and actions in {', '.join(without)}; nothing to render from"
+                )
+            return {name: len(arrays["states"]) for name, arrays in demos.items()}
+    finally:
+        file.close()
 
 
 def _render_demo(job: _Job) -> int:

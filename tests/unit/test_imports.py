@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"errors", "version"},
     {"trajopt", "models", "envs", "losses", "metrics", "checkpoints"},
+    {"skipped_updates"},
     {"schedules", "planner", "policy_gradients", "gradient_steps", "plans", "proposal_noise", "random_states"},
     {"module"},
     {"il", "rl", "baselines"},

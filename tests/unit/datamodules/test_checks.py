@@ -175,7 +175,7 @@ def test_truncated_file(path: Path) -> None:
 
 def test_other_format(path: Path) -> None:
     path.write_text("no hdf5")
-    with pytest.raises(DataError, match=r"expected a robomimic HDF5 file, but it cannot be opened"):
+    with pytest.raises(DataError, match=r"expected an HDF5 file, but it cannot be opened"):
         datamodule(path).setup()
 
 

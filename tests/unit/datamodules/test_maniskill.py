@@ -133,8 +133,11 @@ def short(file: h5py.File) -> None:
         (edit(empty), r"traj_1: expected at least one step, found none.*drop_failed"),
         (put("traj_2/success", (6,), False), r"traj_2: expected success at the end, found a failure.*drop_failed"),
         (edit(short), r"traj_1: expected 5 or 6 steps in obs/agent/qpos.*found 2"),
-        (put("traj_0/actions", (2, 3), 1.5), r"traj_0: expected actions in \[-1, 1\], found 1.5.*replay_trajectory"),
-        (put("traj_0/actions", (2, 3), np.nan), r"traj_0: expected finite"),
+        (
+            put("traj_0/actions", (2, 3), 1.5),
+            r"traj_0, step 2: expected actions in \[-1, 1\], found 1.5 .*clip.*replay",
+        ),
+        (put("traj_0/actions", (2, 3), np.nan), r"traj_0, step 2: expected finite numbers in actions, found nan"),
         (put("traj_0/obs/pointcloud/xyzw", (2, 4, 0), np.nan), r"traj_0, step 2: point 4 of the cloud is .*nan"),
         (put("traj_0/obs/pointcloud/xyzw", (2, slice(None), 2), 0), r"traj_0, step 2: no point is left"),
     ],
