@@ -20,6 +20,7 @@ from difftori_pl.module import ImitationModule
 from difftori_pl.plans import demonstrated_plans
 from difftori_pl.proposal_noise import measured_noise
 from difftori_pl.trajopt import ActionScore, ChunkScore, Objective, Solution, TrajOptLayer
+from difftori_pl.trajopt.solvers.base import check_not_negative
 
 
 class DiffTORIIL(ImitationModule):
@@ -84,6 +85,9 @@ class DiffTORIIL(ImitationModule):
                 "dynamics: set model.init_args.dynamics to LatentDynamics for a horizon of 2 or more and to null for a "
                 "horizon of 1 or a chunk"
             )
+        check_not_negative(discount=discount, kl_weight=kl_weight, prior_temperature=prior_temperature)
+        if proposal_noise is not None:
+            check_not_negative(proposal_noise=proposal_noise)
         action_dim = base_policy.action_dim
         self.encoder = encoder
         self.base_policy = base_policy.requires_grad_(False).eval()

@@ -25,6 +25,22 @@ from difftori_pl.models.normalizer import Normalizer
 from difftori_pl.skipped_updates import SkippedUpdates
 
 
+def check_precision(precision: str) -> None:
+    """Refuse to train weights in half precision, in which most updates are rounded away.
+
+    Args:
+        precision: the trainer's.
+
+    Raises:
+        ConfigurationError: names the mixed precision to use instead.
+    """
+    if precision in ("16-true", "bf16-true"):
+        raise ConfigurationError(
+            f"weights are trained in float32, got trainer.precision {precision}: use "
+            f"--trainer.precision={precision.replace('true', 'mixed')}"
+        )
+
+
 class ImitationModule(LightningModule, ABC):
     """A module trained on windows of demonstrations: optimiser, scheduler, and statistics of the data.
 
@@ -59,10 +75,7 @@ class ImitationModule(LightningModule, ABC):
             ConfigurationError: observations or actions have another size or meaning than those that the module, or its
                 base policy, was made for.
         """
-        if self.trainer.precision in ("bf16-true", "16-true"):
-            raise ConfigurationError(
-                f"imitation trains its weights in float32, got precision {self.trainer.precision!r}: use bf16-mixed"
-            )
+        check_precision(self.trainer.precision)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         normalizers = {name: part for name, part in self.named_modules() if isinstance(part, Normalizer)}
         if datamodule is None:

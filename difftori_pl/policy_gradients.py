@@ -14,7 +14,7 @@ from datamodules.processes import mean, total
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation
 from difftori_pl.skipped_updates import SkippedUpdates
-from difftori_pl.trajopt.solvers.base import check_positive
+from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 LossOfActions = Callable[[Observation, Tensor], Tensor]
 """Maps observations (B, 1, ...) and planned first actions (B, A), with their gradient, to the loss of each (B,)."""
@@ -73,6 +73,7 @@ class ReplayedStates(PolicyGradient):
 
     def __init__(self, weight: float = 1.0, n_states: int | None = None, share: float | None = None) -> None:
         super().__init__()
+        check_not_negative(weight=weight)
         if n_states is not None and n_states < 1:
             raise ConfigurationError(f"n_states must be at least 1, or null for all states, got {n_states}")
         if share is not None and share <= 0.0:
@@ -120,6 +121,7 @@ class ExecutedActions(PolicyGradient):
 
     def __init__(self, weight: float = 1.0, learning_rate: float = 1e-3, max_grad_norm: float = 100.0) -> None:
         super().__init__()
+        check_not_negative(weight=weight)
         check_positive(learning_rate=learning_rate, max_grad_norm=max_grad_norm)
         self.weight = weight
         self.learning_rate = learning_rate

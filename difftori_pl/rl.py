@@ -23,6 +23,7 @@ from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.policy import Observation, State
 from difftori_pl.models.world_model import WorldModel
+from difftori_pl.module import check_precision
 from difftori_pl.planner import Planner
 from difftori_pl.policy_gradients import PolicyGradient
 from difftori_pl.random_states import NAMES, begin_random_numbers, random_states
@@ -108,9 +109,14 @@ class DiffTORIRL(LightningModule):
         for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
         check_positive(
-            discount=discount, target_rate=target_rate, target_period=target_period, max_grad_norm=max_grad_norm
+            horizon_schedule=min(horizon_schedule.start, horizon_schedule.end),
+            discount=discount,
+            target_rate=target_rate,
+            target_period=target_period,
+            max_grad_norm=max_grad_norm,
         )
         check_not_negative(
+            exploration=min(exploration.start, exploration.end),
             n_warmup_env_steps=n_warmup_env_steps,
             decay=decay,
             reward_weight=reward_weight,
@@ -175,8 +181,17 @@ class DiffTORIRL(LightningModule):
         return self.warmup_planner is not None and int(self.env_step) < self.n_warmup_env_steps
 
     def setup(self, stage: str) -> None:
-        """Refuse sequences that are shorter than the longest plan."""
+        """Refuse to train without a buffer, or on sequences that are shorter than the longest plan.
+
+        Raises:
+            ConfigurationError: there is no datamodule, its sequences are too short, or weights are in half precision.
+        """
+        check_precision(self.trainer.precision)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and datamodule is None:
+            raise ConfigurationError(
+                "training needs a ReplayDataModule, got none: call Trainer.fit(module, datamodule=...)"
+            )
         if stage == "fit" and datamodule.horizon < self.max_horizon:
             raise ConfigurationError(
                 f"plans are up to {self.max_horizon} steps long, but training sequences {datamodule.horizon}: set "

@@ -225,7 +225,10 @@ def test_one_template_needs_no_list(tmp_path: Path, quick: list[str]) -> None:
         ("--data.validation_fraction=1.0", "validation_fraction must be at least 0 and below 1, got 1.0"),
         ("--data.horizon=0", "horizon|steps"),
         ("--trainer.logger=WandbLogger", "wandb"),
-        ("--trainer.precision=bf16-true", "imitation trains its weights in float32, got precision 'bf16-true'"),
+        (
+            "--trainer.precision=bf16-true",
+            "weights are trained in float32, got trainer.precision bf16-true: use --trainer.precision=bf16-mixed",
+        ),
         ("--rollout.first_seed=-5", "first_seed must be 0 or above, got -5"),
     ],
 )

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from difftori_pl import (
     MPPI,
@@ -213,6 +215,9 @@ def test_planning_from_no_state_is_refused() -> None:
         (lambda: make(discount=0.0), "discount must be above 0"),
         (lambda: make(target_period=0), "target_period must be above 0"),
         (lambda: make(max_grad_norm=-1.0), "max_grad_norm must be above 0"),
+        (lambda: make(horizon_schedule=LinearSchedule(0, 5, 10)), "horizon_schedule must be above 0, got 0"),
+        (lambda: make(exploration=LinearSchedule(0.5, -0.1, 10)), "exploration must be 0 or above, got -0.1"),
+        (lambda: ReplayedStates(weight=-1.0), "weight must be 0 or above, got -1.0"),
         (lambda: LinearSchedule(0.0, 1.0, -1), "n_env_steps must not be negative, got -1"),
         (lambda: Planner(make().planner.trajopt, n_policy_starts=-1), "n_policy_starts must be 0 or above"),
         (lambda: ExecutedActions(learning_rate=0.0), "learning_rate must be above 0"),
@@ -223,6 +228,16 @@ def test_planning_from_no_state_is_refused() -> None:
 def test_numbers_without_a_meaning_are_refused(build: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         build()
+
+
+def test_training_without_a_buffer_is_refused() -> None:
+    loader: DataLoader[Any] = DataLoader([0])  # type: ignore[arg-type]
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=1,
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError, match=r"needs a ReplayDataModule, got none: call Trainer\.fit"):
+        trainer.fit(make(), loader)
 
 
 def test_how_the_solver_fared_is_logged() -> None:
