@@ -103,6 +103,8 @@ CONVERGING: dict[type[Solver], Callable[[], Solver]] = {
     NewtonCG: SOLVERS[NewtonCG],
     Adam: lambda: Adam(max_steps=150, beta_1=0.5, beta_2=0.99),
 }
+# Those whose iterates do not depend on the scale of the objective.
+SCALE_FREE = (LBFGS, NewtonCG, Adam)
 # Those that follow the gradient wherever it leads; a sampler or a line search goes around places of NaN.
 FOLLOWING = {part: build for part, build in SOLVERS.items() if part not in (MPPI, LBFGS, NewtonCG)}
 MODES: dict[type[BackwardMode], Callable[[], BackwardMode]] = {

@@ -1,4 +1,4 @@
-"""A check, on request, that an objective keeps what solvers rely on."""
+"""A check that an objective fulfils the assumptions of the solvers."""
 
 import torch
 from torch import Tensor
@@ -10,22 +10,27 @@ from difftori_pl.trajopt.objective import Latent, Objective
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.tree import map_tensors
 
+MIXES = (
+    "it mixes batch elements; look for operations over the batch dimension, such as BatchNorm in training mode "
+    "(call .eval()) or a mean without `dim`"
+)
+
 
 def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> None:
-    """Refuse an objective that solvers would misunderstand; for a first look, or a unit test of yours.
+    """Refuse an objective that violates an assumption of the solvers; for unit tests.
 
-    Solvers take the gradient of the sum over the batch for the gradients of its elements. An objective that mixes
-    elements, by normalising over the batch for instance, would quietly be optimised wrongly.
+    Solvers use the gradient of the sum over the batch as the gradients of its elements. An objective that mixes
+    elements, for instance by BatchNorm in training mode, would be optimised wrongly without an error.
 
     Args:
-        objective: what is to be maximised.
+        objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,).
         latent: an example of what it is conditioned on (B, Z), for at least two elements.
         actions: examples of actions (B, H, A).
 
     Raises:
         ShapeError: it does not return one value per batch element.
-        ConfigurationError: it does not depend on the actions, mixes batch elements, or gives another answer the second
-            time.
+        ConfigurationError: it does not return a tensor, does not depend on the actions, mixes batch elements, or gives
+            different values for the same input.
     """
     if len(actions) < 2:
         raise ConfigurationError("check_objective needs a batch of at least 2 elements to see whether they are mixed")
@@ -33,18 +38,18 @@ def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> No
     with torch.no_grad():
         values = problem.evaluate(latent, actions).value
         again = problem.value(latent, actions)
-        alone = problem.value(map_tensors(lambda tensor: tensor[:1], latent), actions[:1])
+        # Several copies, because BatchNorm in training mode refuses a single element with an error of its own.
+        first = torch.zeros(len(actions) + 1, dtype=torch.int64, device=actions.device)
+        copies = map_tensors(lambda tensor: tensor.index_select(0, first), (latent, actions))
+        among_copies = problem.value(*copies)
     _same(again, values, "gives different values for the same input: switch dropout and other noise off, as by .eval()")
-    _same(alone, values[:1], "gives an element another value in a batch than alone: it mixes batch elements")
+    _same(among_copies, values[:1].expand_as(among_copies), f"gives an element another value in another batch: {MIXES}")
     actions = actions.requires_grad_()
     with torch.enable_grad():
-        first = problem.value(latent, actions)[0]
-        (gradient,) = torch.autograd.grad(first, actions, allow_unused=True, materialize_grads=True)
+        value = problem.value(latent, actions)[0]
+        (gradient,) = torch.autograd.grad(value, actions, allow_unused=True, materialize_grads=True)
     if (gradient[1:] != 0).any():
-        raise ConfigurationError(
-            "the objective mixes batch elements: the first value depends on the actions of others; look for operations "
-            "over the batch dimension, such as BatchNorm in training mode or a mean without `dim`"
-        )
+        raise ConfigurationError(f"the objective's first value depends on the actions of other elements: {MIXES}")
 
 
 def _same(actual: Tensor, expected: Tensor, complaint: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt.backward.base import BackwardMode
@@ -17,7 +18,7 @@ from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import all_finite, stand_in
 from difftori_pl.trajopt.solution import Solution, Status
 from difftori_pl.trajopt.solvers.base import Solver, check_not_negative, check_positive
-from difftori_pl.trajopt.starts import add_noise, keep_best
+from difftori_pl.trajopt.starts import add_noise, best_starts
 from difftori_pl.trajopt.tree import detach, leaves, map_tensors, repeat, select
 
 
@@ -33,8 +34,9 @@ class TrajOptLayer(nn.Module):
         solver: finds the actions.
         backward_mode: decides how the solution is differentiated.
         bounds: keeps actions within limits; None is `Projection(low=-1.0, high=1.0)`.
-        n_starts: how many starts each problem has at least: those given, and noisy copies of the first of them. All
-            are solved in one batch, and the one with the highest best value is kept.
+        n_starts: least number of starts of each problem: those given, and noisy copies of the first of them. All are
+            solved in one batch without a graph. The one with the highest best value is kept; if gradients are enabled,
+            it is solved again, with the graph of a single start.
         start_noise: standard deviation of that noise, in units of the actions; drawn from torch's global generator.
         compiled: whether the steps that carry no gradient are compiled, and on a GPU launched as a CUDA graph: all
             but the last few of `Truncated`, none of `Unroll`, and all of the other modes. Costs tens of seconds at the
@@ -89,20 +91,22 @@ class TrajOptLayer(nn.Module):
                 dictionary, list, tuple or dataclass of tensors (B, ...), which the objective is given as it is.
             actions: initial actions (B, H, A), or several starts for each element (B, S, H, A), normalised to [-1, 1];
                 float16 and bfloat16 are solved in float32.
-            unit: what 1 means in each action component (A,), if actions are in other units than the bounds, which
-                then hold for `actions * unit`; constant.
+            unit: size of 1 in each action component (A,), if actions are in other units than the bounds, which then
+                hold for `actions * unit`; positive, finite and constant.
             trace: whether to keep every iterate in `Solution.trace`.
 
         Raises:
-            ShapeError: `actions` is not (B, H, A) or not of the latent's batch size, or the objective did not return
-                one value per batch element.
-            ConfigurationError: the objective does not depend on the actions.
+            ShapeError: `actions` is not (B, H, A) or not of the latent's batch size, `unit` is not (A,), or the
+                objective did not return one value per batch element.
+            ConfigurationError: `actions`, `unit` or what the objective returned is not a tensor, `unit` is not positive
+                and finite, the objective does not depend on the actions, or a transform of `torch.func` is active.
         """
         _check_inputs(latent, actions)
         device = actions.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
-                return self(objective, map_tensors(_at_least_float32, latent), actions, unit, trace)
+                # Not self(...), which would run forward hooks twice.
+                return self.forward(objective, map_tensors(_at_least_float32, latent), actions, unit, trace)
         if not torch.is_inference_mode_enabled():
             return self._solve(objective, trace, *map_tensors(_trackable, (latent, actions, unit)))
         # The solve itself needs gradients with respect to the actions, which inference mode cannot give.
@@ -117,16 +121,26 @@ class TrajOptLayer(nn.Module):
     def _solve(
         self, objective: Objective, trace: bool, latent: Latent, actions: Tensor, unit: Tensor | None
     ) -> Solution:
-        problem = Problem(objective, self.bounds if unit is None else InUnits(self.bounds, unit), trace, self.compiled)
-        if actions.dtype in (torch.float16, torch.bfloat16):
-            actions = actions.float()
+        actions = _at_least_float32(actions)
+        bounds = self.bounds
+        if unit is not None:
+            bounds = InUnits(bounds, unit.to(actions) if isinstance(unit, Tensor) else unit)
+        problem = Problem(objective, bounds, trace, self.compiled)
         starts = add_noise(actions if actions.ndim == 4 else actions.unsqueeze(1), self.n_starts, self.start_noise)
         n_starts = starts.shape[1]
         if n_starts == 1:
             return self._solve_all(problem, latent, starts.squeeze(1))
         if self.solver.joins_starts:
             return self._solve_all(problem, latent, starts)
-        return keep_best(self._solve_all(problem, repeat(latent, n_starts), starts.flatten(0, 1)), n_starts)
+        with torch.no_grad():
+            solutions = self._solve_all(problem, repeat(latent, n_starts), starts.flatten(0, 1))
+        best = best_starts(solutions, n_starts)
+        if torch.is_grad_enabled():
+            solution = self._solve_all(problem, latent, starts.flatten(0, 1).index_select(0, best))
+        else:
+            solution = map_tensors(lambda tensor: tensor.index_select(0, best), solutions)
+        # The gain counts from the first start, from which the layer would have started without the others.
+        return replace(solution, initial_value=solutions.initial_value[::n_starts])
 
     def _solve_all(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         # Where several starts are searched together, one that is unusable is the solver's to leave out.
@@ -160,6 +174,16 @@ def _trackable(tensor: Tensor) -> Tensor:
 
 
 def _check_inputs(latent: Latent, actions: Tensor) -> None:
+    if peek_interpreter_stack() is not None:
+        raise ConfigurationError(
+            "TrajOptLayer cannot run inside torch.vmap or a transform of torch.func, such as grad or jacrev: pass the "
+            "whole batch in one call in place of vmap, and use torch.autograd.grad or torch.autograd.functional in "
+            "place of torch.func"
+        )
+    if not isinstance(actions, Tensor):
+        raise ConfigurationError(
+            f"actions must be a tensor, got {type(actions).__name__}; pass torch.as_tensor(actions)"
+        )
     if actions.ndim not in (3, 4) or actions.numel() == 0:
         raise ShapeError(
             "actions must be (batch, horizon, action), or (batch, start, horizon, action) for several starts, with no "

@@ -57,8 +57,8 @@ class ActionScore:
                 f"ActionScore needs dynamics to look {actions.shape[1]} actions ahead; "
                 "pass `dynamics`, or use a horizon of 1"
             )
-        scores, _ = _rollout(self.score, self.dynamics, self.discount, latent, actions)
-        return scores
+        latents = _latents(self.dynamics, latent, actions[:, :-1])
+        return _scores(self.score, self.discount, latents, actions)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class RolloutReturn:
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
-        rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions)
+        *latents, last = _latents(self.dynamics, latent, actions)
+        rewards = _scores(self.reward, self.discount, latents, actions)
         terminal = _per_element(self.terminal_value(last, self.policy(last)), len(actions), actions)
         return torch.cat((rewards, self.discount ** actions.shape[1] * terminal.unsqueeze(1)), dim=1)
 
@@ -128,14 +129,17 @@ class OptimisedTerminalReturn:
     discount: float = 0.99
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Give the return (B,) of `actions` (B, H + 1, A) from `latent` (B, Z); only the last one enters Q."""
+        """Give the return (B,) of `actions` (B, H + 1, A) from `latent` (B, Z); of a single action, Q(z, a_0)."""
         return self.terms(latent, actions).sum(dim=1)
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
-        rewards, last = _rollout(self.reward, self.dynamics, self.discount, latent, actions[:, :-1])
-        terminal = _per_element(self.terminal_value(last, actions[:, -1]), len(actions), actions)
-        return torch.cat((rewards, self.discount ** (actions.shape[1] - 1) * terminal.unsqueeze(1)), dim=1)
+        *latents, last = _latents(self.dynamics, latent, actions[:, :-1])
+        terminal = _per_element(self.terminal_value(last, actions[:, -1]), len(actions), actions).unsqueeze(1)
+        if not latents:
+            return terminal
+        rewards = _scores(self.reward, self.discount, latents, actions[:, :-1])
+        return torch.cat((rewards, self.discount ** len(latents) * terminal), dim=1)
 
 
 def return_to_residual(value: Tensor, offset: float) -> Tensor:
@@ -159,40 +163,64 @@ def return_to_residuals(objective: Objective, latent: Tensor, actions: Tensor, o
         actions: where to evaluate (B, H, A).
         offset: must exceed every term; beyond it there is no residual, and NaN comes out. Not used by an objective
             that brings its residuals.
+
+    Raises:
+        ShapeError: the residuals or terms are not (B, K).
+        ConfigurationError: the objective did not return a tensor.
     """
     if hasattr(objective, "residuals"):
-        residuals: Tensor = objective.residuals(latent, actions)
-        if residuals.ndim != 2 or residuals.shape[0] != actions.shape[0]:
-            raise ShapeError(
-                f"the objective's residuals must be (batch, number), here ({actions.shape[0]}, K), "
-                f"but came as {tuple(residuals.shape)}"
-            )
-        return residuals
-    terms = objective.terms(latent, actions) if hasattr(objective, "terms") else objective(latent, actions).unsqueeze(1)
+        return _per_term(objective.residuals(latent, actions), "residuals", actions)
+    if hasattr(objective, "terms"):
+        terms = _per_term(objective.terms(latent, actions), "terms", actions)
+    else:
+        terms = objective(latent, actions).unsqueeze(1)
     return (2 * (offset - terms)).sqrt()
 
 
-def _rollout(
-    score: LatentActionFunction,
-    dynamics: LatentActionFunction | None,
-    discount: float,
-    latent: Tensor,
-    actions: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Give the discounted scores (B, H) and the latent after the last action (B, Z); z itself without dynamics."""
+def check_is_tensor(result: object, name: str) -> None:
+    """Refuse anything but a tensor.
+
+    Raises:
+        ConfigurationError: names the type that came.
+    """
+    if not isinstance(result, Tensor):
+        raise ConfigurationError(
+            f"{name} must be a tensor, got {type(result).__name__}; return the tensor alone, computed by torch"
+        )
+
+
+def _per_term(numbers: Tensor, name: str, actions: Tensor) -> Tensor:
+    check_is_tensor(numbers, f"the objective's {name}")
+    if numbers.ndim != 2 or numbers.shape[0] != actions.shape[0]:
+        raise ShapeError(
+            f"the objective's {name} must be (batch, number), here ({actions.shape[0]}, K), "
+            f"got {tuple(numbers.shape)}; do not sum over them"
+        )
+    return numbers
+
+
+def _latents(dynamics: LatentActionFunction | None, latent: Tensor, actions: Tensor) -> list[Tensor]:
+    """Give the latents (B, Z) before the first and after each of `actions` (B, H, A); no actions need no dynamics."""
     latents = [latent]
     for action in actions.unbind(dim=1):
-        latents.append(latents[-1] if dynamics is None else dynamics(latents[-1], action))
+        assert dynamics is not None
+        latents.append(dynamics(latents[-1], action))
+    return latents
+
+
+def _scores(score: LatentActionFunction, discount: float, latents: list[Tensor], actions: Tensor) -> Tensor:
+    """Give the discounted scores (B, H) of `actions` (B, H, A), each at its latent (B, Z)."""
     # Only the latents come one after the other; their scores are one call, which for few elements costs as much as one.
-    visited = torch.stack(latents[:-1], dim=1).flatten(0, 1)
+    visited = torch.stack(latents, dim=1).flatten(0, 1)
     scores = _per_element(score(visited, actions.flatten(0, 1)), len(visited), actions).view(actions.shape[:2])
     if discount != 1.0:
         scores = scores * discount ** torch.arange(actions.shape[1], dtype=actions.dtype, device=actions.device)
-    return scores, latents[-1]
+    return scores
 
 
 def _per_element(score: Tensor, n_elements: int, actions: Tensor) -> Tensor:
     """Check that there is one score per element, and give it in the dtype of the actions, in which it is summed."""
+    check_is_tensor(score, "a score")
     if score.shape not in ((n_elements,), (n_elements, 1)):
         raise ShapeError(
             f"a score must be one number per batch element, shape ({n_elements},) or ({n_elements}, 1), "

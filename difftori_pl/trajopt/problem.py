@@ -7,8 +7,8 @@ from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt.bounds.base import Bounds
-from difftori_pl.trajopt.objective import Latent, Objective, return_to_residuals
-from difftori_pl.trajopt.tree import detach
+from difftori_pl.trajopt.objective import Latent, Objective, check_is_tensor, return_to_residuals
+from difftori_pl.trajopt.tree import detach, select
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,24 @@ class Problem:
         bounds: relates the solver's iterate to actions.
         traced: whether a search keeps every iterate.
         compiled: whether the steps of a search are compiled.
+        resting: elements (B,), boolean, that `evaluate` evaluates at their iterate of the given ones (B, H, A).
     """
 
     objective: Objective
     bounds: Bounds
     traced: bool = False
     compiled: bool = False
+    resting: tuple[Tensor, Tensor] | None = None
 
     def value(self, latent: Latent, iterate: Tensor) -> Tensor:
         """Evaluate the objective (B,) at an `iterate` (B, H, A), in the iterate's dtype.
 
         Raises:
             ShapeError: the objective did not return one number per batch element.
+            ConfigurationError: the objective did not return a tensor.
         """
         value = self.objective(latent, self.bounds.to_actions(iterate))
+        check_is_tensor(value, "the objective's value")
         if value.shape != iterate.shape[:1]:
             raise ShapeError(
                 f"the objective must return one value per batch element, shape {tuple(iterate.shape[:1])}, "
@@ -94,6 +98,8 @@ class Problem:
             ShapeError: the objective did not return one number per batch element.
             ConfigurationError: the objective does not depend on the actions.
         """
+        if self.resting is not None:
+            iterate = select(*self.resting, iterate)
         differentiable = torch.is_grad_enabled()
         if not differentiable:
             latent, iterate = detach(latent), iterate.detach()

@@ -1,4 +1,4 @@
-"""The loop around a solver's steps: who still moves, who failed, and the best iterate so far."""
+"""Run a solver's steps on a batch: which elements move, which failed, and the best iterate of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Search:
         best_value: its value (B,), detached.
         failed: elements that met NaN or infinity (B,), boolean; they do not move any more.
         n_steps: steps each element has taken (B,), int64.
+        limit: steps each element may take (B,), int64.
         initial_value: the value at the first iterate (B,), detached.
+        initial_grad_norm: the gradient norm at the first iterate (B,), detached.
         trace: every iterate, if the problem asks for it.
     """
 
@@ -35,7 +37,9 @@ class Search:
     best_value: Tensor
     failed: Tensor
     n_steps: Tensor
+    limit: Tensor
     initial_value: Tensor
+    initial_grad_norm: Tensor
     trace: Trace | None = None
 
     def without_gradient(self, anchor: Tensor) -> Search:
@@ -56,11 +60,21 @@ def begin(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor)
         if problem.traced
         else None
     )
-    return Search(state, state.iterate.detach(), value, ~state.is_finite(), n_steps, initial_value=value, trace=trace)
+    return Search(
+        state=state,
+        best_iterate=state.iterate.detach(),
+        best_value=value,
+        failed=~state.is_finite(),
+        n_steps=n_steps,
+        limit=torch.full_like(n_steps, solver.max_steps),
+        initial_value=value,
+        initial_grad_norm=state.evaluation.grad_norm,
+        trace=trace,
+    )
 
 
 def resume(problem: Problem, latent: Latent, search: Search) -> Search:
-    """Evaluate the current iterate anew, so that what follows is differentiated from there on."""
+    """Evaluate the current iterate with a graph, so that the following steps are differentiated."""
     state = replace(search.state, evaluation=problem.evaluate(latent, search.state.iterate))
     return replace(search, state=state, failed=search.failed | ~state.is_finite())
 
@@ -68,16 +82,16 @@ def resume(problem: Problem, latent: Latent, search: Search) -> Search:
 def advance(
     solver: StepSolver, problem: Problem, latent: Latent, search: Search, n_steps: int, rest_when_done: bool = True
 ) -> Search:
-    """Take `n_steps` steps with every element that has not failed.
+    """Take up to `n_steps` steps with every element that has not failed.
 
-    The number of evaluations is fixed, and no value is read on the host: an element at rest is computed and discarded.
+    The number of evaluations is fixed, and no value is read on the host: steps of resting elements are discarded.
 
     Args:
         solver: gives the steps.
         problem: what to maximise.
         latent: what the objective is conditioned on (B, Z).
-        search: where to go on from.
-        n_steps: how many steps.
+        search: the search to continue.
+        n_steps: number of steps.
         rest_when_done: whether elements that the solver calls done stay where they are.
     """
     # Compiling the backward pass too took minutes where it was tried, and was no faster.
@@ -101,8 +115,13 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _take_step(solver: StepSolver, problem: Problem, latent: Latent, search: Search, rest_when_done: bool) -> Search:
+    stays = search.failed | (search.n_steps >= search.limit)
+    if rest_when_done:
+        stays = stays | solver.done(search.state)
+    if torch.is_grad_enabled():
+        # A discarded step must not be evaluated: its zero gradient would meet NaN or infinity there, and 0 · NaN = NaN.
+        problem = replace(problem, resting=(stays, search.state.iterate))
     candidate = solver.step(problem, latent, search.state)
-    stays = search.failed | solver.done(search.state) if rest_when_done else search.failed
     failed = search.failed | ~(candidate.is_finite() | stays)
     stays = stays | failed
     iterate, value = (tensor.detach() for tensor in candidate.best())

@@ -1,13 +1,11 @@
-"""Where a solve may start from: given starts, noisy copies, a policy's roll-outs, the previous solution."""
+"""Starts of a solve: noisy copies, roll-outs of a policy, the previous solution; and the choice of the best one."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from difftori_pl.trajopt.solution import Solution
-from difftori_pl.trajopt.tree import map_tensors
 
 
 def shift(actions: Tensor, last: Tensor | None = None) -> Tensor:
@@ -61,11 +59,7 @@ def add_noise(starts: Tensor, n_starts: int, std: float) -> Tensor:
     return torch.cat((starts, starts[:, :1] + noise), dim=1)
 
 
-def keep_best(solution: Solution, n_starts: int) -> Solution:
-    """Keep, of the solutions (B · S) from S starts of each element, the one with the highest best value."""
-    values = torch.where(torch.isnan(solution.best_value), -torch.inf, solution.best_value).view(-1, n_starts)
-    # What is gained is gained over the first start, the one that would have been without the others.
-    first = solution.initial_value.view(-1, n_starts)[:, :1].expand(-1, n_starts).flatten()
-    solution = replace(solution, initial_value=first)
-    chosen = values.argmax(dim=1) + n_starts * torch.arange(len(values), device=values.device)
-    return map_tensors(lambda tensor: tensor.index_select(0, chosen), solution)
+def best_starts(solutions: Solution, n_starts: int) -> Tensor:
+    """Give the index (B,) of the highest best value of each element among solutions (B · S) from S starts each."""
+    values = torch.where(torch.isnan(solutions.best_value), -torch.inf, solutions.best_value).view(-1, n_starts)
+    return values.argmax(dim=1) + n_starts * torch.arange(len(values), device=values.device)

@@ -223,6 +223,79 @@ def test_projected_optimum_of_a_separable_problem_is_the_clamped_one(solver, mod
     assert_close(actual, torch.autograd.grad(optimum.sum(), case.parameters), rtol=1e-4, atol=1e-6)
 
 
+@every_pair
+@every_case
+@pytest.mark.parametrize("grad_tolerance", [0.0, 0.05, 10.0])
+def test_answer_is_the_same_with_and_without_gradients(solver, mode, case, grad_tolerance):
+    case, solver = case(), solver()
+    solver.grad_tolerance = grad_tolerance
+    layer = TrajOptLayer(solver, mode())
+    attached = layer(case.objective, case.latent, case.actions)
+    with torch.no_grad():
+        without = layer(case.objective, case.latent, case.actions)
+    _assert_same(attached, without)
+    if hasattr(mode(), "n_differentiated"):
+        _assert_same(attached, TrajOptLayer(solver, Detached())(case.objective, case.latent, case.actions))
+
+
+@every_unrolled_solver
+@every_case
+def test_elements_that_stop_early_are_differentiated_through_their_last_steps(solver, case):
+    case, solver = case(), solver()
+    solver.grad_tolerance = 0.05
+    steps = TrajOptLayer(solver, Detached())(case.objective, case.latent, case.actions).n_steps
+    # As many steps as any element took cover all solves.
+    covering = Truncated(max(1, int(steps.max())))
+    actual, expected = (_gradients(TrajOptLayer(solver, mode), case) for mode in (covering, Unroll()))
+    assert expected.abs().max() > 0.1
+    assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+@every_exact_pair
+def test_gradient_of_the_value_is_that_of_the_closed_form(solver, mode):
+    case = cases.linear_dynamics()
+    solution = TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
+    inputs = [case.latent, *case.parameters]
+    actual = torch.autograd.grad(solution.value.sum(), inputs)
+    expected = torch.autograd.grad(case.objective(case.latent, case.optimum(case.latent)).sum(), inputs)
+    assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+@every_exact_pair
+@pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
+def test_second_derivative_is_right_or_refused(solver, mode, case):
+    case = case()
+    case.latent.requires_grad_()
+
+    def penalty(actions: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(actions.sin().sum(), case.latent, create_graph=True)
+        return gradient.square().sum()
+
+    found = penalty(TrajOptLayer(solver(), mode())(case.objective, case.latent, case.actions).actions)
+    if not isinstance(mode(), Unroll):
+        with pytest.raises(RuntimeError, match=f"{type(mode()).__name__} is differentiable once.*use Unroll"):
+            torch.autograd.grad(found, case.parameters)
+        return
+    actual = torch.autograd.grad(found, case.parameters)
+    expected = torch.autograd.grad(penalty(case.optimum(case.latent)), case.parameters)
+    assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("solver", "mode"),
+    cases.pairs({part: cases.CONVERGING[part] for part in cases.SCALE_FREE}, {**cases.EXACT, DirectLoss: DirectLoss}),
+)
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_scale_of_the_objective_changes_neither_answer_nor_gradient(solver, mode, scale):
+    case = cases.linear_dynamics()
+    layer = TrajOptLayer(solver(), mode())
+    solution = layer(lambda z, a: scale * case.objective(z, a), case.latent.requires_grad_(), case.actions)
+    assert_close(solution.actions, case.optimum(case.latent), rtol=1e-6, atol=1e-8)
+    inputs = [case.latent, *case.parameters]
+    actual = torch.autograd.grad(solution.actions.sum(), inputs)
+    assert_close(actual, torch.autograd.grad(case.optimum(case.latent).sum(), inputs), rtol=1e-4, atol=1e-6)
+
+
 def _gradients(layer: TrajOptLayer, case: cases.Case) -> Tensor:
     actions = layer(case.objective, case.latent, case.actions).actions
     weight = torch.randn(actions.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

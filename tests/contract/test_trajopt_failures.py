@@ -6,13 +6,25 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from difftori_pl.trajopt import Objective, Solution, Status, TrajOptLayer
-from difftori_pl.trajopt.backward import Detached, Unroll
+from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Unbounded
-from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from difftori_pl.trajopt.solvers import Adam, GaussNewton, LevenbergMarquardt
 from tests import cases
 
 every_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs())
 every_following_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs(cases.FOLLOWING))
+every_differentiated_pair = pytest.mark.parametrize(
+    ("solver", "mode"),
+    [
+        pytest.param(solver, mode, id=f"{solver().__class__.__name__}-{mode().__class__.__name__}")
+        for solver in (
+            lambda: LevenbergMarquardt(**{**cases.SETTINGS, "step_size": 0.3}),
+            lambda: Adam(max_steps=5, learning_rate=0.4),
+            lambda: GaussNewton(max_steps=5, damping=1e-3, offset=10.0, adaptive=False),
+        )
+        for mode in (Unroll, lambda: Truncated(2))
+    ],
+)
 every_mode = pytest.mark.parametrize(("solver", "mode"), cases.pairs({LevenbergMarquardt: LevenbergMarquardt}))
 every_poison = pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
 BAD, HEALTHY = 1, [0, 2, 3]
@@ -87,6 +99,25 @@ def test_gradient_that_is_infinite_fails_the_element(solver, mode):
         (gradient,) = torch.autograd.grad(solution.actions.sum(), latent)
         assert torch.isfinite(gradient).all()
         assert gradient.squeeze(1).ne(0).tolist() == [True, False, True]
+
+
+@every_differentiated_pair
+def test_step_that_is_discarded_leaves_the_gradient_finite(solver, mode):
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def objective(latent: Tensor, actions: Tensor) -> Tensor:
+        # NaN beyond 0.6, where the step from the start would lead.
+        action = weight * actions[:, 0, 0]
+        return -0.5 * (action - 0.5).square() + 0.0 * (0.6 - action).sqrt()
+
+    solver = solver()
+    solver.grad_tolerance = 0.2
+    actions = torch.tensor([0.35], dtype=torch.float64).view(1, 1, 1)
+    solution = TrajOptLayer(solver, mode(), Unbounded())(objective, torch.zeros(1, 1), actions)
+    assert solution.status.tolist() == [Status.CONVERGED]
+    assert solution.n_steps.tolist() == [0]
+    (gradient,) = torch.autograd.grad(solution.value.sum(), weight)
+    assert_close(gradient.item(), 0.35 * 0.15)
 
 
 def _check_isolation(

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from difftori_pl.trajopt.backward.base import BackwardMode, conclude
 from difftori_pl.trajopt.backward.detached import Detached
 from difftori_pl.trajopt.backward.last_steps import LastSteps, run
 from difftori_pl.trajopt.objective import Latent
+from difftori_pl.trajopt.once import once
 from difftori_pl.trajopt.problem import Curvature, Problem
 from difftori_pl.trajopt.quarantine import stand_in
+from difftori_pl.trajopt.search import Search
 from difftori_pl.trajopt.solution import Solution, Status
 from difftori_pl.trajopt.solvers.base import Solver, check_not_negative
-from difftori_pl.trajopt.tree import select
+from difftori_pl.trajopt.tree import per_element, select
 
 
 class AtSolution(BackwardMode):
@@ -30,12 +31,17 @@ class AtSolution(BackwardMode):
     many steps were taken; initial actions get no gradient. Components that push against an active bound do not move
     with the parameters, and get none either.
 
-    The condition must hold for this to mean anything: elements whose gradient norm is above `tolerance` are reported as
-    `Status.NOT_STATIONARY`, and differentiated by `fallback`.
+    Differentiable once: u counts as a constant of a second derivative, so a second backward pass raises RuntimeError.
+    `Unroll` can be differentiated twice.
+
+    The gradient is valid at a stationary point only. An element is stationary if its gradient norm has fallen to
+    `tolerance` times that of the initial actions, which does not depend on the scale of the objective. A start at the
+    maximum is stationary as well: within √ε of it, in units of the actions, the value is flat to its rounding ε. Other
+    elements are reported as `Status.NOT_STATIONARY`, and differentiated by `fallback`.
 
     Args:
-        tolerance: largest norm of the objective's gradient that counts as none, in value per unit of the actions.
-        fallback: differentiates the elements that did not converge, which takes a second solve if there are any;
+        tolerance: largest gradient norm of a stationary element, relative to the gradient norm at its initial actions.
+        fallback: differentiates the elements that are not stationary, which takes a second solve if there are any;
             `Detached`, the default, gives them no gradient, at no cost.
     """
 
@@ -69,7 +75,7 @@ class AtSolution(BackwardMode):
             search = run(solver, problem, latent, iterate, 0)
         first = solution = conclude(solver, problem, search)
         failed = solution.status == int(Status.FAILED)
-        stationary = (solution.grad_norm <= self.tolerance) & ~failed
+        stationary = self._is_stationary(problem, latent, search) & ~failed
         status = torch.where(stationary | failed, solution.status, int(Status.NOT_STATIONARY))
         if not torch.is_grad_enabled():
             return replace(solution, status=status)
@@ -86,11 +92,24 @@ class AtSolution(BackwardMode):
             solution = select(stationary, attached, solution)
         return replace(solution, status=status)
 
+    def _is_stationary(self, problem: Problem, latent: Latent, search: Search) -> Tensor:
+        grad_norm = search.state.evaluation.grad_norm
+        with torch.no_grad():
+            curvature = problem.curvature(latent, search.state.iterate)
+            ascent = curvature.gradient.detach() * curvature.free
+            # Lengths are divided out before the product, so that tiny gradients do not vanish in it.
+            bend = curvature.product(ascent / per_element(grad_norm, ascent))
+        bend = torch.where(torch.isfinite(bend), bend, 0.0)
+        rounding = torch.finfo(bend.dtype).eps ** 0.5 * torch.linalg.vector_norm(bend.flatten(1), dim=1)
+        return (grad_norm <= self.tolerance * search.initial_grad_norm) | (grad_norm <= rounding)
+
     def _attach(self, solver: Solver, problem: Problem, latent: Latent, iterate: Tensor) -> Tensor:
         curvature = problem.curvature(latent, iterate)
 
         def sensitivity(loss_gradient: Tensor) -> Tensor:
-            return self.sensitivity(solver, problem, latent, curvature, loss_gradient * curvature.free)
+            with torch.no_grad():
+                found = self.sensitivity(solver, problem, latent, curvature, loss_gradient * curvature.free)
+            return once(found, loss_gradient, curvature.gradient, part=self, instead="Unroll")
 
         attached: Tensor = _Attach.apply(iterate, curvature.gradient, sensitivity)  # type: ignore[no-untyped-call]
         return attached
@@ -106,6 +125,5 @@ class _Attach(torch.autograd.Function):
         return iterate.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         return None, ctx.sensitivity(gradients[0]), None

@@ -14,18 +14,19 @@ from difftori_pl.trajopt.tree import per_element
 
 
 class DirectLoss(AtSolution):
-    """Let the loss gradient v tilt the objective, and see where its maximum goes.
+    """Add the loss gradient v to the objective's slope, and measure how far its maximum moves.
 
     With a± = argmax G(a) ± ε v·a, (a₊ − a₋) / 2ε is u up to O(ε²) (direct loss minimisation: Hazan, Keshet and
     McAllester, NeurIPS 2010; as a backward mode in Theseus). Each backward pass is two solves that start from the
-    solution; no linear system is solved, and a singular Hessian does no harm. The solver must reach the tilted maxima:
-    one that stops short, stops short here.
+    solution; no linear system is solved, and a singular Hessian does no harm. The two solves take all `max_steps` of
+    the solver, whatever its `grad_tolerance`. If they do not reach the tilted maxima, the gradient is too short.
 
     Differs from the mode in Theseus in the central difference, and in taking ∂g/∂θ exactly rather than by a difference
     as well.
 
     Args:
-        epsilon: how far the maximum may go to either side for a curvature of one, in units of the actions.
+        epsilon: distance that the maximum moves to either side, in units of the iterate. The curvature along v sets the
+            tilt that moves it about so far, so the scale of the objective does not matter.
         tolerance: see `AtSolution`.
         fallback: see `AtSolution`.
     """
@@ -43,13 +44,17 @@ class DirectLoss(AtSolution):
             point = curvature.point.detach().requires_grad_()
             (slope,) = torch.autograd.grad(problem.bounds.to_actions(point).sum(), point)
         by_actions = torch.where(slope == 0, 0.0, loss_gradient / slope)
-        norm = torch.linalg.vector_norm(by_actions.flatten(1), dim=1)
-        scale = per_element(self.epsilon / norm.clamp(min=torch.finfo(norm.dtype).tiny), by_actions)
+        norm = torch.linalg.vector_norm(loss_gradient.flatten(1), dim=1).clamp(min=torch.finfo(slope.dtype).tiny)
+        direction = loss_gradient / per_element(norm, loss_gradient)
+        bend = torch.linalg.vector_norm(curvature.product(direction).flatten(1), dim=1)
+        # Along v the objective may be flat, or its curvature not finite; then any tilt moves the maximum arbitrarily.
+        bend = torch.where((bend > 0) & (bend < torch.inf), bend, 1.0)
+        scale = per_element(self.epsilon * bend / norm, by_actions)
         ends = []
-        with torch.no_grad():
-            for sign in (1.0, -1.0):
-                tilted = _Tilted(problem.objective, problem.bounds, tilt=sign * scale * by_actions)
-                ends.append(run(solver, tilted, latent, curvature.point.detach(), 0).state.iterate)
+        for sign in (1.0, -1.0):
+            tilted = _Tilted(problem.objective, problem.bounds, tilt=sign * scale * by_actions)
+            search = run(solver, tilted, latent, curvature.point.detach(), 0, rest_when_done=False)
+            ends.append(search.state.iterate)
         return (ends[0] - ends[1]) / (2 * scale) * curvature.free
 
 

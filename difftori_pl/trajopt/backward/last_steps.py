@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,9 +40,18 @@ class LastSteps(BackwardMode):
 
 
 def run(
-    solver: Solver, problem: Problem, latent: Latent, iterate: Tensor, n_attached: int, recompute: bool = False
+    solver: Solver,
+    problem: Problem,
+    latent: Latent,
+    iterate: Tensor,
+    n_attached: int,
+    recompute: bool = False,
+    rest_when_done: bool = True,
 ) -> Search:
-    """Take all steps of a solver from `iterate` (B, H, A), the last `n_attached` of them with a graph."""
+    """Take the steps of a solver from `iterate` (B, H, A), the last `n_attached` of each element with a graph.
+
+    Without a graph, `rest_when_done=False` takes all `max_steps`, whatever the solver's tolerance.
+    """
     if isinstance(solver, LibrarySolver):
         return solver.solve(problem, latent, iterate, n_attached)
     if not isinstance(solver, StepSolver):
@@ -49,9 +59,11 @@ def run(
     if n_attached == solver.max_steps:
         return _all_steps(solver, problem, latent, iterate, recompute)
     with torch.no_grad():
-        search = begin(solver, problem, latent, iterate)
-        search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
-    return _last_steps(solver, problem, latent, search, n_attached) if n_attached > 0 else search
+        start = begin(solver, problem, latent, iterate)
+    if n_attached > 0:
+        return _last_steps(solver, problem, latent, start, n_attached)
+    with torch.no_grad():
+        return advance(solver, problem, latent, start, solver.max_steps, rest_when_done)
 
 
 def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor, recompute: bool) -> Search:
@@ -67,12 +79,23 @@ def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Te
     return _isolated(attempt, latent, iterate, torch.zeros_like(iterate[:, 0, 0], dtype=torch.bool))
 
 
-def _last_steps(solver: StepSolver, problem: Problem, latent: Latent, search: Search, n_steps: int) -> Search:
+def _last_steps(solver: StepSolver, problem: Problem, latent: Latent, start: Search, n_attached: int) -> Search:
     def attempt(latent: Latent, search: Search) -> Search:
-        # An element at rest would pass no gradient, so those that are done take these few steps as well.
-        return advance(solver, problem, latent, resume(problem, latent, search), n_steps, rest_when_done=False)
+        return advance(solver, problem, latent, resume(problem, latent, search), n_attached)
 
-    return _isolated(attempt, latent, search, search.failed)
+    def differentiate_from(first: Tensor) -> Search:
+        with torch.no_grad():
+            search = replace(start, limit=first)
+            search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
+        return _isolated(attempt, latent, replace(search, limit=start.limit), search.failed)
+
+    outcome = differentiate_from(start.limit - n_attached)
+    n_steps, early = outcome.n_steps, (outcome.n_steps < solver.max_steps) & ~outcome.failed
+    if not early.any():
+        return outcome
+    # An element that came to rest early took its last steps earlier too.
+    del outcome
+    return differentiate_from((n_steps - n_attached).clamp(min=0))
 
 
 def _isolated(attempt: Callable[[Tensor, Record], Search], latent: Latent, start: Record, failed: Tensor) -> Search:

@@ -8,6 +8,7 @@ from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solution import Solution
 from difftori_pl.trajopt.solvers.base import LibrarySolver, Solver
+from difftori_pl.trajopt.tree import detach
 
 
 class LibraryMode(BackwardMode):
@@ -34,6 +35,6 @@ class LibraryMode(BackwardMode):
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve and differentiate within the library."""
         assert isinstance(solver, LibrarySolver)
-        mode = self.name if torch.is_grad_enabled() else None
-        search = solver.solve(problem, latent, problem.bounds.to_iterate(actions), int(mode is not None), mode)
-        return conclude(solver, problem, search)
+        # With a graph in any case: the steps of a library may depend on the mode.
+        search = solver.solve(problem, latent, problem.bounds.to_iterate(actions), 1, self.name)
+        return conclude(solver, problem, search if torch.is_grad_enabled() else detach(search))

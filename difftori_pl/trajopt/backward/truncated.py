@@ -5,14 +5,16 @@ from difftori_pl.trajopt.solvers.base import check_positive
 
 
 class Truncated(LastSteps):
-    """Differentiate through the last `n_steps` steps; the iterate before them counts as a constant.
+    """Differentiate through the last `n_steps` steps of each element; the iterate before them counts as a constant.
 
     Biased towards zero, the less so the more steps (on a quadratic return, by 23 % with 5 steps and 0.6 % with 20);
     memory grows with `n_steps` only. Initial actions get no gradient, unless `n_steps` covers the whole solve: then
-    this is `Unroll`. Elements that are done before the last steps still take those, so as to have a gradient.
+    this is `Unroll`. An element that takes fewer steps, because it meets the solver's `grad_tolerance`, is
+    differentiated through all of them. If any element stops early, the solve runs twice: its last steps are known only
+    at its end.
 
     Args:
-        n_steps: how many steps; the authors take 5.
+        n_steps: number of steps; the authors take 5.
     """
 
     def __init__(self, n_steps: int = 5) -> None:

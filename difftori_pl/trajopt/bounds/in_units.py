@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt.bounds.base import Bounds
 
 
@@ -14,15 +15,34 @@ class InUnits(Bounds):
 
     Args:
         bounds: keeps `actions * unit` within limits.
-        unit: what 1 means in each component (A,), above zero.
+        unit: size of 1 in each action component (A,), or in all of them (); positive and finite.
+
+    Raises:
+        ConfigurationError: `unit` is not a tensor, or not positive and finite.
+        ShapeError: `unit` has more than one dimension, or, once there are actions, not one value per component.
     """
 
     def __init__(self, bounds: Bounds, unit: Tensor) -> None:
+        if not isinstance(unit, Tensor):
+            raise ConfigurationError(f"unit must be a tensor, got {type(unit).__name__}; pass torch.as_tensor(unit)")
+        if unit.ndim > 1:
+            raise ShapeError(f"unit must have one value per action component, shape (A,), got {tuple(unit.shape)}")
+        # As a list, because comparing tensors would put a read on the host into exported programs.
+        sizes = unit.flatten().tolist()
+        if not all(0 < size < torch.inf for size in sizes):
+            raise ConfigurationError(
+                f"unit must be positive and finite, got {sizes}; for a component that never changes, use 1"
+            )
         self.bounds = bounds
         self.unit = unit
 
     def to_iterate(self, actions: Tensor) -> Tensor:
         """Give the iterate to start from for initial `actions` (B, H, A)."""
+        if self.unit.shape not in ((), actions.shape[-1:]):
+            raise ShapeError(
+                f"unit must have one value per action component, shape ({actions.shape[-1]},), got "
+                f"{tuple(self.unit.shape)}"
+            )
         return self.bounds.to_iterate(actions * self.unit) / self.unit
 
     def project(self, iterate: Tensor) -> Tensor:

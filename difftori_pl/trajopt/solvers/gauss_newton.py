@@ -1,4 +1,4 @@
-"""Gauss–Newton with one residual for each term of the return, by a small dense system."""
+"""Gauss–Newton with one residual for each term of the return."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ class GaussNewtonState(SolverState):
 class GaussNewton(StepSolver):
     """Levenberg–Marquardt on K residuals r, one per term of the return: Δa = −α (JᵀJ + λI)⁻¹ Jᵀ r, J = ∂r/∂a.
 
-    With a single residual, as in `LevenbergMarquardt`, JᵀJ has rank one and knows no curvature but along the gradient.
-    The return is a sum over time steps; a residual for each makes JᵀJ a model of rank K. The Jacobian takes K backward
-    passes. Where the residuals come from: `return_to_residuals`.
+    With a single residual, as in `LevenbergMarquardt`, JᵀJ has rank one and models the curvature along the gradient
+    only. The return is a sum over time steps; with one residual per term JᵀJ has rank K. `return_to_residuals` gives
+    the residuals. Each step takes K backward passes for the Jacobian and solves a dense H · A x H · A system by
+    Cholesky factorisation.
 
-    By the Woodbury identity the step is also Jᵀ (J Jᵀ + λI)⁻¹ r, a system of K instead of H · A unknowns. It is not
-    used: where components rest on bounds, J Jᵀ is singular, and what r has in its null space, divided by λ, cancels
-    only to the rounding of float32. Cholesky of H · A unknowns costs little beside the Jacobian.
+    By the Woodbury identity the step is also Jᵀ (J Jᵀ + λI)⁻¹ r, with K unknowns instead of H · A. That form is not
+    used: where components rest on bounds, J Jᵀ is singular, and the component of r in its null space, divided by λ,
+    cancels only to the rounding of float32. The factorisation costs little compared with the Jacobian.
 
-    Adaptive damping (Nielsen's and Marquardt's rule): a step that lowers the return is not taken, and λ is raised
-    four-fold; where the model predicted the increase well, λ falls to a third.
+    Adaptive damping (Nielsen's and Marquardt's rule): a step that lowers the return is rejected, and λ is raised
+    four-fold; where the model predicted the increase well, λ falls to a third. It takes one more evaluation of the
+    return per step, without a gradient.
 
     Args:
         max_steps: number of steps.
@@ -82,28 +84,33 @@ class GaussNewton(StepSolver):
         columns = rows.transpose(1, 2)
         step = -_solve(columns @ rows, state.damping, columns @ residuals.unsqueeze(2))
         iterate = problem.bounds.project(state.iterate + self.step_size * step.view_as(state.iterate))
-        candidate = GaussNewtonState(iterate, problem.evaluate(latent, iterate), state.damping)
-        return self._adapt(state, candidate, rows) if self.adaptive else candidate
+        damping = state.damping
+        if self.adaptive:
+            # Decided before the evaluation below: the graph must not hold a rejected iterate, whose value may be −inf.
+            with torch.no_grad():
+                value = problem.value(latent, iterate)
+            worse, damping = _adapt(state, iterate, value, rows)
+            iterate = select(worse, state.iterate, iterate)
+        return GaussNewtonState(iterate, problem.evaluate(latent, iterate), damping)
 
-    @staticmethod
-    def _adapt(state: GaussNewtonState, candidate: GaussNewtonState, rows: Tensor) -> GaussNewtonState:
-        with torch.no_grad():
-            move = (candidate.iterate - state.iterate).flatten(1)
-            slope = (move * state.evaluation.gradient.flatten(1)).sum(dim=1)
-            predicted = slope - 0.5 * (rows @ move.unsqueeze(2)).square().sum(dim=(1, 2))
-            increase = candidate.evaluation.value - state.evaluation.value
-            rounding = 10 * torch.finfo(increase.dtype).eps * state.evaluation.value.abs()
-            # A value that is not finite is no fall: the step is taken, and the loop sees the element fail.
-            worse = increase < -rounding
-            well_predicted = increase > 0.75 * predicted
-            factor = torch.where(worse, 4.0, torch.where(well_predicted, 1 / 3, 1.0))
-            damping = (state.damping * factor).clamp(LOWEST_DAMPING, HIGHEST_DAMPING)
-        kept = select(worse, state, candidate)
-        return GaussNewtonState(kept.iterate, kept.evaluation, damping)
+
+@torch.no_grad()
+def _adapt(state: GaussNewtonState, iterate: Tensor, value: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mark the elements (B,) that a step to `iterate` makes worse, and give each element's next damping (B,)."""
+    move = (iterate - state.iterate).flatten(1)
+    slope = (move * state.evaluation.gradient.flatten(1)).sum(dim=1)
+    predicted = slope - 0.5 * (rows @ move.unsqueeze(2)).square().sum(dim=(1, 2))
+    increase = value - state.evaluation.value
+    rounding = 10 * torch.finfo(increase.dtype).eps * state.evaluation.value.abs()
+    # NaN does not count as worse: the step is taken, and the loop marks the element as failed.
+    worse = increase < -rounding
+    well_predicted = increase > 0.75 * predicted
+    factor = torch.where(worse, 4.0, torch.where(well_predicted, 1 / 3, 1.0))
+    return worse, (state.damping * factor).clamp(LOWEST_DAMPING, HIGHEST_DAMPING)
 
 
 def _solve(gram: Tensor, damping: Tensor, right: Tensor) -> Tensor:
-    """Solve (G + λI) x = r for G (B, K, K), λ (B,) and r (B, K, 1)."""
+    """Solve (G + λI) x = r for G (B, N, N), λ (B,) and r (B, N, 1), with N = H · A."""
     # Rounding may leave G slightly indefinite; more than that is never added, so nothing here can fail.
     diagonal = gram.diagonal(dim1=1, dim2=2)
     jitter = 10 * gram.shape[-1] * torch.finfo(gram.dtype).eps * diagonal.detach().sum(dim=1)

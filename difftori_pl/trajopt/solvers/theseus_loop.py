@@ -67,7 +67,7 @@ def run(
             last = best if broken else values["iterate"].view_as(iterate)
     with torch.no_grad():
         best_value = problem.value(latent, best)
-        initial_value = problem.value(latent, iterate)
+        initial = problem.evaluate(latent, iterate)
     with torch.set_grad_enabled(differentiable):
         state = SolverState(last, problem.evaluate(latent, last))
     return Search(
@@ -76,7 +76,9 @@ def run(
         best_value=best_value,
         failed=~state.is_finite() | broken,
         n_steps=torch.full_like(best_value, 0 if broken else settings.max_steps, dtype=torch.int64),
-        initial_value=initial_value,
+        limit=torch.full_like(best_value, settings.max_steps, dtype=torch.int64),
+        initial_value=initial.value,
+        initial_grad_norm=initial.grad_norm,
     )
 
 

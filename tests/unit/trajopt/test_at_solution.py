@@ -193,3 +193,49 @@ def test_an_action_that_saturates_does_not_spoil_the_others(solver, dtype):
     start = torch.zeros(1, 1, 2, dtype=dtype)
     layer(lambda z, a: -(a[:, 0] - centre).square().sum(1), start[:, 0, :1], start).actions.sum().backward()
     assert_close(centre.grad, torch.tensor([0.0, 1.0], dtype=dtype), atol=1e-2, rtol=0.0)
+
+
+@pytest.mark.parametrize("grad_tolerance", [0.0, 1e-3, 5e-3, 1e-2])
+def test_the_tilted_solves_do_not_stop_early(grad_tolerance):
+    latent = torch.tensor([[0.1]], dtype=torch.float64, requires_grad=True)
+    layer = TrajOptLayer(Adam(150, beta_1=0.5, beta_2=0.99, grad_tolerance=grad_tolerance), DirectLoss(tolerance=0.1))
+    start = torch.zeros(1, 1, 1, dtype=torch.float64)
+    solution = layer(lambda z, a: -0.5 * (a[:, 0] - 2 * z).square().sum(dim=1), latent, start)
+    (gradient,) = torch.autograd.grad(solution.actions.sum(), latent)
+    assert_close(gradient.item(), 2.0, rtol=1e-4, atol=1e-6)
+
+
+@both
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3])
+def test_no_element_is_stationary_at_a_start_away_from_its_maximum(kind, scale):
+    case = cases.quadratic()
+    layer = TrajOptLayer(LevenbergMarquardt(max_steps=1, step_size=1e-12), kind())
+    solution = layer(lambda z, a: scale * case.objective(z, a), case.latent, case.actions)
+    assert solution.status.tolist() == [Status.NOT_STATIONARY] * 4
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_start_at_the_maximum_is_stationary(kind, dtype, scale):
+    latent = torch.linspace(0.1, 0.9, 9, dtype=dtype).unsqueeze(1).requires_grad_()
+    layer = TrajOptLayer(NewtonCG(max_steps=5), kind())
+
+    def objective(latent, actions):
+        return -scale * (actions[:, 0] - latent.sin()).square().sum(dim=1)
+
+    # Off by a rounding, as the solution of an earlier solve is.
+    start = (latent.detach().sin() * (1 + 2 * torch.finfo(dtype).eps)).unsqueeze(1)
+    solution = layer(objective, latent, start)
+    assert (solution.status != Status.NOT_STATIONARY).all()
+    (gradient,) = torch.autograd.grad(solution.actions.sum(), latent)
+    assert_close(gradient, latent.detach().cos(), rtol=1e-2, atol=1e-3)
+
+
+def test_a_loss_of_parameters_elsewhere_is_differentiable_once_as_well():
+    case = cases.quadratic()
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+    solution = TrajOptLayer(NewtonCG(), Implicit())(case.objective, case.latent.requires_grad_(), case.actions)
+    (gradient,) = torch.autograd.grad((weight * solution.actions).sum(), case.latent, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"Implicit is differentiable once.*use Unroll"):
+        torch.autograd.grad(gradient.sum(), weight)

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
-from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, Unroll
+from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection, Unbounded
 from difftori_pl.trajopt.solvers import GaussNewton, Theseus
 from tests import cases
@@ -163,3 +163,32 @@ def test_components_on_bounds_do_not_cost_accuracy(limit):
     assert (found.status != Status.NOT_STATIONARY).all()
     assert (found.actions.abs() == limit).any()
     assert_close(found.actions.double(), exact.actions, atol=1e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize("mode", [Unroll(), Truncated(5)], ids=repr)
+def test_a_step_rejected_at_minus_infinity_leaves_the_gradient_finite(mode):
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def objective(latent, actions):
+        action = weight * actions[:, 0, 0]
+        return -0.5 * (action - 2.0).square() + 0.05 * weight * (1.2 - action).clamp(min=0).log()
+
+    solver = GaussNewton(max_steps=8, damping=1e-3, offset=10.0)
+    start = torch.zeros(1, 1, 1, dtype=torch.float64)
+
+    def solve():
+        return TrajOptLayer(solver, mode, Unbounded())(objective, LATENT[:1], start, trace=True)
+
+    solution = solve()
+    assert solution.status.tolist() == [Status.MAX_STEPS]
+    assert (solution.trace.values.diff(dim=1) == 0).any(), "a fair case rejects a step"
+    actual = torch.autograd.grad(solution.value.sum() + solution.actions.sum(), weight)[0]
+    assert torch.isfinite(actual)
+    if isinstance(mode, Unroll):
+        ends = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                weight.fill_(1.0 + step)
+                nearby = solve()
+            ends.append((nearby.value.sum() + nearby.actions.sum()).item())
+        assert_close(actual.item(), (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-6)

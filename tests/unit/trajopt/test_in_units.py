@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Implicit, Unroll
 from difftori_pl.trajopt.bounds import InUnits, Projection
@@ -53,3 +54,29 @@ def test_solves_that_end_on_bounds_have_a_gradient_in_any_unit(kind: type[Solver
     assert_close(solution.actions.squeeze(1) * unit, centre.clamp(-1.0, 1.0), atol=1e-4, rtol=0.0)
     (gradient,) = torch.autograd.grad((solution.actions.squeeze(1) * unit).sum(), centre)
     assert_close(gradient, (centre.abs() < 1.0).float(), atol=1e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, torch.inf, torch.nan])
+def test_a_unit_that_is_not_positive_and_finite_is_refused(size: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"unit must be positive and finite, got \[1.0, "):
+        _solve(torch.tensor([1.0, size]))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (1, 2)])
+def test_a_unit_of_the_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="unit must have one value per action component"):
+        _solve(torch.ones(shape))
+
+
+def test_a_unit_that_is_no_tensor_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="unit must be a tensor, got list"):
+        _solve([1.0, 1.0])  # type: ignore[arg-type]
+
+
+def test_the_dtype_of_the_unit_does_not_change_that_of_the_actions() -> None:
+    assert _solve(torch.ones(2, dtype=torch.float64)).dtype == torch.float32
+
+
+def _solve(unit: torch.Tensor) -> torch.Tensor:
+    layer = TrajOptLayer(LevenbergMarquardt(max_steps=2), Unroll())
+    return layer(lambda z, a: a.sum((1, 2)), torch.zeros(1, 1), torch.zeros(1, 1, 2), unit).actions

@@ -121,3 +121,31 @@ def test_solves_under_autocast(mode, dtype):
         ):
             assert actual.abs().max() > 0
             assert_close(actual, exact)
+
+
+@pytest.mark.parametrize(("bad", "got"), [(1.0, "float"), ((torch.zeros(4), {}), "tuple"), (None, "NoneType")])
+def test_refuses_an_objective_that_returns_no_tensor(layer, bad, got):
+    with pytest.raises(ConfigurationError, match=f"the objective's value must be a tensor, got {got}"):
+        layer(lambda z, a: bad, torch.zeros(4, 5), torch.zeros(4, 2, 3))
+
+
+def test_refuses_actions_that_are_no_tensor(layer):
+    with pytest.raises(ConfigurationError, match=r"actions must be a tensor, got ndarray; pass torch.as_tensor"):
+        layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3).numpy())
+
+
+@pytest.mark.parametrize("transform", [torch.vmap, torch.func.grad, torch.func.jacrev])
+def test_refuses_to_be_transformed(layer, transform):
+    def solve(latent):
+        return layer(lambda z, a: a.sum(dim=(1, 2)), latent.view(1, 5), torch.zeros(1, 2, 3)).actions.sum()
+
+    with pytest.raises(ConfigurationError, match=r"cannot run inside torch.vmap or a transform of torch.func"):
+        transform(solve)(torch.zeros(1, 5) if transform is torch.vmap else torch.zeros(5))
+
+
+def test_hooks_run_once_under_autocast(layer):
+    calls = []
+    layer.register_forward_hook(lambda *arguments: calls.append(arguments))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(lambda z, a: a.sum(dim=(1, 2)), torch.zeros(4, 5), torch.zeros(4, 2, 3))
+    assert len(calls) == 1

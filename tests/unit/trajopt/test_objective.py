@@ -4,7 +4,7 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt import ActionScore, ChunkScore, OptimisedTerminalReturn, RolloutReturn
-from difftori_pl.trajopt.objective import return_to_residual
+from difftori_pl.trajopt.objective import return_to_residual, return_to_residuals
 
 
 def reward(latent, action):
@@ -81,3 +81,35 @@ def test_optimised_terminal_return_takes_its_last_action_from_the_plan(latent, a
 
 def test_residual_falls_as_the_return_rises():
     assert_close(return_to_residual(torch.tensor([1.0, 3.0]), offset=1000.0), torch.tensor([999.0, 997.0]))
+
+
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_action_score_evaluates_the_dynamics_between_actions_only(latent, actions, horizon):
+    calls = []
+
+    def counted(z, a):
+        calls.append(a)
+        return dynamics(z, a)
+
+    ActionScore(reward, counted)(latent, actions[:, :horizon])
+    assert len(calls) == horizon - 1
+
+
+def test_optimised_terminal_return_of_a_single_action_is_its_value(latent, actions):
+    objective = OptimisedTerminalReturn(reward, dynamics, terminal_value)
+    assert_close(objective(latent, actions[:, :1]), terminal_value(latent, actions[:, 0]))
+    assert objective.terms(latent, actions[:, :1]).shape == (2, 1)
+
+
+def test_a_score_that_is_no_tensor_is_refused(latent, actions):
+    with pytest.raises(ConfigurationError, match="a score must be a tensor, got tuple"):
+        ActionScore(lambda z, a: (reward(z, a), {}))(latent, actions[:, :1])
+
+
+def test_terms_of_the_wrong_shape_are_refused(latent, actions):
+    class Summed:
+        def terms(self, latent, actions):
+            return actions.sum(dim=(1, 2))
+
+    with pytest.raises(ShapeError, match=r"terms must be \(batch, number\), here \(2, K\), got \(2,\)"):
+        return_to_residuals(Summed(), latent, actions, offset=10.0)

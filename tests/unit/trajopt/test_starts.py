@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt import Status, TrajOptLayer, policy_rollouts, shift
-from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
+from difftori_pl.trajopt.backward import Detached, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection
 from difftori_pl.trajopt.solvers import Adam
 from tests import cases
@@ -43,6 +43,22 @@ def test_gradient_is_that_of_the_start_that_was_kept():
     solution = TrajOptLayer(Adam(max_steps=3), Unroll())(two_peaks, LATENT, actions)
     (gradient,) = torch.autograd.grad(solution.actions.sum(), actions)
     assert (gradient != 0).squeeze().tolist() == [[False, True], [True, False]]
+
+
+@pytest.mark.parametrize("mode", [Unroll(), Truncated(3), Implicit(tolerance=torch.inf)], ids=repr)
+def test_only_the_start_that_is_kept_is_differentiated(mode):
+    attached = []
+
+    def objective(latent: Tensor, actions: Tensor) -> Tensor:
+        if latent.requires_grad:
+            attached.append(len(actions))
+        return two_peaks(latent, actions)
+
+    latent = LATENT.clone().requires_grad_()
+    solution = TrajOptLayer(Adam(max_steps=5), mode, n_starts=8)(objective, latent, starts(-0.4, 0.4))
+    assert solution.actions.requires_grad
+    assert set(attached) == {len(LATENT)}
+    assert_close(solution.initial_value, two_peaks(LATENT, starts(-0.4)[:, 0]))
 
 
 def test_noisy_copies_fill_up_the_starts():

@@ -1,12 +1,13 @@
 """The projection that pulls actions back in."""
 
+import pytest
 import torch
 from torch.testing import assert_close
 
 from difftori_pl.trajopt import TrajOptLayer
-from difftori_pl.trajopt.backward import Truncated
+from difftori_pl.trajopt.backward import Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection, StraightThroughProjection
-from difftori_pl.trajopt.solvers import LevenbergMarquardt
+from difftori_pl.trajopt.solvers import Adam, LevenbergMarquardt
 
 
 def test_the_gradient_passes_inwards_only() -> None:
@@ -43,3 +44,20 @@ def test_an_action_thrown_against_its_bound_can_be_learned_back() -> None:
 
     assert gradient(Projection()) == 0.0
     assert gradient(StraightThroughProjection()) != 0.0
+
+
+def _penalty(slope: torch.Tensor, latent: torch.Tensor, start: float) -> torch.Tensor:
+    layer = TrajOptLayer(Adam(max_steps=4, learning_rate=0.3, epsilon=0.1), Unroll(), StraightThroughProjection())
+    actions = torch.full((1, 1, 1), start, dtype=torch.float64)
+    solved = layer(lambda z, a: -(a[:, 0] - slope * z).square().sum(1), latent, actions).actions
+    return torch.autograd.grad(solved.square().sum(), latent, create_graph=True)[0].square().sum()
+
+
+def test_a_second_derivative_is_right_inside_the_box_and_refused_outside() -> None:
+    inside, outside = (torch.tensor([[size]], dtype=torch.float64, requires_grad=True) for size in (0.3, 3.0))
+    slope = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(_penalty(slope, inside, 0.0), slope)
+    up, down = (_penalty(slope.detach() + step, inside, 0.0).item() for step in (1e-5, -1e-5))
+    assert_close(found.item(), (up - down) / 2e-5, rtol=1e-4, atol=1e-6)
+    with pytest.raises(RuntimeError, match=r"StraightThroughProjection is differentiable once.*use Projection"):
+        torch.autograd.grad(_penalty(slope, outside, 0.9), slope)
