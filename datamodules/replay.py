@@ -111,7 +111,8 @@ class ReplayDataModule(LightningDataModule):
                 "the model's) to the length of the shortest episode at most"
             )
         obs = {key: self._newest_frame(value) for key, value in obs.items()}
-        columns = {**obs, "action": actions.astype(np.float32), "reward": rewards.astype(np.float32)}
+        with np.errstate(over="ignore"):  # an overflow is refused below
+            columns = {**obs, "action": actions.astype(np.float32), "reward": rewards.astype(np.float32)}
         for key, value in columns.items():
             if not np.isfinite(value).all():
                 step = np.argwhere(~np.isfinite(value))[0, 0]

@@ -108,10 +108,20 @@ class DiffTORIIL(ImitationModule):
         self._noise = proposal_noise
 
     def setup(self, stage: str) -> None:
-        """Take the standard deviation of each action component from the data; see `ImitationModule.setup`."""
+        """Take the standard deviation of each action component from the data; see `ImitationModule.setup`.
+
+        Raises:
+            ConfigurationError: there is no datamodule to take it from, and `action_scale` was not set otherwise.
+        """
         super().setup(stage)
-        if stage == "fit" and self.trainer.datamodule is not None:  # type: ignore[attr-defined]
-            spread = self.trainer.datamodule.statistics()["actions"].std  # type: ignore[attr-defined]
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and datamodule is None and (self.action_scale == 1).all():
+            raise ConfigurationError(
+                "the standard deviations of the actions come from a datamodule, got none: pass `datamodule=` to "
+                "Trainer.fit, or set the buffer `action_scale` before"
+            )
+        if stage == "fit" and datamodule is not None:
+            spread = datamodule.statistics()["actions"].std
             # What is never used has no unit of its own; a tiny one would let it outweigh all the others.
             self.action_scale.copy_(torch.where(spread < MIN_ACTION_STD, 1.0, spread))
 

@@ -12,6 +12,7 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.il import DiffTORIIL
 from difftori_pl.multimodality import sample_solutions
 from difftori_pl.trajopt import draw_landscape
+from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 
 class LandscapePictures(Callback):
@@ -36,6 +37,8 @@ class LandscapePictures(Callback):
         temperature: float = 1.0,
         spacing: float = 0.1,
     ) -> None:
+        check_positive(every_n_epochs=every_n_epochs, n_samples=n_samples)
+        check_not_negative(window=window, temperature=temperature, spacing=spacing)
         self.every_n_epochs = every_n_epochs
         self.n_samples = n_samples
         self.window = window

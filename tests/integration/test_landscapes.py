@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from difftori_pl.callbacks import LandscapePictures
 from difftori_pl.cli import main, run
 
 PICTURES = ["--trainer.callbacks+=LandscapePictures", "--trainer.callbacks.every_n_epochs=2"]
@@ -28,6 +29,14 @@ def test_pictures_and_the_number_of_modes_are_logged(quick: list[str], low_dim_b
     assert {f"landscape/sample{number}" for number in range(3)} <= set(log.Tags()["images"])
     (event,) = log.Scalars("multimodality/n_modes")
     assert 1 <= event.value <= 3
+
+
+def test_the_spacing_of_images_survives_a_checkpoint() -> None:
+    before, after = LandscapePictures(), LandscapePictures()
+    assert before._spacing.due(100)
+    after.load_state_dict(before.state_dict())
+    assert not after._spacing.due(105)
+    assert after._spacing.due(111)
 
 
 def test_a_module_without_a_prior_is_refused(quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:

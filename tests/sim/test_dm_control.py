@@ -63,6 +63,14 @@ def test_an_episode_is_truncated_after_1000_environment_steps(action_repeat: int
         assert truncated == (step == 1000 // action_repeat)
 
 
+def test_the_last_action_of_an_episode_may_be_cut_short() -> None:
+    env = DMControl("cartpole-swingup", action_repeat=3)()
+    env.reset(seed=0)
+    counts = [env.step(np.zeros(1))[4]["env_steps"] for _ in range(334)]
+    env.close()
+    assert counts == [3] * 333 + [1]
+
+
 def test_a_seed_fixes_the_episode() -> None:
     first, second = DMControl("reacher-hard")(seed=1), DMControl("reacher-hard")(seed=2)
     second.reset(seed=9)

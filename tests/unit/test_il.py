@@ -1,7 +1,9 @@
 import pytest
 import torch
+from lightning import Trainer
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
 from difftori_pl import (
@@ -222,3 +224,21 @@ def test_a_failed_solve_gives_nan_to_its_element_alone(chunked: bool) -> None:
     action, _ = module.act({"x": x}, module.initial_state(2))
     assert torch.isfinite(action).all(-1).tolist() == [False, True]
     assert torch.isnan(action[0]).all()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_training_without_a_datamodule_is_refused(normalize: bool) -> None:
+    module = policy()
+    module.encoder = StateEncoder({"x": 3}, latent_dim=6, normalize=normalize)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=1, limit_val_batches=0,
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError, match=r"a datamodule.*pass `datamodule=` to Trainer\.fit"):
+        trainer.fit(module, DataLoader([0]), DataLoader([0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"kl_weight": -1.0}, {"prior_temperature": -0.1}, {"proposal_noise": -1.0}])
+def test_numbers_without_a_meaning_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(options))} must be 0 or above"):
+        policy(**options)
