@@ -22,7 +22,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules import ManiSkillDataModule, PointCloudRecipe, RobomimicDataModule
-from datamodules.maniskill_file import ManiSkillFile
+from datamodules.formats.maniskill_file import ManiSkillFile
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from metaworld_tasks import QUIET, successes, timed
 
 from difftori_pl.cli import main, run
-from difftori_pl.metrics import wilson
+from difftori_pl.evaluation.metrics import wilson
 
 
 def rows(options: argparse.Namespace, own: list[str]) -> list[str]:

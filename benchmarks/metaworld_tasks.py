@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from difftori_pl.cli import main, run
-from difftori_pl.metrics import wilson
+from difftori_pl.evaluation.metrics import wilson
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 

@@ -24,7 +24,7 @@ import torch
 
 from datamodules import ReplayDataModule
 from datamodules.errors import DataError
-from datamodules.window_dataset import WindowDataset
+from datamodules.windowing.window_dataset import WindowDataset
 from difftori_pl import DiffTORIRL, load_policy
 from difftori_pl.cli import run
 from difftori_pl.errors import DiffTORIError

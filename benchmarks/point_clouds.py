@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from datamodules import ManiSkillDataModule
-from datamodules.maniskill_file import ManiSkillFile
+from datamodules.formats.maniskill_file import ManiSkillFile
 from difftori_pl.models.encoders import DP3Encoder, PointCloudEncoder, PointNetEncoder, dp3, pointnet
 from difftori_pl.models.encoders.max_pool import max_pool
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from difftori_pl.deploy import load_module
+from difftori_pl.deployment.deploy import load_module
 from difftori_pl.envs import DMControl
 from difftori_pl.losses import td_target, value_error
 from difftori_pl.models.critics import ObservationCritic
-from difftori_pl.rl import DiffTORIRL
+from difftori_pl.reinforcement.rl import DiffTORIRL
 
 N_ENVS = 10
 BATCH_SIZE = 256

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from difftori_pl.metrics import mean_interval
+from difftori_pl.evaluation.metrics import mean_interval
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Environment steps (or hours) and returns of one seed, (N,) each."""

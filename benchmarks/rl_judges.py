@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from difftori_pl.callbacks.episodes import run_episodes
-from difftori_pl.deploy import load_policy
+from difftori_pl.deployment.deploy import load_policy
 from difftori_pl.envs import DMControl
 from difftori_pl.envs.pool import EnvPool
-from difftori_pl.metrics import mean_interval
+from difftori_pl.evaluation.metrics import mean_interval
 from difftori_pl.models.policy import Observation, Policy, State
-from difftori_pl.rl import DiffTORIRL
+from difftori_pl.reinforcement.rl import DiffTORIRL
 
 Judge = Callable[[Observation, Tensor, Tensor], Tensor]
 """Maps observations (N, 1, ...), their latents (N, Z) and actions (N, A) to what it thinks of these (N,)."""

@@ -19,13 +19,13 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from difftori_pl.deploy import load_module
+from difftori_pl.deployment.deploy import load_module
 from difftori_pl.envs import DMControl
 from difftori_pl.envs.dm_control import DMControlEnv
-from difftori_pl.metrics import mean_interval
+from difftori_pl.evaluation.metrics import mean_interval
 from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.policy import Observation, State
-from difftori_pl.rl import DiffTORIRL
+from difftori_pl.reinforcement.rl import DiffTORIRL
 
 Judge = Callable[[Observation, Tensor], Tensor]
 """Maps observations (N, 1, ...) and actions (N, A) to what it thinks of these (N,)."""

@@ -13,26 +13,25 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
-from datamodules.columns import ClippedColumn, Column, FileColumn, MemoryColumn
-from datamodules.damage import clear_errors, verify_check_sums
-from datamodules.demo_file import DemoFile
 from datamodules.errors import DataError, check_at_least
-from datamodules.faults import Fault, Request
-from datamodules.fingerprint import Fingerprint, fingerprint
-from datamodules.resumable_loader import ResumableLoader
-from datamodules.shuffle import EpochShuffle, run_seed
-from datamodules.split import split_demos
-from datamodules.statistics import Statistics, statistics_of
-from datamodules.window_dataset import WindowDataset, as_it_is
-from datamodules.windows import Windows
+from datamodules.formats.damage import clear_errors, verify_check_sums
+from datamodules.formats.demo_file import DemoFile
+from datamodules.formats.faults import Fault, Request
+from datamodules.formats.fingerprint import Fingerprint, fingerprint
+from datamodules.windowing.columns import ClippedColumn, Column, FileColumn, MemoryColumn
+from datamodules.windowing.resumable_loader import ResumableLoader
+from datamodules.windowing.shuffle import EpochShuffle, run_seed
+from datamodules.windowing.split import split_demos
+from datamodules.windowing.statistics import Statistics, statistics_of
+from datamodules.windowing.window_dataset import WindowDataset, as_it_is
+from datamodules.windowing.windows import Windows
 
 
 class DemonstrationDataModule(LightningDataModule, ABC):
     """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
 
-    Which demos train and which validate is told in `datamodules.split`. The training order depends on the seed of
-    `seed_everything` and on the epoch alone; `batch_size` is that of each process. Subclasses say what the columns
-    are.
+    `datamodules.windowing.split` decides which demos train and which validate. The training order depends on the seed
+    of `seed_everything` and on the epoch alone. `batch_size` is that of each process. Subclasses list the columns.
 
     Args:
         file: the file.

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column, ScaledColumn
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.faults import Request
-from datamodules.maniskill_file import ManiSkillFile
+from datamodules.formats.faults import Request
+from datamodules.formats.maniskill_file import ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
+from datamodules.windowing.columns import Column, ScaledColumn
 
 
 class ManiSkillDataModule(DemonstrationDataModule):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from datamodules.formats.robomimic_file import RobomimicFile
 from datamodules.robomimic import RobomimicDataModule
-from datamodules.robomimic_file import RobomimicFile
 
 ACTION_DIM = 4
 

@@ -8,7 +8,7 @@ from datamodules.point_cloud import PointCloudRecipe
 from datamodules.pusht import PushTDataModule
 from datamodules.replay import ReplayDataModule
 from datamodules.robomimic import RobomimicDataModule
-from datamodules.statistics import Statistics
+from datamodules.windowing.statistics import Statistics
 
 __all__ = [
     "Batch",

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodules.columns import Column
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
-from datamodules.faults import Request
-from datamodules.pusht_file import SOURCES, PushTFile
+from datamodules.formats.faults import Request
+from datamodules.formats.pusht_file import SOURCES, PushTFile
+from datamodules.windowing.columns import Column
 
 ACTION_DIM = 2
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.columns import Column
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.faults import Request
-from datamodules.robomimic_file import RobomimicFile
+from datamodules.formats.faults import Request
+from datamodules.formats.robomimic_file import RobomimicFile
+from datamodules.windowing.columns import Column
 
 
 class RobomimicDataModule(DemonstrationDataModule):

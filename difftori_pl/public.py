@@ -1,9 +1,12 @@
 """The public names of the package, which it takes from here when they are first used."""
 
-from difftori_pl.baselines import BehaviorCloning
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
-from difftori_pl.deploy import RobotPolicy, load_policy
-from difftori_pl.il import DiffTORIIL
+from difftori_pl.checkpoints.pretrained_critic import critic_from_checkpoint, frozen_critic
+from difftori_pl.checkpoints.pretrained_policy import from_checkpoint
+from difftori_pl.checkpoints.robomimic_policy import from_robomimic
+from difftori_pl.deployment.deploy import RobotPolicy, load_policy
+from difftori_pl.imitation.bc import BehaviorCloning
+from difftori_pl.imitation.il import DiffTORIIL
 from difftori_pl.models.action_samplers import DerivativeFree, Langevin
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.base_policies import (
@@ -14,8 +17,6 @@ from difftori_pl.models.base_policies import (
     Noise,
     Residual,
     Zeros,
-    from_checkpoint,
-    from_robomimic,
 )
 from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
@@ -31,12 +32,11 @@ from difftori_pl.models.encoders import (
     StateEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
-from difftori_pl.models.pretrained_critic import critic_from_checkpoint, frozen_critic
 from difftori_pl.models.world_model import WorldModel
-from difftori_pl.planner import Planner
-from difftori_pl.policy_gradients import ExecutedActions, ReplayedStates
-from difftori_pl.rl import DiffTORIRL
-from difftori_pl.schedules import LinearSchedule
+from difftori_pl.reinforcement.planner import Planner
+from difftori_pl.reinforcement.policy_gradients import ExecutedActions, ReplayedStates
+from difftori_pl.reinforcement.rl import DiffTORIRL
+from difftori_pl.reinforcement.schedules import LinearSchedule
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, StraightThroughProjection, Unbounded

@@ -50,7 +50,7 @@ from difftori_pl.models.encoders import (
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
 from difftori_pl.models.policy import Observation
-from difftori_pl.policy_gradients import ExecutedActions, PolicyGradient, ReplayedStates
+from difftori_pl.reinforcement.policy_gradients import ExecutedActions, PolicyGradient, ReplayedStates
 from difftori_pl.trajopt import Objective, RolloutReturn
 from difftori_pl.trajopt.backward import BackwardMode, Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
 from difftori_pl.trajopt.bounds import (
@@ -68,6 +68,7 @@ from difftori_pl.trajopt.solvers import (
     Adam,
     GaussNewton,
     LevenbergMarquardt,
+    LibrarySolver,
     NewtonCG,
     Solver,
     Theseus,
@@ -265,9 +266,15 @@ def pairs(solvers: dict = SOLVERS, modes: dict = MODES) -> list:
 
 def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
     """Tell whether a mode can differentiate a solver."""
-    if solver.supported_modes is None:
-        return mode is not LibraryMode
-    return mode.__name__ in solver.supported_modes
+    if mode is LibraryMode:
+        return issubclass(solver, LibrarySolver)
+    capabilities = {
+        Unroll: solver.steps_differentiable,
+        Truncated: solver.steps_differentiable,
+        Implicit: solver.reaches_maximum,
+        DirectLoss: solver.reaches_maximum and solver.tiltable,
+    }
+    return capabilities.get(mode, True)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.processes import gather
+from datamodules.distributed import gather
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.envs.base import EnvFactory

@@ -9,8 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from datamodules.batch import Batch
 from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.il import DiffTORIIL
-from difftori_pl.multimodality import sample_solutions
+from difftori_pl.imitation.il import DiffTORIIL
+from difftori_pl.imitation.multimodality import sample_solutions
 from difftori_pl.trajopt import draw_landscape
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 

@@ -14,7 +14,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.processes import gather
+from datamodules.distributed import gather
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.rollout_files import RolloutFiles
@@ -23,7 +23,7 @@ from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.metrics import Proportion, SuccessRate, mean_interval, wilson
+from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval, wilson
 from difftori_pl.models.policy import Policy, describe
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 

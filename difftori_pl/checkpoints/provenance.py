@@ -37,8 +37,8 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
 
     Returns:
         `schema`, `package` (version), `git_commit` ("" outside a checkout), `versions` of Python, libraries and
-        simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.fingerprint`) where they
-        are known, `action_dim`, `obs_shapes` (what the encoders read), `normalizers` (name -> keys).
+        simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.formats.fingerprint`)
+        where they are known, `action_dim`, `obs_shapes` (what the encoders read), `normalizers` (name -> keys).
     """
     datamodule: Any = getattr(module._trainer, "datamodule", None)
     return {

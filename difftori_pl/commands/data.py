@@ -14,7 +14,7 @@ def check_data(path: Path) -> None:
     Args:
         path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
     """
-    from datamodules.checks import check, summary
+    from datamodules.formats.checks import check, summary
 
     faults = check(path)
     if faults:
@@ -35,7 +35,7 @@ def sum_data(path: Path) -> None:
     Args:
         path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
     """
-    from datamodules.damage import write_check_sums
+    from datamodules.formats.damage import write_check_sums
 
     say(str(write_check_sums(path)))
 
@@ -64,7 +64,7 @@ def render_data(
         n_processes: number of worker processes; all cores if not given.
         n_demos: render the first so many demos and leave the others out; all if not given.
     """
-    from datamodules.damage import write_check_sums
+    from datamodules.formats.damage import write_check_sums
     from difftori_pl.demos import render
 
     target = output or path.with_name(f"{path.stem}_image.hdf5")
@@ -101,7 +101,7 @@ def convert_data(
         shader: what colours rendered points: ibl, or trivial, which is faster in software.
         n_processes: number of worker processes; all cores if not given.
     """
-    from datamodules.damage import write_check_sums
+    from datamodules.formats.damage import write_check_sums
     from difftori_pl.demos.convert import convert, plan
 
     target = output or path.with_suffix(".converted.h5")

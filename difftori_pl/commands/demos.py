@@ -63,7 +63,7 @@ def plan_maniskill(
         seed: seed of the first episode's initial state.
         n_processes: number of worker processes; all cores if not given.
     """
-    from datamodules.damage import write_check_sums
+    from datamodules.formats.damage import write_check_sums
     from difftori_pl.demos.maniskill import plan_demos
 
     folder = output or Path("demos") / task
@@ -98,7 +98,7 @@ def record_metaworld(
 
 
 def _record(player: "Player", path: Path, episodes: int, seed: int, n_processes: int | None) -> None:
-    from datamodules.damage import write_check_sums
+    from datamodules.formats.damage import write_check_sums
     from difftori_pl.demos import record
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ def export_policy(ckpt: Path = Path("last.ckpt"), output: Path = Path("policy.pt
         output: the file to write: .pt2 for torch.export, .onnx for ONNX.
         n_runs: steps to time.
     """
-    from difftori_pl.export import export
+    from difftori_pl.deployment.export import export
 
     written = export(ckpt, output, n_runs)
     say(f"{output}: {', '.join(written.inputs)} -> {', '.join(written.outputs)}")

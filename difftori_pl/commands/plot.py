@@ -7,7 +7,7 @@ import torch
 from difftori_pl.commands.output import say
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.il import DiffTORIIL
+from difftori_pl.imitation.il import DiffTORIIL
 
 
 def plot_landscape(
@@ -30,8 +30,8 @@ def plot_landscape(
         temperature: standard deviation of the samples.
         step: which action of the plan to draw over, from 0.
     """
-    from difftori_pl.deploy import load_module
-    from difftori_pl.multimodality import sample_solutions
+    from difftori_pl.deployment.deploy import load_module
+    from difftori_pl.imitation.multimodality import sample_solutions
     from difftori_pl.trajopt import draw_landscape
 
     module = load_module(ckpt)

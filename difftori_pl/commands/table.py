@@ -14,7 +14,7 @@ def print_table(name: str, runs: Path = Path("runs"), csv: Path | None = None, p
         csv: write the figures to this file too.
         plot: draw them into this file (.png, .pdf) too.
     """
-    from difftori_pl.tables import make_table
+    from difftori_pl.evaluation.tables import make_table
 
     table = make_table(name, runs)
     say(table.markdown())

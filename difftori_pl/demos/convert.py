@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.damage import clear_errors
-from datamodules.faults import Request
-from datamodules.maniskill_file import CONVERTED, ManiSkillFile
+from datamodules.formats.damage import clear_errors
+from datamodules.formats.faults import Request
+from datamodules.formats.maniskill_file import CONVERTED, ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.maniskill import ManiSkill

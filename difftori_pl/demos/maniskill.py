@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datamodules.maniskill_file import ManiSkillFile
+from datamodules.formats.maniskill_file import ManiSkillFile
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.demos.convert import convert
 from difftori_pl.demos.maniskill_experts import EXPERTS

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.damage import clear_errors
-from datamodules.robomimic_file import RobomimicFile
+from datamodules.formats.damage import clear_errors
+from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.robosuite import IMAGE_KEYS, Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.step_log import StepLog
+from datamodules.replay.step_log import StepLog
 from difftori_pl import AtomicCheckpointIO, load_policy
 from difftori_pl.checkpoints.reading import SCHEMA, read_checkpoint
 from difftori_pl.cli import main, run

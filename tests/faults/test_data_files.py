@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from datamodules import DataError, ManiSkillDataModule, PushTDataModule, RobomimicDataModule
-from datamodules.checks import check, summary
-from datamodules.damage import write_check_sums
+from datamodules.formats.checks import check, summary
+from datamodules.formats.damage import write_check_sums
 from difftori_pl.cli import main
 from tests.data import write_maniskill, write_pusht, write_robomimic
 from tests.faults.mutations import ROUNDS, copy_data, mutate, outcomes

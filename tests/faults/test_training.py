@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from datamodules.batch import Batch
-from datamodules.window_dataset import WindowDataset
+from datamodules.windowing.window_dataset import WindowDataset
 from difftori_pl.cli import main, run
 from difftori_pl.errors import DivergenceError
 from tests.conftest import SMALL

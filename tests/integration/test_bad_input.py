@@ -15,7 +15,7 @@ from difftori_pl import load_policy
 from difftori_pl.cli import main, run
 from tests.conftest import SMALL, SQUARE_OBS
 from tests.data import write_robomimic
-from tests.unit.datamodules.test_checks import FAULTS
+from tests.unit.datamodules.formats.test_checks import FAULTS
 
 
 def message_of(arguments: list[str]) -> str:

@@ -9,9 +9,9 @@ import torch
 
 from difftori_pl import load_policy
 from difftori_pl.cli import main
-from difftori_pl.deploy import load_module
+from difftori_pl.deployment.deploy import load_module
+from difftori_pl.deployment.export import export
 from difftori_pl.errors import CheckpointError, ConfigurationError, ExportError, NotFiniteError, ShapeError
-from difftori_pl.export import export
 from tests.conftest import SQUARE_OBS
 
 

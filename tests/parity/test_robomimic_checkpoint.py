@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from difftori_pl.checkpoints.robomimic_policy import from_robomimic
 from difftori_pl.errors import CheckpointError
-from difftori_pl.models.base_policies import BCRNNGMM, from_robomimic
+from difftori_pl.models.base_policies import BCRNNGMM
 
 SHAPES = OrderedDict(object=[14], robot0_eef_pos=[3], robot0_gripper_qpos=[2])
 

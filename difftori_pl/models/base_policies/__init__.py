@@ -6,9 +6,7 @@ from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
 from difftori_pl.models.base_policies.diffusion import DiffusionPolicy
 from difftori_pl.models.base_policies.fixed import Noise, Zeros
 from difftori_pl.models.base_policies.ibc import IBC
-from difftori_pl.models.base_policies.pretrained import from_checkpoint
 from difftori_pl.models.base_policies.residual import Residual
-from difftori_pl.models.base_policies.robomimic_checkpoint import from_robomimic
 
 __all__ = [
     "BC",
@@ -20,6 +18,4 @@ __all__ = [
     "Noise",
     "Residual",
     "Zeros",
-    "from_checkpoint",
-    "from_robomimic",
 ]

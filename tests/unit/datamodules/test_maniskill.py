@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from datamodules import DataError, ManiSkillDataModule, PointCloudRecipe
-from datamodules.checks import check, summary
-from datamodules.maniskill_file import ManiSkillFile
+from datamodules.formats.checks import check, summary
+from datamodules.formats.maniskill_file import ManiSkillFile
 from tests.data import write_maniskill
 
 RECIPE = PointCloudRecipe(n_points=64, n_goal_points=8)

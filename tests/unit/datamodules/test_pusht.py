@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datamodules import DataError, PushTDataModule
-from datamodules.checks import check, summary
+from datamodules.formats.checks import check, summary
 from tests.data import write_pusht
 
 zarr = pytest.importorskip("zarr")

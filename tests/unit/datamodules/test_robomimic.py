@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from datamodules import Batch, DataError, RobomimicDataModule
-from datamodules.demo_file import natural_order
-from datamodules.robomimic_file import RobomimicFile
+from datamodules.formats.demo_file import natural_order
+from datamodules.formats.robomimic_file import RobomimicFile
 from tests.data import ENV_META, write_robomimic
 
 IMAGE = "agentview_image"

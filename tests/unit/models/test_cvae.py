@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from datamodules.statistics import Statistics
+from datamodules.windowing.statistics import Statistics
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.normalizer import Normalizer
 

@@ -1,0 +1,1 @@
+"""File formats of demonstrations: readers, checks and damage."""

@@ -1,0 +1,124 @@
+"""Every fault of a file at once, and a summary of a sound one: what `difftori data check` prints."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.errors import DataError
+from datamodules.formats.damage import clear_errors, verify_check_sums
+from datamodules.formats.demo_file import DemoFile
+from datamodules.formats.faults import Fault, Request, merge, unreadable
+from datamodules.formats.maniskill_file import ManiSkillFile
+from datamodules.formats.pusht_file import PushTFile
+from datamodules.formats.robomimic_file import RobomimicFile
+
+FORMATS: tuple[type[DemoFile], ...] = (PushTFile, ManiSkillFile, RobomimicFile)
+"""In the order in which they are tried; the last one also names what is wrong with a path that none recognises."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Facts of a file.
+
+    Attributes:
+        n_demos: number of demos.
+        n_steps: number of steps of all demos.
+        shortest: steps of the shortest demo.
+        longest: steps of the longest demo.
+        shapes: shape of one step of each array of the first demo, e.g. {"obs/object": (14,)}.
+        filters: number of demos of each filter key.
+        action_min: smallest value of each action coordinate, (A,).
+        action_max: largest value of each action coordinate, (A,).
+        env_name: the simulator's task; empty if the file does not say.
+    """
+
+    n_demos: int
+    n_steps: int
+    shortest: int
+    longest: int
+    shapes: dict[str, tuple[int, ...]]
+    filters: dict[str, int]
+    action_min: tuple[float, ...]
+    action_max: tuple[float, ...]
+    env_name: str
+
+
+def check(path: str | os.PathLike[str], request: Request | None = None) -> list[Fault]:
+    """Find all faults of a file: those for which the datamodules refuse it.
+
+    Args:
+        path: the file.
+        request: what it is wanted for; None asks every demo for all that any of them has.
+
+    Returns:
+        The faults of the file as a whole; if there are none, those of its demos; none if the file is sound.
+    """
+    file = _file(path)
+    try:
+        with clear_errors(file.path):
+            verify_check_sums(file.path)
+            faults = _faults(file, request or Request())
+    except DataError as error:
+        problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
+        faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]
+    finally:
+        file.close()
+    return faults
+
+
+def summary(path: str | os.PathLike[str]) -> Summary:
+    """Gather facts of a sound file; run `check` first.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    file = _file(path)
+    try:
+        with clear_errors(file.path):
+            return _summary(file)
+    finally:
+        file.close()
+
+
+def _summary(file: DemoFile) -> Summary:
+    demos = file.demos()
+    lengths = [file.length(demo) for demo in demos]
+    ranges = [(values.min(axis=0), values.max(axis=0)) for values in (file.read(demo, "actions") for demo in demos)]
+    return Summary(
+        n_demos=len(demos),
+        n_steps=sum(lengths),
+        shortest=min(lengths),
+        longest=max(lengths),
+        shapes={key: file.shape(demos[0], key)[1:] for key in file.keys(demos[0])},
+        filters={name: len(file.filtered(name)) for name in file.filters()},
+        action_min=tuple(np.min([low for low, _ in ranges], axis=0).tolist()),
+        action_max=tuple(np.max([high for _, high in ranges], axis=0).tolist()),
+        env_name=file.env_name(),
+    )
+
+
+def _file(path: str | os.PathLike[str]) -> DemoFile:
+    path = Path(path).expanduser()
+    return next((form for form in FORMATS if form.recognises(path)), FORMATS[-1])(path)
+
+
+def _faults(file: DemoFile, request: Request) -> list[Fault]:
+    faults = list(file.file_faults(request))
+    if faults:
+        return faults
+    demos = file.usable(request)
+    return file.demo_faults(demos, request) or merge(_unreadable(file, demos, request))
+
+
+def _unreadable(file: DemoFile, demos: list[str], request: Request) -> Iterator[Fault]:
+    """Read images and clouds, which a run reads only when it needs them."""
+    columns = file.columns(demos, request)
+    for demo in demos:
+        for name in columns:
+            try:
+                file.read(demo, name)
+            except DataError as error:
+                yield unreadable(file.path, name, error)

@@ -1,0 +1,171 @@
+"""What can be wrong with ManiSkill's trajectories, each rule once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from datamodules.errors import DataError
+from datamodules.formats.faults import (
+    Fault,
+    Request,
+    is_numeric,
+    merge,
+    not_finite,
+    out_of_range,
+    unreadable,
+    wrong_actions,
+)
+
+if TYPE_CHECKING:
+    from datamodules.formats.maniskill_file import ManiSkillFile
+
+_MODES = {"state": "states", "pointcloud": "clouds"}
+_REPLAY = (
+    "Replay the trajectories: python -m mani_skill2.trajectory.replay_trajectory --traj-path trajectory.h5 "
+    "--save-traj --target-control-mode pd_ee_delta_pose --obs-mode pointcloud"
+)
+_LEAVE_OUT = "Leave such trajectories out (drop_failed: true), or record them again."
+
+
+def file_faults(file: ManiSkillFile, request: Request) -> Iterator[Fault]:
+    """Find what is wrong with the file as a whole.
+
+    Raises:
+        DataError: it cannot be opened, or the JSON file is missing or damaged.
+    """
+    name, demos = file.path.name, file.demos()
+    if not demos:
+        found = ", ".join(file.handle) or "nothing"
+        yield Fault("no_demos", name, f"expected groups traj_0, traj_1, ..., found {found}", "Record or download some.")
+        return
+    incomplete = merge(fault for demo in demos for fault in _missing(file, demo))
+    if incomplete:
+        yield from incomplete
+        return
+    meta = file.meta()
+    yield from _other_episodes(name, demos, [f"traj_{episode['episode_id']}" for episode in meta.get("episodes", [])])
+    content = "clouds" if file.has_clouds else "states" if file.has_states else "others"
+    declared = next((mode for mode in name.split(".")[1:-1] if mode in _MODES), None)
+    if declared is not None and not file.is_converted and _MODES[declared] != content:
+        yield Fault(
+            "obs_mode", name, f"expected {declared} observations, as the name says, found {content}", "Rename the file."
+        )
+    env = meta.get("env_info", {})
+    comparisons = [
+        ("env_id", request.task, env.get("env_id"), "Use data of the same task."),
+        ("control_mode", request.control_mode, env.get("env_kwargs", {}).get("control_mode"), _REPLAY),
+    ]
+    for key, wanted, found, advice in comparisons:
+        if wanted is not None and found not in (None, wanted):
+            yield Fault(key, name, f"expected demonstrations of {key} {wanted}, found {found}", advice)
+    if file.is_converted and file.stored_recipe() != file.recipe:
+        stored = vars(file.stored_recipe())
+        differing = {key: (stored[key], value) for key, value in vars(file.recipe).items() if stored[key] != value}
+        problem = f"the clouds were converted with other settings (name: file, wanted) {differing}"
+        advice = "Set data.init_args.cloud as in the file, or convert the raw file again."
+        yield Fault("recipe", name, problem, advice)
+    if not file.usable(request):
+        yield Fault("no_demos", name, f"none of the {len(demos)} trajectories is a success", "Record others.")
+
+
+def _missing(file: ManiSkillFile, demo: str) -> Iterator[Fault]:
+    group, outcome = file.handle[demo], "dones" if file.is_first_generation else "success"
+    if not hasattr(group.get("actions"), "shape"):
+        yield Fault("no_actions", demo, "expected an array `actions`, found none", "Remove the trajectory.")
+    if not hasattr(group.get(outcome), "shape"):
+        problem = f"expected an array `{outcome}`, found {', '.join(group) or 'nothing'}"
+        yield Fault("no_success", demo, problem, f"Without it, failures are not recognised. {_REPLAY}")
+
+
+def _other_episodes(name: str, demos: Sequence[str], listed: Sequence[str]) -> Iterator[Fault]:
+    missing = [demo for demo in demos if demo not in set(listed)] if listed else []
+    absent = [demo for demo in listed if demo not in set(demos)]
+    if missing or absent:
+        what = f"{missing[0]} is not in it" if missing else f"it lists {absent[0]}, which the file lacks"
+        yield Fault(
+            "episodes",
+            name,
+            f"expected the JSON file to list the same trajectories, found that {what}",
+            "The two belong to different recordings, or one was cut short: copy both again.",
+            n_more=len(missing) + len(absent) - 1,
+        )
+
+
+def demo_faults(file: ManiSkillFile, demos: Sequence[str], request: Request) -> list[Fault]:
+    """Find what is wrong with these demos; equal faults of several demos are reported once and counted."""
+    failures = {demo: fault for demo in demos if (fault := failure(file, demo)) is not None}
+    sound = [demo for demo in demos if demo not in failures]
+    action_dim = request.action_dim
+    if action_dim is None and sound:
+        action_dim = next((shape[1] for shape in (file.shape(demo, "actions") for demo in sound) if len(shape) == 2), 0)
+    faults = [*failures.values(), *(fault for demo in sound for fault in _wrong(file, demo, action_dim))]
+    if not faults and request.obs_dims:
+        found = {key: file.shape(demos[0], f"obs/{key}")[1] for key in file.obs_keys() if key != "point_cloud"}
+        if found != request.obs_dims:
+            problem = f"expected low-dimensional observations {request.obs_dims}, found {found}"
+            faults = [Fault("shape", demos[0], problem, "Set data.init_args.obs_dims to the file's.")]
+    return merge(faults)
+
+
+def failure(file: ManiSkillFile, demo: str) -> Fault | None:
+    """Return why a trajectory is no demonstration of the task, if it is none."""
+    if file.length(demo) == 0:
+        return Fault("empty_demo", demo, "expected at least one step, found none", _LEAVE_OUT)
+    if not file.succeeded(demo):
+        return Fault("failed_demo", demo, "expected success at the end, found a failure", _LEAVE_OUT)
+    return None
+
+
+def _wrong(file: ManiSkillFile, demo: str, action_dim: int | None) -> Iterator[Fault]:
+    fault = (
+        _wrong_observations(file, demo)
+        or _wrong_lengths(file, demo)
+        or wrong_actions(demo, file.handle[demo]["actions"], action_dim)
+    )
+    if fault is not None:
+        yield fault
+        return
+    for name in ("actions", *file.vectors(demo)):
+        try:
+            values = file.stored(demo, name)
+        except DataError as error:
+            yield unreadable(file.path, name, error)
+            continue
+        fault = not_finite(demo, name, values)
+        if fault is None and name == "actions":
+            advice = (
+                "A policy (PPO) that was not clipped exceeds the range a little: clip its actions to [-1, 1] in the "
+                f"file, as the controller did. Joint positions are no such actions. {_REPLAY}"
+            )
+            fault = out_of_range(demo, values, -1.0, 1.0, "actions in [-1, 1]", advice)
+        if fault is not None:
+            yield fault
+
+
+def _wrong_observations(file: ManiSkillFile, demo: str) -> Fault | None:
+    obs = file.handle[demo].get("obs", ())
+    if not (hasattr(obs, "shape") or len(obs)):
+        return Fault("no_obs", demo, "expected observations, found a recording without them", _REPLAY)
+    if file.has_clouds:
+        fits = "point_cloud" in obs if file.is_converted else "pointcloud" in obs
+    else:
+        state = file.state(demo)
+        fits = state is not None and is_numeric(state) and state.ndim == 2
+    if fits:
+        return None
+    found = f"{obs.dtype} {obs.shape}" if hasattr(obs, "shape") else ", ".join(obs)
+    wanted = "point clouds" if file.has_clouds else "states (steps, size) or point clouds"
+    problem = f"expected observations that are {wanted}, found {found}"
+    return Fault("obs_mode", demo, problem, f"Other observation modes are not supported. {_REPLAY}")
+
+
+def _wrong_lengths(file: ManiSkillFile, demo: str) -> Fault | None:
+    n_steps = file.length(demo)
+    arrays: dict[str, Any] = {name: file.handle[demo][name] for name in file.keys(demo) if name.startswith("obs")}
+    for name, array in arrays.items():
+        found = array.shape[0] if array.shape else 0
+        if found not in (n_steps, n_steps + 1):
+            problem = f"expected {n_steps} or {n_steps + 1} steps in {name}, as there are actions, found {found}"
+            return Fault("length", demo, problem, "The recording was cut short: remove it, or record it again.", name)
+    return None

@@ -1,0 +1,112 @@
+"""Reading robomimic HDF5 files: `data/<demo>/{actions, obs/<key>, ...}` and `mask/<filter>`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from datamodules.errors import DataError
+from datamodules.formats.demo_file import DemoFile, natural_order
+from datamodules.formats.faults import Fault, Request
+from datamodules.formats.robomimic_faults import demo_faults, file_faults, wanted
+
+
+class RobomimicFile(DemoFile):
+    """A robomimic HDF5 file; see `DemoFile`."""
+
+    format_name = "a robomimic HDF5 file"
+    how_to_get = (
+        "Get official demonstrations with `python -m robomimic.scripts.download_datasets "
+        "--tasks square --dataset_types ph --hdf5_types low_dim --download_dir datasets`, or make your own: "
+        "`difftori demos square --episodes 200` writes demos/square.hdf5, and `difftori data render FILE` adds images "
+        "to such a file."
+    )
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether this is an HDF5 file."""
+        import h5py
+
+        return path.is_file() and bool(h5py.is_hdf5(path))
+
+    def file_faults(self, request: Request) -> Iterator[Fault]:
+        """See `DemoFile.file_faults`."""
+        return file_faults(self, request)
+
+    def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
+        """See `DemoFile.demo_faults`."""
+        return demo_faults(self, demos, request)
+
+    def columns(self, demos: Sequence[str], request: Request) -> list[str]:
+        """See `DemoFile.columns`."""
+        asked = wanted(self, demos, request)
+        return [*asked.vectors, *asked.images]
+
+    def demos(self) -> list[str]:
+        """See `DemoFile.demos`."""
+        return sorted(_groups(self.handle.get("data")), key=natural_order)
+
+    def filters(self) -> list[str]:
+        """The filter keys under `mask/`."""
+        mask = self.handle.get("mask")
+        return sorted(mask) if hasattr(mask, "keys") else []
+
+    def filtered(self, name: str) -> list[str]:
+        """See `DemoFile.filtered`."""
+        if name not in self.filters():
+            return super().filtered(name)
+        return sorted(self.handle["mask"][name].asstr()[()], key=natural_order)
+
+    def env_meta(self) -> dict[str, Any]:
+        """What robomimic calls env_args: the simulator, its name and its arguments; empty if absent.
+
+        Raises:
+            DataError: it is no JSON object.
+        """
+        data = self.handle.get("data")
+        text = "{}" if data is None else data.attrs.get("env_args", "{}")
+        try:
+            meta = json.loads(text) if isinstance(text, (str, bytes)) else None
+        except ValueError:
+            meta = None
+        if not isinstance(meta, dict):
+            raise DataError(
+                f"{self.path}: the attribute env_args of `data` is no JSON object. Write it again or drop it."
+            )
+        return meta
+
+    def length(self, demo: str) -> int:
+        """See `DemoFile.length`."""
+        return int(self.handle[f"data/{demo}/actions"].shape[0])
+
+    def shape(self, demo: str, key: str) -> tuple[int, ...]:
+        """See `DemoFile.shape`."""
+        return tuple(self.handle[f"data/{demo}/{key}"].shape)
+
+    def keys(self, demo: str) -> list[str]:
+        """See `DemoFile.keys`."""
+        return list(self.arrays(demo))
+
+    def arrays(self, demo: str) -> dict[str, Any]:
+        """The arrays of a demo by their paths in its group, e.g. "obs/object", unread."""
+        found: dict[str, Any] = {}
+        self.handle["data"][demo].visititems(
+            lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None
+        )
+        return found
+
+    def env_name(self) -> str:
+        """The simulator's task; empty if the file does not say."""
+        return str(self.env_meta().get("env_name", ""))
+
+    def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
+        return self.handle["data"][demo][key][first:stop]
+
+
+def _groups(parent: Any) -> list[str]:
+    """The names of the groups in a group; none if there is no such group."""
+    return [name for name, item in parent.items() if hasattr(item, "keys")] if hasattr(parent, "keys") else []

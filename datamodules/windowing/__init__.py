@@ -1,0 +1,1 @@
+"""Windows of demonstrations: columns, splits, statistics and loaders."""

@@ -1,0 +1,1 @@
+"""Trained policies on a robot and as exported programs."""

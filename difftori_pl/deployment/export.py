@@ -1,0 +1,272 @@
+"""Programs without Python: one step of a policy as a `torch.export` or ONNX file, checked and timed."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from difftori_pl.deployment.deploy import load_module
+from difftori_pl.errors import ExportError, MissingPackageError
+from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.finite import FiniteCheck
+from difftori_pl.models.policy import Policy
+
+Program = Callable[..., Sequence[Tensor]]
+"""Maps the tensors of an observation and of a memory to the action and the tensors of the next memory."""
+
+TOLERANCE = 1e-5
+"""Largest difference between an exported action and the eager one, in action units."""
+
+N_CHECKED = 5
+"""Steps of an episode on which the program is compared with the policy, each with its own memory."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one step, in milliseconds.
+
+    Attributes:
+        median: half of the steps took less.
+        p99: 99 % of the steps took less.
+    """
+
+    median: float
+    p99: float
+
+    def __str__(self) -> str:
+        return f"median {self.median:.2f} ms, 99th percentile {self.p99:.2f} ms"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        inputs: names of the program's inputs, in order: observations (1, 1, ...), then the memory.
+        outputs: names of its outputs: the action (1, A), then the memory for the next step.
+        error: largest difference from the eager policy.
+        eager: time of a step of the policy in Python.
+        exported: time of a step of the program.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    error: float
+    eager: Latency
+    exported: Latency
+
+
+def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
+    """Write one step of a trained policy as a program: `.pt2` for `torch.export`, `.onnx` for ONNX.
+
+    Encoder, base policy and a solve with its fixed number of iterations are traced together, the gradients inside the
+    solver included. A program that draws random numbers draws them at run time; ONNX has generators of its own, so
+    such policies are refused there.
+
+    Args:
+        checkpoint: a `.ckpt` file of a run that was started from a YAML file.
+        output: the file to write; one that is there already is replaced once the program has passed its check.
+        n_runs: steps to time.
+
+    Raises:
+        ExportError: a part cannot be exported, which the message names, or the program gives other actions.
+        CheckpointError: the checkpoint cannot be used.
+    """
+    if output.suffix not in (".pt2", ".onnx"):
+        raise ExportError(f"{output}: a program is a .pt2 (torch.export) or an .onnx file; choose one of these endings")
+    module = load_module(checkpoint)
+    step = _Step(module)
+    traced = _trace(step)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # A folder and not another name, which torch would write into the file.
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        draft = Path(folder) / output.name
+        program = (_save_onnx if output.suffix == ".onnx" else _save_pt2)(step, traced, draft)
+        error = _largest_difference(step, program)
+        if not error <= TOLERANCE:  # so that NaN is refused too
+            raise ExportError(
+                f"{output} is not written: the program's actions differ from the policy's by {error:.2g}, where at "
+                f"most {TOLERANCE:g} is allowed. Deploy the policy with difftori_pl.load_policy"
+            )
+        # torch.onnx puts weights above 1.5 GB into a file of their own; the program, which refers to it, comes last.
+        for file in sorted(draft.parent.iterdir(), key=lambda file: file == draft):
+            file.replace(output.with_name(file.name))
+    return Export(
+        step.inputs, step.outputs, error, eager=_time(step, step, n_runs), exported=_time(step, program, n_runs)
+    )
+
+
+class _Step(nn.Module):
+    """One step of a policy on plain tensors, which programs take and give.
+
+    NaN or infinity in an observation, or a failed solve, makes the action NaN and returns the memory unchanged: a
+    program cannot raise an error.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.obs_shapes = observation_shapes(policy)
+        self._finite = FiniteCheck(policy)
+        self.state_keys = list(policy.initial_state(1))
+        self.inputs = [*self.obs_shapes, *self.state_keys]
+        self.outputs = ["action", *(f"next_{key}" for key in self.state_keys)]
+
+    @torch.no_grad()
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(self.inputs, tensors, strict=True))
+        obs = {key: named[key] for key in self.obs_shapes}
+        action, state = self.policy.act(obs, {key: named[key] for key in self.state_keys})
+        finite = [self._finite.is_finite(key, value) for key, value in obs.items() if value.is_floating_point()]
+        usable = torch.stack([*finite, torch.isfinite(action).all()]).all()
+        memory = (torch.where(usable, state[key], named[key]) for key in self.state_keys)
+        return (torch.where(usable, action, torch.nan), *memory)
+
+    def example(self, seed: int = 0) -> list[Tensor]:
+        """An observation drawn at random, and the memory at the start of an episode."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(shape: tuple[int, ...]) -> Tensor:
+            if len(shape) == 3:
+                return torch.randint(256, (1, 1, *shape), generator=generator, dtype=torch.uint8)
+            return torch.randn(1, 1, *shape, generator=generator)
+
+        return [*map(draw, self.obs_shapes.values()), *self.policy.initial_state(1).values()]
+
+
+@contextmanager
+def _traceable() -> Iterator[None]:
+    """Let distributions skip checks that would read values, and LSTMs be made of operators that every runtime has."""
+    checks = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        with warnings.catch_warnings():
+            # torch warns of Intel GPUs whenever these flags are touched.
+            warnings.simplefilter("ignore", UserWarning)
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(checks)
+
+
+class _FixedWay(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses operators whose shapes or whose Python values depend on data: a recording of them is of one case only."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        if {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(func.tags):
+            raise RuntimeError(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def _trace(step: _Step) -> Any:
+    """Record the operators of a step, those of the solver's gradients too, which `torch.export` alone cannot see."""
+    try:
+        with _traceable(), torch.no_grad():
+            with _FixedWay():  # type: ignore[no-untyped-call]
+                step(*step.example())
+            return make_fx(lambda *tensors: step(*tensors))(*step.example())
+    except Exception as error:  # whatever the tracer throws, the part that it happened in is what helps
+        raise ExportError(
+            f"{_part_of(error)} cannot be exported: what it does depends on values at run time "
+            f"({str(error).strip().splitlines()[0]}). Deploy it with difftori_pl.load_policy, or replace that part"
+        ) from error
+
+
+def _part_of(error: Exception) -> str:
+    """The innermost of our own parts that an exception passed through."""
+    name = "the policy"
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = type(frame.f_locals.get("self"))
+        if owner.__module__.startswith("difftori_pl.") and not owner.__name__.startswith("_"):
+            name = owner.__name__
+    return name
+
+
+def _save_pt2(step: _Step, traced: Any, output: Path) -> Program:
+    program = torch.export.export(traced, tuple(step.example()))
+    torch.export.save(program, output)
+    loaded: Program = torch.export.load(output).module()
+    return loaded
+
+
+def _save_onnx(step: _Step, traced: Any, output: Path) -> Program:
+    drawn = {node.target.__name__ for node in traced.graph.nodes if _is_random(node)}
+    if drawn:
+        raise ExportError(
+            f"the policy draws random numbers ({', '.join(sorted(drawn))}), which ONNX would draw differently: write a "
+            ".pt2 file, or use a policy without draws (model.init_args.prior_temperature 0, a base policy other than a "
+            "mixture)"
+        )
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch.onnx needs it)
+    except ImportError as error:
+        raise MissingPackageError(f"ONNX needs more packages ({error}): pip install 'difftori-pl[export]'") from error
+    try:
+        torch.onnx.export(
+            torch.export.export(traced, tuple(step.example())),
+            (),
+            str(output),
+            input_names=step.inputs,
+            output_names=step.outputs,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+        )
+    except Exception as error:
+        raise ExportError(f"ONNX has no equivalent of an operator of the policy: {error}; write a .pt2 file") from error
+    session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+
+    def program(*tensors: Tensor) -> list[Tensor]:
+        # Inputs that do not influence the action are not part of the graph.
+        feed = {name: tensor.numpy() for name, tensor in zip(step.inputs, tensors, strict=True) if name in names}
+        return [torch.from_numpy(value) for value in session.run(None, feed)]
+
+    return program
+
+
+def _is_random(node: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+@torch.no_grad()
+def _largest_difference(step: _Step, program: Program) -> float:
+    """Difference of the actions over a few steps of an episode, both with the same random numbers; NaN if one is."""
+    differences = []
+    state: Sequence[Tensor] = step.example()[len(step.obs_shapes) :]
+    own = state
+    for seed in range(N_CHECKED):
+        obs = step.example(seed)[: len(step.obs_shapes)]
+        torch.manual_seed(seed)
+        expected = step(*obs, *state)
+        torch.manual_seed(seed)
+        given = program(*obs, *own)
+        differences.append((given[0] - expected[0]).abs().max())
+        state, own = expected[1:], given[1:]
+    return float(torch.stack(differences).max())  # unlike Python's max, that of a tensor keeps NaN
+
+
+@torch.no_grad()
+def _time(step: _Step, program: Program, n_runs: int) -> Latency:
+    tensors = step.example()
+    times = []
+    for _ in range(n_runs + 3):
+        begin = time.perf_counter()
+        program(*tensors)
+        times.append(1000.0 * (time.perf_counter() - begin))
+    measured = torch.tensor(times[3:])  # the first ones warm up
+    return Latency(float(measured.median()), float(measured.quantile(0.99)))

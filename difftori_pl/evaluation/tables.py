@@ -1,0 +1,228 @@
+"""The paper's tables, with the success rates of our own runs beside the published ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from difftori_pl.errors import ConfigurationError, MissingPackageError
+from difftori_pl.evaluation.metrics import Proportion, wilson
+
+PUBLISHED = Path(__file__).parent / "published.csv"
+"""Tables 1, 2, 3, 4 and 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds.
+
+Methods are patterns: `[!NZ]*` is any base policy, which Noise and Zeros are not.
+"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes of one policy of one run.
+
+    Attributes:
+        name: `policy` for what was trained, `base` for what it starts from.
+        task: the environment's name of the task.
+        method: what the policy is made of, e.g. `DiffTORIIL + BCRNNGMM`.
+        horizon: planning horizon.
+        episodes: the lines of the file, by seed.
+    """
+
+    name: str
+    task: str
+    method: str
+    horizon: int
+    episodes: dict[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task.
+
+    Attributes:
+        label: the paper's name of the method.
+        task: the environment's name of the task.
+        published: mean and standard deviation over training seeds, as printed.
+        success: ours, over the episodes of all runs.
+        max_reward: mean of the largest reward of each episode; what the paper reports of Push-T.
+        n_runs: number of our runs.
+    """
+
+    label: str
+    task: str
+    published: tuple[float, float]
+    success: Proportion
+    max_reward: float
+    n_runs: int
+
+    def __str__(self) -> str:
+        paper = f"{self.published[0]:.2f} ± {self.published[1]:.2f}"
+        if self.n_runs == 0:
+            return f"– / {paper}"
+        reward = f", score {self.max_reward:.2f}" if self.task == "PushT" else ""
+        runs = f", {self.n_runs} runs" if self.n_runs > 1 else ""
+        return f"{self.success}{reward}{runs} / {paper}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper.
+
+    Attributes:
+        name: its name on the command line.
+        cells: row by row.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+
+    def markdown(self) -> str:
+        """A Markdown table: in each cell ours, with the Wilson 95 % interval, and the paper's after the stroke."""
+        tasks, labels = _unique(cell.task for cell in self.cells), _unique(cell.label for cell in self.cells)
+        at = {(cell.label, cell.task): cell for cell in self.cells}
+        lines = [f"| ours / paper | {' | '.join(tasks)} |", "|---|" + "---|" * len(tasks)]
+        lines += [f"| {label} | {' | '.join(str(at[label, task]) for task in tasks)} |" for label in labels]
+        notes = [
+            "",
+            "Ours: successful episodes with Wilson 95 % interval. Paper: mean ± standard deviation of its seeds.",
+        ]
+        if "PushT" in tasks:
+            notes.append("The paper's figure for Push-T is the score, the mean of each episode's largest coverage.")
+        return "\n".join(lines + notes)
+
+    def csv(self) -> str:
+        """One line for each cell."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(
+            [
+                *(
+                    "table",
+                    "method",
+                    "task",
+                    "rate",
+                    "low",
+                    "high",
+                    "n_successes",
+                    "n_episodes",
+                    "n_runs",
+                    "max_reward",
+                ),
+                *("published_rate", "published_std"),
+            ]
+        )
+        for cell in self.cells:
+            ours = [*cell.success, cell.n_runs, cell.max_reward] if cell.n_runs else [""] * 7
+            writer.writerow([self.name, cell.label, cell.task, *ours, *cell.published])
+        return text.getvalue()
+
+    def plot(self, path: Path) -> None:
+        """Draw ours with intervals beside the paper's, one panel for each task.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingPackageError("drawing needs matplotlib: pip install 'difftori-pl[plot]'") from error
+        tasks = _unique(cell.task for cell in self.cells)
+        height = 1.2 + 0.35 * len(self.cells) / len(tasks)
+        figure = Figure(figsize=(3.2 * len(tasks) + 1.5, height), layout="constrained")
+        panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+        for panel, task in zip(panels, tasks, strict=True):
+            column = [cell for cell in self.cells if cell.task == task]
+            places = range(len(column))
+            panel.scatter([cell.published[0] for cell in column], places, marker="|", s=200, color="0.6", label="paper")
+            for place, cell in zip(places, column, strict=True):
+                if cell.n_runs:
+                    panel.plot([cell.success.low, cell.success.high], [place, place], color="C0", linewidth=2)
+            ours = [(cell.success.rate, place) for place, cell in zip(places, column, strict=True) if cell.n_runs]
+            panel.scatter([rate for rate, _ in ours], [place for _, place in ours], color="C0", label="ours", zorder=3)
+            panel.set(title=task, xlim=(-0.02, 1.02), xlabel="success rate")
+            panel.set_yticks(list(places), [cell.label for cell in column])
+            panel.grid(axis="x", alpha=0.3)
+        panels[0].invert_yaxis()
+        panels[-1].legend(loc="lower left")
+        figure.savefig(path, dpi=150)
+
+
+def make_table(name: str, runs: Path) -> Table:
+    """Fill a table of the paper with the runs below a folder.
+
+    Of each training run the latest evaluation counts, one by `test` before those by `fit`. Several runs of a method on
+    a task are taken together. A base policy that was evaluated beside what was trained on it counts only where no run
+    of its own was evaluated, and once.
+
+    Args:
+        name: name of the table.
+        runs: the folder.
+
+    Raises:
+        ConfigurationError: there is no such table, or nothing was evaluated.
+    """
+    with PUBLISHED.open(newline="") as file:
+        published = list(csv.DictReader(file))
+    names = _unique(row["table"] for row in published)
+    if name not in names:
+        raise ConfigurationError(f"there is no table {name!r}; there are {', '.join(names)}")
+    evaluations = list(read_evaluations(runs))
+    if not evaluations:
+        raise ConfigurationError(
+            f"no evaluated run lies below {runs}: run `lightning test --config ... --ckpt_path ...`, which writes "
+            "rollouts_*.jsonl into its log folder, or name another folder with --runs"
+        )
+    return Table(name, [_cell(row, evaluations) for row in published if row["table"] == name])
+
+
+def read_evaluations(runs: Path) -> Iterator[Evaluation]:
+    """Read the latest evaluation of each policy of each training run below a folder, by `test` before by `fit`.
+
+    One that was made in parts, from other initial states each, is put together. One in which every episode crashed is
+    left out: it says nothing about the policy.
+    """
+    found: dict[tuple[str, str], dict[tuple[bool, int], list[Path]]] = {}
+    for path in sorted(runs.rglob("rollouts_step*_*.json"), key=lambda path: path.stat().st_mtime):
+        step, name = path.stem.removeprefix("rollouts_step").split("_", 1)
+        description = json.loads(path.read_text())
+        # Files of early versions do not say which run they are of: the folder they are in.
+        run = description.get("run", str(path.parent))
+        found.setdefault((run, name), {}).setdefault((description.get("stage") == "test", int(step)), []).append(path)
+    for (_, name), evaluations in sorted(found.items()):
+        parts = evaluations[max(evaluations)]
+        description = json.loads(parts[-1].read_text())
+        episodes: dict[int, dict[str, Any]] = {}
+        for path in parts:
+            for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one for each rank
+                episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
+        if any(not episode.get("crash") for episode in episodes.values()):
+            yield Evaluation(name, description["task"], description["method"], int(description["horizon"]), episodes)
+
+
+def _cell(row: dict[str, str], evaluations: Sequence[Evaluation]) -> Cell:
+    fitting = [
+        evaluation
+        for evaluation in evaluations
+        if evaluation.task == row["task"]
+        and fnmatch(evaluation.method, row["method"])
+        and row["horizon"] in ("", str(evaluation.horizon))
+    ]
+    used = [evaluation for evaluation in fitting if evaluation.name == "policy"] or fitting[:1]
+    episodes = [episode for evaluation in used for episode in evaluation.episodes.values()]
+    return Cell(
+        label=row["label"],
+        task=row["task"],
+        published=(float(row["rate"]), float(row["std"])),
+        success=wilson(sum(bool(episode["success"]) for episode in episodes), len(episodes)),
+        max_reward=sum(episode.get("max_reward", 0.0) for episode in episodes) / max(len(episodes), 1),
+        n_runs=len(used),
+    )
+
+
+def _unique(values: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,1 @@
+"""Imitation: DiffTORIIL, behaviour cloning, proposals and multimodality."""

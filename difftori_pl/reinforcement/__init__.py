@@ -1,0 +1,1 @@
+"""Model-based reinforcement learning: DiffTORIRL, the planner, policy gradients and schedules."""

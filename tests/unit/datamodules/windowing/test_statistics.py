@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import torch
+
+from datamodules.errors import DataError
+from datamodules.windowing.statistics import statistics_of
+
+
+def test_chunks_give_what_the_whole_gives() -> None:
+    # Far from zero with a small spread: sums of squares in float32 would have no digits left.
+    values = 1e4 + 1e-2 * np.random.default_rng(0).normal(size=(1000, 3))
+    found = statistics_of(np.split(values, [1, 1, 10, 500]))
+    expected = (values.mean(0), values.std(0), values.min(0), values.max(0))
+    for got, want in zip((found.mean, found.std, found.min, found.max), expected, strict=True):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, torch.as_tensor(want, dtype=torch.float32), rtol=1e-6, atol=0)
+
+
+def test_constant_has_no_spread() -> None:
+    assert statistics_of([np.full((4, 2), 0.1, np.float32)]).std.tolist() == [0, 0]
+
+
+def test_no_data_is_refused() -> None:
+    with pytest.raises(DataError, match="at least one step"):
+        statistics_of([np.empty((0, 3))])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e200])
+def test_numbers_that_cannot_be_learned_from_are_refused(value: float) -> None:
+    with pytest.raises(DataError, match="numbers that float32 holds"):
+        statistics_of([np.zeros((3, 2)), np.array([[0.0, value]])])

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from datamodules.errors import DataError
+from datamodules.windowing.windows import Windows
+
+
+def test_padding_repeats_the_ends() -> None:
+    windows = Windows({"a": 2, "b": 3}, horizon=3, n_obs_steps=2)
+    episodes, starts = windows.locate(np.arange(len(windows)))
+    steps, mask = windows.steps(episodes, starts)
+    assert windows.width == 4
+    assert episodes.tolist() == [0, 0, 1, 1, 1]
+    assert starts.tolist() == [-1, 0, -1, 0, 1]
+    assert steps.tolist() == [[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 2], [0, 1, 2, 2], [1, 2, 2, 2]]
+    assert mask.astype(int).tolist() == [[0, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]
+
+
+def test_without_padding_every_step_is_real() -> None:
+    windows = Windows({"a": 4, "b": 6}, horizon=3, n_obs_steps=2, pad_obs=False, pad_horizon=False)
+    episodes, starts = windows.locate(np.arange(len(windows)))
+    _, mask = windows.steps(episodes, starts)
+    assert mask.all()
+    assert list(zip(episodes.tolist(), starts.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1), (1, 2)]
+
+
+def test_an_episode_too_short_is_named() -> None:
+    with pytest.raises(DataError, match=r"b has 2 steps, but a window needs at least 3"):
+        Windows({"a": 4, "b": 2}, horizon=3, pad_horizon=False)
+
+
+def test_steps_count_from_one() -> None:
+    with pytest.raises(DataError, match="from 1, got 0 and 1"):
+        Windows({"a": 4}, horizon=0)

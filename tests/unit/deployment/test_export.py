@@ -1,0 +1,111 @@
+"""The check of an exported program, which no faulty one passes, and what is left behind of one that does not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from difftori_pl import export as module
+from difftori_pl.deployment.export import Program, export
+from difftori_pl.errors import ExportError
+from difftori_pl.models.encoders import StateEncoder
+from difftori_pl.models.policy import Observation, State
+
+Fault = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+FAULTS: dict[str, Fault] = {
+    "an action that is not a number": lambda given: (given[0] * float("nan"), *given[1:]),
+    "a memory that stays at zero": lambda given: (given[0], *(0 * state for state in given[1:])),
+    "a memory that is not a number": lambda given: (given[0], *(float("nan") * state for state in given[1:])),
+}
+
+
+class RunningSum(nn.Module):
+    """Acts by the sum of all that it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = StateEncoder({"position": 2}, latent_dim=2, hidden_dims=[32], normalize=False)
+
+    def initial_state(self, batch_size: int) -> State:
+        return {"sum": torch.zeros(batch_size, 2)}
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        total = state["sum"] + self.encoder(obs, {})[0][:, -1]
+        return total.tanh(), {"sum": total}
+
+
+@pytest.fixture(autouse=True)
+def policy(monkeypatch: pytest.MonkeyPatch) -> RunningSum:
+    torch.manual_seed(0)
+    made = RunningSum()
+    monkeypatch.setattr(module, "load_module", lambda checkpoint: made)
+    return made
+
+
+def break_programs(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    """Let what is written give faulty results."""
+    save = module._save_pt2
+
+    def save_broken(step: Any, traced: Any, output: Path) -> Program:
+        program = save(step, traced, output)
+        return lambda *tensors: fault(tuple(program(*tensors)))
+
+    monkeypatch.setattr(module, "_save_pt2", save_broken)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_program_is_refused_and_replaces_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_programs(monkeypatch, FAULTS[name])
+    output = tmp_path / "policy.pt2"
+    with pytest.raises(ExportError, match=r"differ from the policy's by .*, where at most 1e-05 is allowed"):
+        export(Path("last.ckpt"), output, n_runs=1)
+    assert names(tmp_path) == []
+    output.write_bytes(b"an earlier program")
+    with pytest.raises(ExportError):
+        export(Path("last.ckpt"), output, n_runs=1)
+    assert output.read_bytes() == b"an earlier program"
+    assert names(tmp_path) == ["policy.pt2"]
+
+
+def test_a_sound_program_replaces_an_earlier_one(policy: RunningSum, tmp_path: Path) -> None:
+    output = tmp_path / "policy.pt2"
+    output.write_bytes(b"an earlier program")
+    assert export(Path("last.ckpt"), output, n_runs=1).error <= 1e-5
+    assert names(tmp_path) == ["policy.pt2"]
+    action, total = torch.export.load(output).module()(torch.ones(1, 1, 2), torch.ones(1, 2))
+    expected, state = policy.act({"position": torch.ones(1, 1, 2)}, {"sum": torch.ones(1, 2)})
+    torch.testing.assert_close((action, total), (expected, state["sum"]))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.onnx uses what other packages have renamed
+@pytest.mark.parametrize("large", [False, True])
+def test_an_onnx_file_comes_with_its_weights(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if large:  # torch puts weights above 1.5 GB into a file of their own, whatever it is asked for
+        write = torch.onnx.export
+        monkeypatch.setattr(torch.onnx, "export", lambda *args, **kw: write(*args, **kw | {"external_data": True}))
+    output = tmp_path / "policy.onnx"
+    assert export(Path("last.ckpt"), output, n_runs=1).error <= 1e-5
+    assert names(tmp_path) == ["policy.onnx", "policy.onnx.data"][: 1 + large]
+    onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+
+
+def test_a_program_gives_nan_and_keeps_its_memory_where_an_observation_is_not_finite(tmp_path: Path) -> None:
+    export(Path("last.ckpt"), tmp_path / "policy.pt2", n_runs=1)
+    program = torch.export.load(tmp_path / "policy.pt2").module()
+    memory = torch.ones(1, 2)
+    for number in (float("nan"), float("inf")):
+        action, kept = program(torch.tensor([[[0.0, number]]]), memory)
+        assert torch.isnan(action).all()
+        torch.testing.assert_close(kept, memory)
