@@ -65,8 +65,10 @@ class AtSolution(BackwardMode):
         """
 
     def excludes(self, solver: Solver) -> str | None:
-        """Also refuse a solver that the fallback cannot differentiate."""
-        return super().excludes(solver) or self.fallback.excludes(solver)
+        """Refuse a solver that does not end at a maximum, or that the fallback cannot differentiate."""
+        if not solver.reaches_maximum:
+            return self._refusal(solver, "it need not end at a maximum; choose Detached, or another solver")
+        return self.fallback.excludes(solver)
 
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve, and attach the gradient of the solution."""
@@ -80,7 +82,7 @@ class AtSolution(BackwardMode):
         if not torch.is_grad_enabled():
             return replace(solution, status=status)
         everywhere, somewhere = torch.stack((stationary.all(), stationary.any())).tolist()
-        if not everywhere and not isinstance(self.fallback, Detached):
+        if not everywhere and self.fallback.differentiable:
             solution = self.fallback.apply(solver, problem, latent, actions)
         elif not somewhere:
             solution = conclude(solver, problem, search.without_gradient(anchor=problem.value(latent, iterate)))

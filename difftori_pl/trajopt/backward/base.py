@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,13 @@ from difftori_pl.trajopt.solvers.base import Solver
 
 
 class BackwardMode(Part, ABC):
-    """How gradients of the loss pass through a solve."""
+    """How gradients of the loss pass through a solve.
+
+    Attributes:
+        differentiable: whether any gradient passes.
+    """
+
+    differentiable: ClassVar[bool] = True
 
     @abstractmethod
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
@@ -29,14 +36,12 @@ class BackwardMode(Part, ABC):
         """
 
     def excludes(self, solver: Solver) -> str | None:
-        """Say why this mode cannot differentiate `solver`, or None if it can."""
-        supported = solver.supported_modes
-        if supported is None or any(base.__name__ in supported for base in type(self).__mro__):
-            return None
-        return (
-            f"{type(solver).__name__} cannot be differentiated by {type(self).__name__}; "
-            f"choose a backward mode among {', '.join(sorted(supported))}, or another solver"
-        )
+        """Return why this mode cannot differentiate `solver`, or None if it can."""
+        del solver
+        return None
+
+    def _refusal(self, solver: Solver, reason: str) -> str:
+        return f"{type(solver).__name__} cannot be differentiated by {type(self).__name__}: {reason}"
 
 
 def conclude(solver: Solver, problem: Problem, search: Search) -> Solution:

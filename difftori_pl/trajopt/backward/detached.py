@@ -6,6 +6,8 @@ from difftori_pl.trajopt.backward.last_steps import LastSteps
 class Detached(LastSteps):
     """Solve without a graph, for acting and for losses that do not train through the solver."""
 
+    differentiable = False
+
     def n_differentiated(self, max_steps: int) -> int:
         """Give 0."""
         del max_steps

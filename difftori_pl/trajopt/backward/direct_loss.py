@@ -36,6 +36,12 @@ class DirectLoss(AtSolution):
         check_positive(epsilon=epsilon)
         self.epsilon = epsilon
 
+    def excludes(self, solver: Solver) -> str | None:
+        """Also refuse a solver that cannot maximise a tilted objective; see `AtSolution.excludes`."""
+        if not solver.tiltable:
+            return self._refusal(solver, "it cannot maximise a tilted objective; choose Implicit, or another solver")
+        return super().excludes(solver)
+
     def sensitivity(
         self, solver: Solver, problem: Problem, latent: Latent, curvature: Curvature, loss_gradient: Tensor
     ) -> Tensor:

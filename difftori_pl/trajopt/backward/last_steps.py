@@ -15,7 +15,8 @@ from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import stand_in
 from difftori_pl.trajopt.search import Search, advance, begin, resume
 from difftori_pl.trajopt.solution import Solution
-from difftori_pl.trajopt.solvers.base import LibrarySolver, Solver, StepSolver
+from difftori_pl.trajopt.solvers.base import Solver, StepSolver
+from difftori_pl.trajopt.solvers.library import LibrarySolver
 from difftori_pl.trajopt.tree import Record, detach, select
 
 
@@ -31,6 +32,14 @@ class LastSteps(BackwardMode):
     @abstractmethod
     def n_differentiated(self, max_steps: int) -> int:
         """Give how many of a solver's `max_steps` steps, counted from the last, are differentiated."""
+
+    def excludes(self, solver: Solver) -> str | None:
+        """Refuse a solver whose steps cannot be differentiated, unless none is."""
+        if solver.steps_differentiable or self.n_differentiated(solver.max_steps) == 0:
+            return None
+        return self._refusal(
+            solver, "its steps pass no gradient; choose a mode that differentiates the solution, or none (Detached)"
+        )
 
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve and attach the gradient of the last steps."""

@@ -7,7 +7,8 @@ from difftori_pl.trajopt.backward.base import BackwardMode, conclude
 from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solution import Solution
-from difftori_pl.trajopt.solvers.base import LibrarySolver, Solver
+from difftori_pl.trajopt.solvers.base import Solver
+from difftori_pl.trajopt.solvers.library import LibrarySolver
 from difftori_pl.trajopt.tree import detach
 
 

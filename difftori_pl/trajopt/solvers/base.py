@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,9 +13,6 @@ from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.part import Part
 from difftori_pl.trajopt.problem import Evaluation, Problem
 from difftori_pl.trajopt.quarantine import is_finite
-
-if TYPE_CHECKING:
-    from difftori_pl.trajopt.search import Search
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,10 @@ class Solver(Part, ABC):
     Attributes:
         max_steps: number of steps of a full solve.
         grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
-        supported_modes: class names of the backward modes that can differentiate this solver (names, because solvers
-            do not know backward modes); None for every mode.
+        steps_differentiable: whether autograd can differentiate a step, so that a backward mode can unroll it.
+        reaches_maximum: whether a solve ends where the free components have no slope, which a mode that differentiates
+            the solution relies on.
+        tiltable: whether a solve sees a linear term that is added to the objective's value.
         joins_starts: whether the solver makes one search of all starts of an element, which it then gets at once,
             (B, S, H, A); otherwise each start is solved on its own.
         compiles: whether a step can be compiled as a whole.
@@ -56,7 +55,9 @@ class Solver(Part, ABC):
 
     max_steps: int
     grad_tolerance: float = 0.0
-    supported_modes: ClassVar[frozenset[str] | None] = None
+    steps_differentiable: ClassVar[bool] = True
+    reaches_maximum: ClassVar[bool] = True
+    tiltable: ClassVar[bool] = True
     joins_starts: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
 
@@ -77,31 +78,6 @@ class StepSolver(Solver):
         """Take one step with every element, and evaluate where it leads.
 
         Neither failed nor finished elements need attention here: the loop discards their steps.
-        """
-
-
-class LibrarySolver(Solver):
-    """A solver whose loop and backward pass belong to a library; it lists the modes it supports.
-
-    Attributes:
-        own_modes: names of the library's own backward modes, for `LibraryMode`.
-    """
-
-    compiles = False
-    own_modes: ClassVar[frozenset[str]] = frozenset()
-
-    @abstractmethod
-    def solve(
-        self, problem: Problem, latent: Latent, iterate: Tensor, n_differentiated: int, own_mode: str | None = None
-    ) -> Search:
-        """Run the library's loop.
-
-        Args:
-            problem: what to maximise.
-            latent: what the objective is conditioned on (B, Z).
-            iterate: where to start (B, H, A).
-            n_differentiated: how many of the last steps the result's gradient goes back through.
-            own_mode: differentiates the result by this mode of the library instead.
         """
 
 

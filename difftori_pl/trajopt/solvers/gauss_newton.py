@@ -47,8 +47,8 @@ class GaussNewton(StepSolver):
         grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
     """
 
-    # Not by `DirectLoss`: the residuals do not know that the objective was tilted.
-    supported_modes = frozenset({"Unroll", "Truncated", "Implicit", "Detached"})
+    # A tilt of the objective does not change the residuals.
+    tiltable = False
     compiles = False
 
     def __init__(

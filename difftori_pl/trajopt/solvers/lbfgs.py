@@ -48,7 +48,8 @@ class LBFGS(StepSolver):
         grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
     """
 
-    supported_modes = frozenset({"Implicit", "DirectLoss", "Detached"})
+    # The line search selects one of several lengths.
+    steps_differentiable = False
 
     def __init__(
         self,

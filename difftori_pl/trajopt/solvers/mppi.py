@@ -73,7 +73,9 @@ class MPPI(StepSolver):
             `torch.manual_seed` (or Lightning's `seed_everything`) makes repeatable.
     """
 
-    supported_modes = frozenset({"Detached"})
+    steps_differentiable = False
+    reaches_maximum = False
+    tiltable = False
     joins_starts = True
     compiles = False
 

@@ -29,7 +29,8 @@ class NewtonCG(StepSolver):
         grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
     """
 
-    supported_modes = frozenset({"Implicit", "DirectLoss", "Detached"})
+    # The line search selects one of several lengths.
+    steps_differentiable = False
     compiles = False
 
     def __init__(

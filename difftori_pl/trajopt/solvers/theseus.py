@@ -12,7 +12,8 @@ from torch import Tensor
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.solvers.base import LibrarySolver, SolverState, check_positive
+from difftori_pl.trajopt.solvers.base import SolverState, check_positive
+from difftori_pl.trajopt.solvers.library import LibrarySolver
 from difftori_pl.trajopt.tree import concatenate, map_tensors
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Theseus(LibrarySolver):
         ConfigurationError: there is no such optimiser or linear solver.
     """
 
-    # Not `DirectLoss`: the library evaluates one element at a time, which cannot know its own tilt.
-    supported_modes = frozenset({"Unroll", "Truncated", "Implicit", "Detached", "LibraryMode"})
+    # The library evaluates one element at a time, without its index, so that it cannot select the element's tilt.
+    tiltable = False
     own_modes = frozenset({"unroll", "truncated", "implicit", "dlm"})
 
     def __init__(

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
-from difftori_pl.trajopt.backward import BackwardMode, Detached, Truncated, Unroll
+from difftori_pl.trajopt.backward import Detached, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, SolverState, StepSolver
 from tests import cases
@@ -59,7 +59,8 @@ def test_refuses_an_objective_that_ignores_the_actions(layer, blind):
 class _Forward(StepSolver):
     """A solver without derivatives; its one step goes to the actions' negatives."""
 
-    supported_modes = frozenset({"Detached"})
+    steps_differentiable = False
+    reaches_maximum = False
     max_steps = 5
 
     def step(self, problem, latent, state):
@@ -69,14 +70,16 @@ class _Forward(StepSolver):
         return torch.zeros_like(state.evaluation.value, dtype=torch.bool)
 
 
-class _Other(BackwardMode):
-    def apply(self, solver, problem, latent, actions):
-        raise NotImplementedError
-
-
-@pytest.mark.parametrize("mode", [Unroll(), Truncated(), _Other()])
-def test_refuses_a_mode_that_the_solver_excludes(mode):
-    message = f"_Forward cannot be differentiated by {type(mode).__name__}; choose a backward mode among Detached"
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        (Unroll(), "its steps pass no gradient"),
+        (Truncated(), "its steps pass no gradient"),
+        (Implicit(), "it need not end at a maximum"),
+    ],
+)
+def test_refuses_a_mode_that_the_solver_excludes(mode, reason):
+    message = f"_Forward cannot be differentiated by {type(mode).__name__}: {reason}"
     with pytest.raises(ConfigurationError, match=message):
         TrajOptLayer(_Forward(), mode)
 

@@ -103,7 +103,9 @@ def test_stops_at_the_tolerance(solver):
 @both
 @pytest.mark.parametrize("mode", [Unroll(), Truncated()], ids=repr)
 def test_is_not_differentiated_through_its_steps(solver, mode):
-    with pytest.raises(ConfigurationError, match="choose a backward mode among Detached, DirectLoss, Implicit"):
+    with pytest.raises(
+        ConfigurationError, match="its steps pass no gradient; choose a mode that differentiates the solution"
+    ):
         TrajOptLayer(solver, mode)
 
 

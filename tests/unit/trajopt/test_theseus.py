@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 from difftori_pl.trajopt import TrajOptLayer
-from difftori_pl.trajopt.backward import BackwardMode, Detached, Implicit, LibraryMode
+from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, LibraryMode
 from difftori_pl.trajopt.bounds import Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, Theseus
 from tests import cases
@@ -22,13 +22,9 @@ def test_absent_library_comes_with_the_command_that_installs_it(monkeypatch):
 class TestWithTheLibrary:
     pytestmark = cases.needs_theseus
 
-    def test_refuses_modes_that_are_not_its_own(self):
-        class Other(BackwardMode):
-            def apply(self, solver, problem, latent, actions):
-                raise NotImplementedError
-
-        with pytest.raises(ConfigurationError, match="choose a backward mode among Detached, Implicit"):
-            TrajOptLayer(Theseus(), Other())
+    def test_refuses_a_mode_that_tilts_the_objective(self):
+        with pytest.raises(ConfigurationError, match="it cannot maximise a tilted objective; choose Implicit"):
+            TrajOptLayer(Theseus(), DirectLoss())
 
     def test_takes_all_steps_in_float32(self):
         # With the library's own tolerances on r² ≈ 1e6 this solve would end after two steps.
