@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,34 @@ def test_parts_import_from_their_layer_and_below(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "datamodules").rglob("*.py")), ids=lambda path: path.name)
 def test_data_knows_nothing_of_models(path: Path) -> None:
     assert not [name for name in imports(path) if name.split(".")[0] == "difftori_pl"]
+
+
+def names_of_modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("difftori_pl", "datamodules")
+        for path in (ROOT / package).rglob("*.py")
+    }
+
+
+def runtime_imports(path: Path) -> Iterator[str]:
+    """Everything that a module imports, in functions too, but not what only the type checker reads."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (name for alias in node.names for name in (f"{node.module}.{alias.name}", node.module))
+
+
+def test_no_modules_import_each_other() -> None:
+    modules = names_of_modules()
+    graph = {name: {*runtime_imports(path)} & modules.keys() - {name} for name, path in modules.items()}
+    assert len(graph) > 200
+    TopologicalSorter(graph).prepare()  # raises CycleError with the modules of a circle
 
 
 def test_importing_the_package_needs_no_optional_package() -> None:
