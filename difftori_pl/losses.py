@@ -27,7 +27,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
 
 
-def elbo(reconstruction_error: Tensor, divergence: Tensor, kl_weight: float) -> Tensor:
+def negative_elbo(reconstruction_error: Tensor, divergence: Tensor, kl_weight: float) -> Tensor:
     """Eq. 9, to be minimised: reconstruction plus weighted divergence.
 
     The paper prints a minus before the divergence, which would reward a posterior for leaving the prior.

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.batch import Batch
+from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
-from difftori_pl.checkpoints.retuning import retune
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import BasePolicy
@@ -87,7 +87,7 @@ class ImitationModule(LightningModule, ABC):
                 )
             return
         interface = getattr(datamodule, "interface", {})
-        self.agree("data", interface)
+        self.check_interface("data", interface)
         self.interface = self.interface or dict(interface)
         check_observations(
             self,
@@ -113,7 +113,7 @@ class ImitationModule(LightningModule, ABC):
                         "data, or train it on these"
                     )
 
-    def agree(self, other: str, interface: Mapping[str, Any]) -> None:
+    def check_interface(self, other: str, interface: Mapping[str, Any]) -> None:
         """Refuse data or an environment whose observations or actions mean something else than in training.
 
         What the data of the training say of themselves (controller, frame of the points, ...) goes into the checkpoint;
@@ -163,12 +163,12 @@ class ImitationModule(LightningModule, ABC):
             ConfigurationError: the data disagree.
         """
         verify(self, self.action_dim, checkpoint)
-        retune(self, checkpoint)
+        override_hyperparameters(self, checkpoint)
         self._seed = checkpoint.get("seed")
         self.interface = checkpoint.get("interface", {})
         trainer = self._trainer
         if trainer is not None and getattr(trainer, "datamodule", None) is not None:
-            self.agree("data", getattr(trainer.datamodule, "interface", {}))  # type: ignore[attr-defined]
+            self.check_interface("data", getattr(trainer.datamodule, "interface", {}))  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over the parameters that require a gradient."""

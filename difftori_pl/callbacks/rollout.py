@@ -170,8 +170,8 @@ class RolloutEvaluation(Callback):
             pl_module.train(was_training)
 
     def _agree(self, pl_module: LightningModule, interface: Mapping[str, Any]) -> None:
-        if hasattr(pl_module, "agree"):
-            pl_module.agree("environment", interface)  # type: ignore[operator]
+        if hasattr(pl_module, "check_interface"):
+            pl_module.check_interface("environment", interface)  # type: ignore[operator]
 
     def _policies(self, pl_module: LightningModule) -> dict[str, Policy]:
         """Name -> policy, the module's own first; frozen ones only the first time."""

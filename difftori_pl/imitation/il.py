@@ -12,7 +12,7 @@ from datamodules.batch import Batch
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.imitation.plans import demonstrated_plans
 from difftori_pl.imitation.proposal_noise import measured_noise
-from difftori_pl.losses import elbo, gaussian_kl, masked_mean, reconstruction, reparameterize
+from difftori_pl.losses import gaussian_kl, masked_mean, negative_elbo, reconstruction, reparameterize
 from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import Encoder
@@ -31,8 +31,9 @@ class DiffTORIIL(ImitationModule):
     are the target. A window of W steps holds W - H + 1 problems of horizon H; in chunks, one in H of them, as many as
     would be solved in acting.
 
-    In training the proposal is of the mode that explains the demonstration (`BasePolicy.explain`): a mode drawn
-    regardless of it would teach the refinement to leave it for the mean of all modes.
+    In training the proposal is drawn from the base's posterior given the demonstration
+    (`BasePolicy.propose_posterior`). A mode drawn from the prior would teach the refinement to move to the mean of all
+    modes.
 
     All of it is in standard deviations of each action component: the turns of the wrist are a tenth of the
     translations, and decide as much about success.
@@ -198,7 +199,7 @@ class DiffTORIIL(ImitationModule):
             if demonstrated is None:
                 proposals, base_state = self.base_policy.propose(obs, self.horizon, base_state)
             else:
-                proposals, base_state = self.base_policy.explain(obs, demonstrated, base_state)
+                proposals, base_state = self.base_policy.propose_posterior(obs, demonstrated, base_state)
         state = join(encoder=encoder_state, base=base_state)
         return latent.flatten(0, 1), proposals.flatten(0, 1) / self.action_scale, state
 
@@ -226,7 +227,7 @@ class DiffTORIIL(ImitationModule):
         solution = self.decode(latent, reparameterize(mean, log_variance), proposals)
         error = self.mean_of_real(reconstruction(solution.actions, targets), mask)
         divergence = self.mean_of_real(gaussian_kl(mean, log_variance), mask)
-        loss = elbo(error, divergence, self.kl_weight)
+        loss = negative_elbo(error, divergence, self.kl_weight)
         self.log_step(
             "train",
             len(batch["actions"]),

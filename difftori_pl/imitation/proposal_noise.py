@@ -49,7 +49,7 @@ def _mean_square_error(base: BasePolicy, batches: Iterable[Batch], horizon: int,
     total, count = 0.0, 0
     for batch in batches:
         obs, demonstrated, mask = demonstrated_plans(batch, horizon)
-        proposals, _ = base.explain(obs, demonstrated, base.initial_state(len(demonstrated)))
+        proposals, _ = base.propose_posterior(obs, demonstrated, base.initial_state(len(demonstrated)))
         total += float(((proposals - demonstrated) / unit).square().mean((-2, -1))[mask].sum())
         count += int(mask.sum())
     return total / count if count else math.nan

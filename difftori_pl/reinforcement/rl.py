@@ -13,9 +13,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
+from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
-from difftori_pl.checkpoints.retuning import retune
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
 from difftori_pl.models.augmentation import RandomShift
@@ -400,7 +400,7 @@ class DiffTORIRL(LightningModule):
             CheckpointError: it does not fit.
         """
         verify(self, self.world_model.action_dim, checkpoint)
-        retune(self, checkpoint)
+        override_hyperparameters(self, checkpoint)
         self._random = {name: checkpoint[name] for name in NAMES if name in checkpoint}
 
     def on_train_start(self) -> None:

@@ -33,7 +33,7 @@ def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
 def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
     obs, demonstrated = observations(5, 6), torch.rand(5, 6, 3, 2) * 2 - 1
     torch.manual_seed(1)
-    actions, explained = policy.explain(obs, demonstrated, policy.initial_state(5))
+    actions, explained = policy.propose_posterior(obs, demonstrated, policy.initial_state(5))
     torch.manual_seed(1)
     _, proposed = policy.propose(obs, 3, policy.initial_state(5))
     assert actions.shape == (5, 6, 3, 2)

@@ -4,7 +4,7 @@ import torch
 from torch import distributions
 from torch.testing import assert_close
 
-from difftori_pl.losses import elbo, gaussian_kl, info_nce, masked_mean, reconstruction, reparameterize
+from difftori_pl.losses import gaussian_kl, info_nce, masked_mean, negative_elbo, reconstruction, reparameterize
 
 
 def test_kl_equals_torch_distributions() -> None:
@@ -25,7 +25,7 @@ def test_kl_is_zero_only_at_the_prior() -> None:
 
 def test_the_divergence_is_a_cost() -> None:
     # Eq. 9 as printed would subtract it.
-    assert elbo(torch.tensor(2.0), torch.tensor(3.0), kl_weight=0.5).item() == 3.5
+    assert negative_elbo(torch.tensor(2.0), torch.tensor(3.0), kl_weight=0.5).item() == 3.5
 
 
 def test_reconstruction_sums_over_horizon_and_action() -> None:

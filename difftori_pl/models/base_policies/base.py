@@ -39,7 +39,7 @@ class BasePolicy(nn.Module, ABC):
             Actions (B, T, H, A) in [-1, 1], and the memory after the window.
         """
 
-    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+    def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
         """Propose what this policy would have had in mind, had it acted as demonstrated.
 
         A policy that draws a mode at random proposes one from its posterior given the demonstration, so that proposal

@@ -68,8 +68,8 @@ class BCRNNGMM(LearnedPolicy):
         mixture, state = self(obs, state)
         return _hold(mixture, mixture.mixture_distribution, horizon), state
 
-    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Draw the mode by its responsibility for the first demonstrated action; see `BasePolicy.explain`."""
+    def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Draw the mode by its responsibility for the first demonstrated action; see `BasePolicy.propose_posterior`."""
         mixture, state = self(obs, state)
         likelihood = mixture.component_distribution.log_prob(actions[:, :, :1]).nan_to_num(nan=0.0)
         logits = mixture.mixture_distribution.logits + likelihood

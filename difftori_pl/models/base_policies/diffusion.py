@@ -90,8 +90,8 @@ class DiffusionPolicy(LearnedPolicy):
         """
         return self._propose(obs, horizon, state, None)
 
-    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Draw chunks in the neighbourhood of the demonstrated ones; see `BasePolicy.explain`.
+    def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Draw chunks in the neighbourhood of the demonstrated ones; see `BasePolicy.propose_posterior`.
 
         A demonstrated chunk is disturbed as in the middle of a sampling, and denoised from there on (SDEdit,
         arXiv:2108.01073): the course of the motion is then the demonstration's, its details the policy's. Of what the

@@ -62,7 +62,7 @@ class Residual(LearnedPolicy):
             if demonstrated is None:
                 proposed, base_state = self.base.propose(obs, horizon, base_state)
             else:
-                proposed, base_state = self.base.explain(obs, demonstrated, base_state)
+                proposed, base_state = self.base.propose_posterior(obs, demonstrated, base_state)
         latent = latent.unsqueeze(2).expand(-1, -1, horizon, -1)
         scaled = self.normalizer({"actions": proposed})["actions"]
         correction = self.correction(torch.cat([latent, scaled], dim=-1)) * self.normalizer.std("actions")
@@ -73,8 +73,8 @@ class Residual(LearnedPolicy):
         actions, state = self(obs, horizon, state)
         return actions.clamp(-1.0, 1.0), state
 
-    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Correct the base policy's explanation; see `BasePolicy.explain`."""
+    def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+        """Correct the base policy's explanation; see `BasePolicy.propose_posterior`."""
         corrected, state = self(obs, actions.shape[2], state, actions)
         return corrected.clamp(-1.0, 1.0), state
 

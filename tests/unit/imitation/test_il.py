@@ -64,7 +64,7 @@ class TwoMinds(BasePolicy):
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
         return torch.zeros(*obs["x"].shape[:2], horizon, 2), state
 
-    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+    def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
         return 0.5 * actions, state
 
 

@@ -22,7 +22,7 @@ class OffBy(BasePolicy):
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
         raise AssertionError("what it would draw in acting has nothing to do with the demonstration")
 
-    def explain(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
+    def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
         return actions + obs["error"].unsqueeze(2), state
 
 

@@ -49,7 +49,7 @@ def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
     state = policy.initial_state(20_000)
     with torch.no_grad():
         mixture, _ = policy({"x": obs["x"][:1]}, policy.initial_state(1))
-        proposed, _ = policy.explain(obs, demonstrated, state)
+        proposed, _ = policy.propose_posterior(obs, demonstrated, state)
     means, std = (
         mixture.component_distribution.base_dist.loc[0, 0],
         mixture.component_distribution.base_dist.scale[0, 0],

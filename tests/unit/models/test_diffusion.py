@@ -157,7 +157,7 @@ def test_what_explains_a_demonstration_is_of_its_mode(schedule: NoiseSchedule) -
     with torch.no_grad():
         drawn, _ = module.propose(obs, 3, state)
         # Demonstrations that are further out than what the policy has learned.
-        explained, _ = module.explain(obs, side.expand(-1, 1, 3, 2), state)
+        explained, _ = module.propose_posterior(obs, side.expand(-1, 1, 3, 2), state)
     assert 70 < (drawn * side > 0).all((1, 2, 3)).sum() < 130
     assert_close(explained, (0.8 * side).expand_as(explained), atol=0.05, rtol=0)
 
@@ -168,7 +168,7 @@ def test_the_chunks_of_a_window_are_explained_by_its_actions() -> None:
     module.sample = lambda condition, near: seen.append(near) or near  # type: ignore[method-assign, func-returns-value]
     actions = torch.arange(6.0)[None, :, None].expand(1, 6, 2)
     plans = actions.unfold(1, 2, 1).transpose(-1, -2)  # five steps, of which each shows two actions
-    proposals, _ = module.explain({"x": torch.zeros(1, 5, 3)}, plans, module.initial_state(1))
+    proposals, _ = module.propose_posterior({"x": torch.zeros(1, 5, 3)}, plans, module.initial_state(1))
     # Chunks begin one step in the past, every third step; beyond the window the nearest action stands in.
     assert [near[0, :, 0].tolist() for near in seen] == [[0, 0, 1, 2, 3, 4, 5, 5], [2, 3, 4, 5, 5, 5, 5, 5]]
     assert_close(proposals, plans)

@@ -39,5 +39,5 @@ def test_nan_spoils_one_element_of_a_mixture_until_its_memory_restarts() -> None
 def test_a_mixture_explains_demonstrations_beside_nan() -> None:
     policy = BCRNNGMM(StateEncoder({"position": 2}, latent_dim=4), action_dim=1, hidden_dim=8)
     spoiled = torch.tensor([[[torch.nan, 0.0]], [[0.0, 0.0]]])
-    proposed, _ = policy.explain({"position": spoiled}, torch.zeros(2, 1, 1, 1), policy.initial_state(2))
+    proposed, _ = policy.propose_posterior({"position": spoiled}, torch.zeros(2, 1, 1, 1), policy.initial_state(2))
     assert torch.isfinite(proposed).flatten().tolist() == [False, True]

@@ -21,9 +21,9 @@ def test_it_begins_as_its_base_policy() -> None:
     actions, _ = policy.propose(obs, 3, policy.initial_state(5))
     assert torch.equal(actions, expected)
     torch.manual_seed(1)
-    explained, _ = policy.base.explain(obs, expected, policy.base.initial_state(5))
+    explained, _ = policy.base.propose_posterior(obs, expected, policy.base.initial_state(5))
     torch.manual_seed(1)
-    assert torch.equal(policy.explain(obs, expected, policy.initial_state(5))[0], explained)
+    assert torch.equal(policy.propose_posterior(obs, expected, policy.initial_state(5))[0], explained)
 
 
 def test_it_learns_what_its_base_lacks_and_leaves_the_base_alone() -> None:

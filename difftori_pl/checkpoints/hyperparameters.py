@@ -1,4 +1,4 @@
-"""New settings for the optimisers of a run that goes on."""
+"""Optimiser settings of a resumed run that differ from those of its checkpoint."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from lightning import LightningModule
 from torch import nn
 
 
-def retune(module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Where the optimiser or the scheduler of a module has other settings than a checkpoint, put them into it.
+def override_hyperparameters(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Replace the optimiser and scheduler settings of a checkpoint by those of the module, where they differ.
 
-    Restored as it is, the checkpoint would bring the old ones back. Moments and counts stay; the rate is what it would
-    be by now, had the run begun with the new settings.
+    Restoring the checkpoint unchanged would restore the old settings. Moments and counts stay. The learning rate is
+    the one that a run with the new settings has at that step.
 
     Args:
-        module: has `optimizer` and perhaps `lr_scheduler`, which make these from parameters and an optimiser.
+        module: its `optimizer` and `lr_scheduler`, if any, build these from parameters and an optimiser.
         checkpoint: changed in place, before it is restored.
     """
     described = checkpoint.get("hyper_parameters", {})
