@@ -202,9 +202,10 @@ def _per_term(numbers: Tensor, name: str, actions: Tensor) -> Tensor:
 def _latents(dynamics: LatentActionFunction | None, latent: Tensor, actions: Tensor) -> list[Tensor]:
     """Give the latents (B, Z) before the first and after each of `actions` (B, H, A); no actions need no dynamics."""
     latents = [latent]
-    for action in actions.unbind(dim=1):
+    # Not `unbind`: torch.export writes one without results, of no actions, that it cannot read again.
+    for step in range(actions.shape[1]):
         assert dynamics is not None
-        latents.append(dynamics(latents[-1], action))
+        latents.append(dynamics(latents[-1], actions[:, step]))
     return latents
 
 

@@ -95,7 +95,7 @@ def test_rendering_a_file_without_states_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.hdf5"
     with h5py.File(path, "w") as file:
         file.create_group("data/demo_0")["actions"] = np.zeros((2, 7))
-        file["data"].attrs["env_args"] = "{}"
+        file["data"].attrs["env_args"] = '{"env_name": "Lift"}'
     with pytest.raises(ConfigurationError, match="demo_0"):
         render(path, tmp_path / "y.hdf5", n_processes=1)
 

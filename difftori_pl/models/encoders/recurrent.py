@@ -1,5 +1,7 @@
 """Recurrent encoder: an LSTM over the latents of another encoder (Table 7: "RNN")."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -56,8 +58,8 @@ class RecurrentEncoder(Encoder):
             memory = [
                 state[name].masked_fill(restarts, 0.0).transpose(0, 1).contiguous() for name in ("hidden", "cell")
             ]
-            # PyTorch has no LSTM in bfloat16 on a CPU.
-            with torch.autocast("cpu", enabled=False):
+            # PyTorch has no LSTM in half precision on a CPU. An exported program must not hold an autocast region.
+            with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
                 output, (hidden, cell) = self.rnn(span.to(memory[0].dtype), tuple(memory))
             outputs.append(output)
             age = state["age"] + span.shape[1]
