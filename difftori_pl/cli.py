@@ -112,7 +112,7 @@ def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
     Args:
         words: the command line.
         asked: the model that command line and configurations describe.
-        kept: the model that the checkpoint describes.
+        kept: the model that the checkpoint describes, with the values that `_changes` sets.
 
     Raises:
         ConfigurationError: names the option and what the checkpoint has instead.
@@ -125,10 +125,10 @@ def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
         ours, theirs = asked, kept
         for depth, name in enumerate(path, 1):
             ours, theirs = _argument(ours, name), _argument(theirs, name)
-            if not _is_class(ours):
+            if isinstance(ours, Namespace) and not _is_class(ours):
                 break
-            found = theirs.get("class_path") if isinstance(theirs, Namespace) else theirs
-            if found != ours.class_path or (depth == len(path) and ours != theirs):
+            wanted, found = (part.get("class_path") if isinstance(part, Namespace) else part for part in (ours, theirs))
+            if found != wanted or (depth == len(path) and ours != theirs):
                 raise ConfigurationError(
                     f"{option} would have no effect: the checkpoint's model keeps its own part there ({found}). Leave "
                     "the option out, change single values of that part, or train a new model without --ckpt_path"
@@ -256,10 +256,10 @@ class DiffTORICLI(LightningCLI):
         subcommand = self.config["subcommand"]
         options = self.config[subcommand]
         if options.get("ckpt_path"):
-            _refuse_other_parts(self._words, self._asked, options.model)
             _follow_length(self._asked, options.model, options.trainer.max_steps)
             if changes := _changes(self._words, options.model):
                 self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
+            _refuse_other_parts(self._words, self._asked, self.config[subcommand].model)
         kind = {"fit": "train", "validate": "val"}.get(subcommand, subcommand)
         if self.config[subcommand].trainer.get(f"limit_{kind}_batches") == 0:
             raise ConfigurationError(
