@@ -18,6 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
 import difftori_pl.public  # noqa: F401
@@ -107,7 +108,8 @@ def _changes(words: Sequence[str], model: Namespace) -> list[str]:
 def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
     """Refuse words that choose another part than the model of a checkpoint has: they would have no effect.
 
-    A function that reads a part from a file (`from_checkpoint`) is accepted: the checkpoint holds what it returned.
+    A function that reads a part from a file (`from_checkpoint`) is accepted with a message: the checkpoint holds what
+    it returned, and the words of a restart are those of the first run.
 
     Args:
         words: the command line.
@@ -126,6 +128,7 @@ def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
         for depth, name in enumerate(path, 1):
             ours, theirs = _argument(ours, name), _argument(theirs, name)
             if isinstance(ours, Namespace) and not _is_class(ours):
+                rank_zero_info(f"{option} is not read: the checkpoint of this run holds the part itself")
                 break
             wanted, found = (part.get("class_path") if isinstance(part, Namespace) else part for part in (ours, theirs))
             if found != wanted or (depth == len(path) and ours != theirs):

@@ -261,8 +261,9 @@ def il_checkpoint(il: list[str], low_dim_base: Path, tmp_path: Path) -> Path:
 
 
 def test_a_part_beside_a_checkpoint_is_refused_unless_it_is_the_checkpoints_own(
-    il: list[str], il_checkpoint: Path, low_dim_base: Path
+    il: list[str], il_checkpoint: Path, low_dim_base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     resumed = [*il, f"--ckpt_path={il_checkpoint}"]
     for option, kept in (
         ("--model.trajopt.solver=solver/adam.yaml", "LevenbergMarquardt"),
@@ -276,6 +277,7 @@ def test_a_part_beside_a_checkpoint_is_refused_unless_it_is_the_checkpoints_own(
     resumed = [*il[:-1], f"--ckpt_path={il_checkpoint}", "--trainer.max_steps=2", "--rollout.env=null"]
     cli = run([*resumed, f"--model.base_policy.checkpoint={low_dim_base}", "--model.trajopt.solver.max_steps=3"])
     assert cli.model.trajopt.solver.max_steps == 3  # type: ignore[attr-defined]
+    assert "--model.base_policy.checkpoint is not read: the checkpoint of this run holds the part" in caplog.text
 
 
 def test_checkpoints_are_found_below_the_home_folder(
