@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from difftori_pl import export as module
+from difftori_pl.deployment import export as module
 from difftori_pl.deployment.export import Program, export
 from difftori_pl.errors import ExportError
 from difftori_pl.models.encoders import StateEncoder

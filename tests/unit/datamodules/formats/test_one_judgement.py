@@ -14,7 +14,8 @@ from datamodules import DataError, ManiSkillDataModule, PushTDataModule, Robomim
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.formats.checks import check
 from tests.data import write_maniskill, write_pusht, write_robomimic
-from tests.unit.datamodules import test_checks, test_maniskill, test_pusht
+from tests.unit.datamodules import test_maniskill, test_pusht
+from tests.unit.datamodules.formats import test_checks
 
 IMAGE = test_checks.IMAGE
 Edit = Callable[[h5py.File], None]
