@@ -131,8 +131,9 @@ class _Step(nn.Module):
         action, state = self.policy.act(obs, {key: named[key] for key in self.state_keys})
         finite = [self._finite.is_finite(key, value) for key, value in obs.items() if value.is_floating_point()]
         usable = torch.stack([*finite, torch.isfinite(action).all()]).all()
+        nothing = torch.zeros_like(action)  # torch 2.8 cannot export a NaN that is written as a number
         memory = (torch.where(usable, state[key], named[key]) for key in self.state_keys)
-        return (torch.where(usable, action, torch.nan), *memory)
+        return (torch.where(usable, action, nothing / nothing), *memory)
 
     def example(self, seed: int = 0) -> list[Tensor]:
         """An observation drawn at random, and the memory at the start of an episode."""

@@ -58,7 +58,8 @@ class Solution:
     def mark_failed(self, actions: Tensor) -> Tensor:
         """Put NaN in place of the `actions` (B, H, A) of failed elements, so that nothing executes them unnoticed."""
         failed = (self.status == int(Status.FAILED)).view(-1, 1, 1)
-        return torch.where(failed, torch.nan, actions)
+        zero = torch.zeros_like(actions)
+        return torch.where(failed, zero / zero, actions)  # torch 2.8 cannot export a NaN that is written as a number
 
     def summary(self) -> dict[str, Tensor]:
         """Give what is worth logging: means over the batch, those of values over the elements that have one."""
