@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.batch import Batch
+from difftori_pl.checkpoints.finite import check_finite
 from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
@@ -144,6 +145,7 @@ class ImitationModule(LightningModule, ABC):
 
         The files are then not needed again.
         """
+        check_finite(self)
         checkpoint[KEY] = record(self, self.action_dim)
         checkpoint["interface"] = self.interface
         checkpoint["seed"] = self._seed

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from difftori_pl.checkpoints.reading import read_checkpoint
-from difftori_pl.errors import CheckpointError, DivergenceError
+from difftori_pl.errors import CheckpointError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,9 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             CheckpointError: it cannot be written, for instance because the disk is full.
-            DivergenceError: a weight is NaN or infinite; the last checkpoint stays as it is.
         """
-        _refuse_non_finite(checkpoint.get("state_dict", {}))
         if _is_remote(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -69,15 +67,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if _is_remote(path):
             return super().load_checkpoint(path, weights_only=True)
         return read_checkpoint(os.fspath(path), "training writes them to <log folder>/checkpoints/")
-
-
-def _refuse_non_finite(weights: dict[str, Any]) -> None:
-    for name, value in weights.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
-            raise DivergenceError(
-                f"the weights of {name!r} are not finite, so that no checkpoint was written: resume from the last one "
-                "with a smaller learning rate or step_size, or in float32"
-            )
 
 
 def _is_remote(path: str | Path) -> bool:

@@ -50,8 +50,8 @@ class PolicyGradient(nn.Module, ABC):
     def acted(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         """Take the loss (B,) of the actions that are executed now."""
 
-    def episode_ended(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Called when all running episodes are over."""
+    def episode_ended(self, parameters: Sequence[nn.Parameter], skipped: SkippedUpdates) -> None:
+        """Called when all running episodes are over; `skipped` counts a step that is not taken."""
 
 
 class ReplayedStates(PolicyGradient):
@@ -129,7 +129,6 @@ class ExecutedActions(PolicyGradient):
         self.gradients: list[Tensor] | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._moments: dict[int, Any] | None = None
-        self._skipped_updates = SkippedUpdates()
 
     def acted(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         """Add the gradient; see `PolicyGradient.acted`."""
@@ -140,7 +139,7 @@ class ExecutedActions(PolicyGradient):
         else:
             torch._foreach_add_(self.gradients, new)
 
-    def episode_ended(self, parameters: Sequence[nn.Parameter]) -> None:
+    def episode_ended(self, parameters: Sequence[nn.Parameter], skipped: SkippedUpdates) -> None:
         """Step; see `PolicyGradient.episode_ended`."""
         own = self.gradients or [torch.zeros_like(parameter) for parameter in parameters]
         # A process whose environments all crashed has none, but must not keep the others waiting.
@@ -150,7 +149,7 @@ class ExecutedActions(PolicyGradient):
             return
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        if self._skipped_updates.admits(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)):
+        if skipped.admits(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)):
             self._adam(parameters).step()
         for parameter in parameters:
             parameter.grad = None

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
+from difftori_pl.checkpoints.finite import check_finite
 from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
@@ -228,7 +229,7 @@ class DiffTORIRL(LightningModule):
     def on_episodes_end(self) -> None:
         """Called when the episodes that were running have ended."""
         if self.policy_gradient is not None:
-            self.policy_gradient.episode_ended(self._model_parameters())
+            self.policy_gradient.episode_ended(self._model_parameters(), self._skipped_updates)
 
     def plan(self, obs: Observation, last: Tensor | None = None) -> Solution:
         """Plan from observations (B, 1, ...) and what is left of the last plan (B, H, A), if there is one."""
@@ -387,6 +388,7 @@ class DiffTORIRL(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what this is, and the states of each process's random number generators."""
+        check_finite(self)
         checkpoint[KEY] = record(self, self.world_model.action_dim)
         if self.critic is not None and self.critic.config is not None and "hyper_parameters" in checkpoint:
             # So that the file that it came from is not needed again.

@@ -23,7 +23,9 @@ from difftori_pl.cli import main, run
 from difftori_pl.errors import CheckpointError, DiffTORIError, DivergenceError
 from tests.checkpoints.write import FOLDER
 from tests.conftest import SMALL
+from tests.envs import InProcessPool
 from tests.faults.mutations import ROUNDS, mutate, outcomes
+from tests.integration.test_rl import CONFIG
 
 CHECKPOINT = sorted(FOLDER.glob("*/bc_rnn.ckpt"))[-1]
 
@@ -227,15 +229,22 @@ def test_a_folder_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "runs" / "last.ckpt")
 
 
-def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path: Path) -> None:
-    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
-    io.save_checkpoint({"state_dict": {"weight": torch.ones(2), "count": torch.tensor(3)}}, path)
+@pytest.mark.parametrize("module", ["imitation", "reinforcement"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_replace_no_checkpoint(
+    module: str, value: float, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", InProcessPool)
+    imitation = ["--config=bc_rnn_square_low_dim.yaml", *SMALL, *quick, "--trainer.limit_val_batches=0"]
+    options = imitation if module == "imitation" else [f"--config={CONFIG}", quick[-1]]
+    trainer = run(["fit", *options, "--trainer.max_steps=2"]).trainer
+    path = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(path)
     before = path.read_bytes()
-    for value in (torch.nan, torch.inf):
-        with pytest.raises(DivergenceError, match=r"weights of 'weight' are not finite.*resume from the last one"):
-            io.save_checkpoint({"state_dict": {"weight": torch.tensor([1.0, value])}}, path)
+    next(trainer.lightning_module.parameters()).data.view(-1)[0] = value
+    with pytest.raises(DivergenceError, match=r"weights of '.*' are not finite.*resume from the last one"):
+        trainer.save_checkpoint(path)
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_a_read_only_run_folder_is_one_line(quick: list[str], full_disk: Path) -> None:

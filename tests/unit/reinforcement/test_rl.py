@@ -268,6 +268,16 @@ def test_an_episode_ends_in_one_step_and_leaves_no_gradient() -> None:
     assert all(torch.equal(a, b) for a, b in zip(critic, module.critic.parameters(), strict=True))  # type: ignore[union-attr]
 
 
+def test_a_step_of_executed_actions_that_is_not_finite_is_skipped_and_counted() -> None:
+    module = make(ExecutedActions(learning_rate=1e-2))
+    before = [parameter.clone() for parameter in module._model_parameters()]
+    module.explore({"state": torch.ones(1, 1, OBS, dtype=torch.float64)}, module.initial_state(1))
+    module.policy_gradient.gradients[0].fill_(torch.nan)  # type: ignore[union-attr,index]
+    module.on_episodes_end()
+    assert all(torch.equal(now, then) for now, then in zip(module._model_parameters(), before, strict=True))
+    assert module._skipped_updates.count == 1
+
+
 def test_the_moments_of_executed_actions_survive_a_checkpoint() -> None:
     module, again = make(ExecutedActions()), make(ExecutedActions())
     obs = {"state": torch.ones(1, 1, OBS, dtype=torch.float64)}
