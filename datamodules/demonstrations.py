@@ -67,11 +67,9 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         n_workers: int = 0,
     ) -> None:
         super().__init__()
-        check_at_least(1, horizon=horizon, n_obs_steps=n_obs_steps, batch_size=batch_size)
+        check_at_least(1, action_dim=request.action_dim, horizon=horizon, n_obs_steps=n_obs_steps)
+        check_at_least(1, batch_size=batch_size, n_demos=n_demos)
         check_at_least(0, n_workers=n_workers)
-        for name, count in {"action_dim": request.action_dim, "n_demos": n_demos}.items():
-            if count is not None:
-                check_at_least(1, **{name: count})
         if not 0.0 <= validation_fraction < 1.0:
             raise DataError(
                 f"validation_fraction must be at least 0 and below 1, got {validation_fraction}; 0 trains on "

@@ -217,7 +217,7 @@ def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) 
     Raises:
         ConfigurationError: the module cannot read its observations.
     """
-    fault, track = None, episode.track
+    track, fault = episode.track, None
     if episode.crash:
         fault = f"crashed: {episode.crash}"
     elif episode.length < replay.horizon:
@@ -225,9 +225,10 @@ def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) 
             f"had {episode.length} steps, fewer than the {replay.horizon} of a training sequence: if that is common, "
             "set data.init_args.horizon (and the model's horizon_schedule) lower"
         )
-    if fault is not None or track is None:
+    if fault is not None:
         _log.warning("the episode of seed %d is left out: it %s", episode.seed, fault)
         return fault
+    assert track is not None
     obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
     check_observations(
         module,

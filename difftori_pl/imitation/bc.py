@@ -1,4 +1,4 @@
-"""Behaviour cloning: trains a policy on demonstrations, whatever its kind: the policy defines the loss."""
+"""Behaviour cloning: train a policy on demonstrations with the loss that the policy defines."""
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable

@@ -38,7 +38,7 @@ def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> No
     with torch.no_grad():
         values = problem.evaluate(latent, actions).value
         again = problem.value(latent, actions)
-        # Several copies, because BatchNorm in training mode refuses a single element with an error of its own.
+        # Several copies, because BatchNorm in training mode raises its own error for a single element.
         first = torch.zeros(len(actions) + 1, dtype=torch.int64, device=actions.device)
         copies = map_tensors(lambda tensor: tensor.index_select(0, first), (latent, actions))
         among_copies = problem.value(*copies)

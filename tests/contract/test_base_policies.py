@@ -40,7 +40,7 @@ def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
     assert actions.abs().max() <= 1.0
     assert explained.keys() == proposed.keys()
     for name, memory in explained.items():
-        if name.endswith("chunk"):  # what was proposed, of which the rest is to be executed
+        if name.endswith("chunk"):  # the proposed actions that remain to be executed
             assert memory.shape == proposed[name].shape
         else:
             assert_close(memory, proposed[name], msg=name)
@@ -53,9 +53,11 @@ def test_the_memory_is_batch_first_and_of_fixed_size(policy: BasePolicy) -> None
     assert all(len(value) == 5 for value in state.values())
 
 
-def test_a_learned_policy_has_a_loss_for_each_step_and_learns_by_it(policy: BasePolicy) -> None:
-    if not isinstance(policy, LearnedPolicy):
-        pytest.skip("nothing to learn")
+@pytest.mark.parametrize("name", [name for name in cases.BASE_POLICIES if name not in ("zeros", "noise")])
+def test_a_learned_policy_has_a_loss_for_each_step_and_learns_by_it(name: str) -> None:
+    torch.manual_seed(0)
+    policy = cases.BASE_POLICIES[name]()
+    assert isinstance(policy, LearnedPolicy)
     # As long as a chunk of the diffusion policy.
     obs, actions = observations(5, 8), torch.rand(5, 8, 2) * 2 - 1
     loss = policy.train().loss(obs, actions)

@@ -1,4 +1,4 @@
-"""Every callback goes on from a checkpoint with what it had saved."""
+"""Every callback restores the state that it saved in a checkpoint."""
 
 import io
 

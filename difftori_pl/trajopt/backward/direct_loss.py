@@ -19,7 +19,7 @@ class DirectLoss(AtSolution):
     With a± = argmax G(a) ± ε v·a, (a₊ − a₋) / 2ε is u up to O(ε²) (direct loss minimisation: Hazan, Keshet and
     McAllester, NeurIPS 2010; as a backward mode in Theseus). Each backward pass is two solves that start from the
     solution; no linear system is solved, and a singular Hessian does no harm. The two solves take all `max_steps` of
-    the solver, whatever its `grad_tolerance`. If they do not reach the tilted maxima, the gradient is too short.
+    the solver and ignore its `grad_tolerance`. If they do not reach the tilted maxima, the gradient is too short.
 
     Differs from the mode in Theseus in the central difference, and in taking ∂g/∂θ exactly rather than by a difference
     as well.

@@ -59,7 +59,7 @@ def run(
 ) -> Search:
     """Take the steps of a solver from `iterate` (B, H, A), the last `n_attached` of each element with a graph.
 
-    Without a graph, `rest_when_done=False` takes all `max_steps`, whatever the solver's tolerance.
+    Without a graph, `rest_when_done=False` takes all `max_steps` and ignores the solver's tolerance.
     """
     if isinstance(solver, LibrarySolver):
         return solver.solve(problem, latent, iterate, n_attached)

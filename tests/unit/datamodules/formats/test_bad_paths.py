@@ -1,4 +1,4 @@
-"""Each cause of a file that cannot be read has a message of its own."""
+"""Each cause of an unreadable file has its own message."""
 
 import json
 import subprocess
