@@ -1,13 +1,11 @@
 """The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`."""
 
 import errno
-import inspect
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, Literal
 
 import torch
@@ -18,7 +16,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning_utilities.core.rank_zero import rank_zero_info
 
 import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
 import difftori_pl.public  # noqa: F401
@@ -26,6 +23,7 @@ from datamodules.errors import DataError
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.checkpoints.reading import read_checkpoint
+from difftori_pl.checkpoints.words import changes, follow_length, refuse_other_parts
 from difftori_pl.commands import COMMANDS
 from difftori_pl.errors import ConfigurationError, DiffTORIError
 
@@ -86,93 +84,6 @@ def _find_configs(arguments: Sequence[str]) -> list[str]:
 
 
 _CONFIG_OPTIONS = ("--config", "-c")
-
-
-def _changes(words: Sequence[str], model: Namespace) -> list[str]:
-    """The words of a command line that set a number or a switch of a model that is configured already.
-
-    Words that choose a part, or set what this model's parts do not have, say how it was to be built: a base policy, for
-    one, is a checkpoint on the command line, and described by its parts afterwards.
-    """
-    found: list[str] = []
-    chosen = False
-    for word in words:
-        if word.startswith(("--", "-c")):
-            section, *path = word.partition("=")[0].split(".")
-            chosen = section == "--model" and _leads_to_value(model, path)
-        if chosen:
-            found.append(word)
-    return found
-
-
-def _refuse_other_parts(words: Sequence[str], asked: Any, kept: Any) -> None:
-    """Refuse words that choose another part than the model of a checkpoint has: they would have no effect.
-
-    A function that reads a part from a file (`from_checkpoint`) is accepted with a message: the checkpoint holds what
-    it returned, and the words of a restart are those of the first run.
-
-    Args:
-        words: the command line.
-        asked: the model that command line and configurations describe.
-        kept: the model that the checkpoint describes, with the values that `_changes` sets.
-
-    Raises:
-        ConfigurationError: names the option and what the checkpoint has instead.
-    """
-    for word in words:
-        option = word.partition("=")[0]
-        section, *path = option.split(".")
-        if section != "--model" or _leads_to_value(kept, path):
-            continue
-        ours, theirs = asked, kept
-        for depth, name in enumerate(path, 1):
-            ours, theirs = _argument(ours, name), _argument(theirs, name)
-            if isinstance(ours, Namespace) and not _is_class(ours):
-                rank_zero_info(f"{option} is not read: the checkpoint of this run holds the part itself")
-                break
-            wanted, found = (part.get("class_path") if isinstance(part, Namespace) else part for part in (ours, theirs))
-            if found != wanted or (depth == len(path) and ours != theirs):
-                raise ConfigurationError(
-                    f"{option} would have no effect: the checkpoint's model keeps its own part there ({found}). Leave "
-                    "the option out, change single values of that part, or train a new model without --ckpt_path"
-                )
-
-
-def _follow_length(asked: Any, kept: Any, max_steps: int) -> None:
-    """Let the learning-rate schedule of a checkpoint's model end with the run where the configuration's does.
-
-    Args:
-        asked: the model that command line and configurations describe; its schedule refers to `trainer.max_steps`.
-        kept: the model that the checkpoint describes, with the number of the earlier run; changed in place.
-        max_steps: number of updates of this run.
-    """
-    ours, theirs = _argument(asked, "lr_scheduler"), _argument(kept, "lr_scheduler")
-    if not (_is_class(ours) and _is_class(theirs) and ours.class_path == theirs.class_path):
-        return
-    for name, value in ours.init_args.items():
-        if value == max_steps:
-            theirs.init_args[name] = value
-
-
-def _is_class(part: Any) -> bool:
-    """Return whether a part of a configuration is built by a class, not a function or a plain value."""
-    return isinstance(part, Namespace) and "class_path" in part and inspect.isclass(resolve_name(part.class_path))
-
-
-def _argument(part: Any, name: str) -> Any:
-    """Return an argument of a part of a configuration; None where there is none."""
-    if isinstance(part, Namespace) and "init_args" in part and name != "init_args":
-        part = part.init_args
-    return part.get(name) if isinstance(part, Namespace) else None
-
-
-def _leads_to_value(part: Any, path: Sequence[str]) -> bool:
-    """Whether a part of a configuration has something at a path, which may leave `init_args` out, that is no part."""
-    for name in path[:-1]:
-        part = _argument(part, name)
-    if isinstance(part, Namespace) and "init_args" in part:
-        part = part.init_args
-    return bool(path) and isinstance(part, Namespace) and path[-1] in part and not isinstance(part[path[-1]], Namespace)
 
 
 def _with_templates(path: Path) -> Iterator[Path]:
@@ -259,10 +170,10 @@ class DiffTORICLI(LightningCLI):
         subcommand = self.config["subcommand"]
         options = self.config[subcommand]
         if options.get("ckpt_path"):
-            _follow_length(self._asked, options.model, options.trainer.max_steps)
-            if changes := _changes(self._words, options.model):
-                self.config = self.parser.parse_args([subcommand, *changes], namespace=self.config)
-            _refuse_other_parts(self._words, self._asked, self.config[subcommand].model)
+            follow_length(self._asked, options.model, options.trainer.max_steps)
+            if words := changes(self._words, options.model):
+                self.config = self.parser.parse_args([subcommand, *words], namespace=self.config)
+            refuse_other_parts(self._words, self._asked, self.config[subcommand].model)
         kind = {"fit": "train", "validate": "val"}.get(subcommand, subcommand)
         if self.config[subcommand].trainer.get(f"limit_{kind}_batches") == 0:
             raise ConfigurationError(
