@@ -9,7 +9,7 @@ from difftori_pl.trajopt import Solution, Status, TrajOptLayer
 from difftori_pl.trajopt.backward import BackwardMode, Detached, DirectLoss, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Bounds, Projection, Unbounded
 from difftori_pl.trajopt.solvers import LBFGS, Adam, LevenbergMarquardt, NewtonCG, Solver
-from tests import cases
+from tests import cases, problems
 
 every_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs())
 every_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS))
@@ -20,7 +20,7 @@ every_contracting_solver = pytest.mark.parametrize(
 )
 every_exact_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs(cases.CONVERGING, cases.EXACT))
 every_unrolled_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS, Unroll))
-every_case = pytest.mark.parametrize("case", cases.CASES)
+every_case = pytest.mark.parametrize("case", problems.CASES)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_solution_has_the_promised_shapes(solver, mode, case):
 
 
 @every_converging_solver
-@pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
+@pytest.mark.parametrize("case", [problems.quadratic, problems.linear_dynamics])
 def test_reaches_the_closed_form_optimum(solver, case):
     case = case()
     optimum = case.optimum(case.latent)
@@ -64,7 +64,7 @@ def test_reaches_the_closed_form_optimum(solver, case):
 
 
 @every_exact_pair
-@pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
+@pytest.mark.parametrize("case", [problems.quadratic, problems.linear_dynamics])
 def test_exact_gradient_is_that_of_the_closed_form(solver, mode, case):
     case = case()
     solution = TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
@@ -152,7 +152,7 @@ def test_element_alone_equals_itself_in_the_batch(solver, mode, case):
 
 @every_pair
 def test_works_without_gradients(solver, mode):
-    case, layer = cases.network(), TrajOptLayer(solver(), mode())
+    case, layer = problems.network(), TrajOptLayer(solver(), mode())
     expected = layer(case.objective, case.latent, case.actions)
     with torch.no_grad():
         without = layer(case.objective, case.latent, case.actions)
@@ -168,7 +168,7 @@ def test_works_without_gradients(solver, mode):
 
 @every_pair
 def test_inference_tensors_may_come_from_outside(solver, mode):
-    case, layer = cases.network(), TrajOptLayer(solver(), mode())
+    case, layer = problems.network(), TrajOptLayer(solver(), mode())
     with torch.inference_mode():
         latent, actions = case.latent * 1, case.actions * 1
     _assert_same(layer(case.objective, latent, actions), layer(case.objective, case.latent, case.actions))
@@ -176,7 +176,7 @@ def test_inference_tensors_may_come_from_outside(solver, mode):
 
 @every_pair
 def test_solving_leaves_parameter_gradients_alone(solver, mode):
-    case = cases.network()
+    case = problems.network()
     case.parameters[0].grad = torch.full_like(case.parameters[0], 7.0)
     TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
     assert (case.parameters[0].grad == 7.0).all()
@@ -185,7 +185,7 @@ def test_solving_leaves_parameter_gradients_alone(solver, mode):
 
 @every_pair
 def test_float32_stays_float32_and_close_to_float64(solver, mode):
-    case, layer = cases.quadratic(), TrajOptLayer(solver(), mode())
+    case, layer = problems.quadratic(), TrajOptLayer(solver(), mode())
     matrix = case.parameters[0].detach().float()
 
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ def test_float32_stays_float32_and_close_to_float64(solver, mode):
 @pytest.mark.parametrize("bounds", cases.params(cases.BOUNDS))
 @every_solver
 def test_bounded_actions_stay_within_their_limits(solver, bounds):
-    case, bounds = cases.quadratic(), bounds()
+    case, bounds = problems.quadratic(), bounds()
     latent = 20 * case.latent
     assert (case.optimum(latent).abs() > 1.5).any()
     solution = TrajOptLayer(solver(), Detached(), bounds)(case.objective, latent, case.actions)
@@ -211,7 +211,7 @@ def test_bounded_actions_stay_within_their_limits(solver, bounds):
 
 @every_exact_pair
 def test_projected_optimum_of_a_separable_problem_is_the_clamped_one(solver, mode):
-    case = cases.quadratic()
+    case = problems.quadratic()
     latent = 4 * case.latent
     solution = TrajOptLayer(solver(), mode(), Projection(-0.8, 0.8))(case.objective, latent, case.actions)
     optimum = case.optimum(latent).clamp(-0.8, 0.8)
@@ -253,7 +253,7 @@ def test_elements_that_stop_early_are_differentiated_through_their_last_steps(so
 
 @every_exact_pair
 def test_gradient_of_the_value_is_that_of_the_closed_form(solver, mode):
-    case = cases.linear_dynamics()
+    case = problems.linear_dynamics()
     solution = TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
     inputs = [case.latent, *case.parameters]
     actual = torch.autograd.grad(solution.value.sum(), inputs)
@@ -262,7 +262,7 @@ def test_gradient_of_the_value_is_that_of_the_closed_form(solver, mode):
 
 
 @every_exact_pair
-@pytest.mark.parametrize("case", [cases.quadratic, cases.linear_dynamics])
+@pytest.mark.parametrize("case", [problems.quadratic, problems.linear_dynamics])
 def test_second_derivative_is_right_or_refused(solver, mode, case):
     case = case()
     case.latent.requires_grad_()
@@ -287,7 +287,7 @@ def test_second_derivative_is_right_or_refused(solver, mode, case):
 )
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_scale_of_the_objective_changes_neither_answer_nor_gradient(solver, mode, scale):
-    case = cases.linear_dynamics()
+    case = problems.linear_dynamics()
     layer = TrajOptLayer(solver(), mode())
     solution = layer(lambda z, a: scale * case.objective(z, a), case.latent.requires_grad_(), case.actions)
     assert_close(solution.actions, case.optimum(case.latent), rtol=1e-6, atol=1e-8)
@@ -296,7 +296,7 @@ def test_scale_of_the_objective_changes_neither_answer_nor_gradient(solver, mode
     assert_close(actual, torch.autograd.grad(case.optimum(case.latent).sum(), inputs), rtol=1e-4, atol=1e-6)
 
 
-def _gradients(layer: TrajOptLayer, case: cases.Case) -> Tensor:
+def _gradients(layer: TrajOptLayer, case: problems.Case) -> Tensor:
     actions = layer(case.objective, case.latent, case.actions).actions
     weight = torch.randn(actions.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     gradients = torch.autograd.grad((weight * actions).sum(), case.parameters)

@@ -9,7 +9,7 @@ from difftori_pl.trajopt import Objective, Solution, Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Unbounded
 from difftori_pl.trajopt.solvers import Adam, GaussNewton, LevenbergMarquardt
-from tests import cases
+from tests import cases, problems
 
 every_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs())
 every_following_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs(cases.FOLLOWING))
@@ -33,7 +33,7 @@ BAD, HEALTHY = 1, [0, 2, 3]
 @every_pair
 @every_poison
 def test_poisoned_initial_actions(solver, mode, poison):
-    case = cases.network()
+    case = problems.network()
     case.actions[BAD, 1, 2] = poison
     solution = _check_isolation(TrajOptLayer(solver(), mode()), case, case.objective)
     expected = case.actions[BAD].detach().clone()
@@ -45,7 +45,7 @@ def test_poisoned_initial_actions(solver, mode, poison):
 @every_pair
 @every_poison
 def test_poisoned_latent(solver, mode, poison):
-    case = cases.network()
+    case = problems.network()
     case.latent[BAD, 0] = poison
     solution = _check_isolation(TrajOptLayer(solver(), mode()), case, case.objective)
     assert_close(solution.actions[BAD].detach(), case.actions[BAD].detach())
@@ -121,7 +121,7 @@ def test_step_that_is_discarded_leaves_the_gradient_finite(solver, mode):
 
 
 def _check_isolation(
-    layer: TrajOptLayer, case: cases.Case, objective: Objective, healthy: list[int] = HEALTHY
+    layer: TrajOptLayer, case: problems.Case, objective: Objective, healthy: list[int] = HEALTHY
 ) -> Solution:
     solution, gradients = _solve(layer, case, objective, case.latent, case.actions)
     expected, expected_gradients = _solve(layer, case, objective, case.latent[healthy], case.actions[healthy])
@@ -151,7 +151,7 @@ def _check_isolation(
 
 
 def _solve(
-    layer: TrajOptLayer, case: cases.Case, objective: Objective, latent: Tensor, actions: Tensor
+    layer: TrajOptLayer, case: problems.Case, objective: Objective, latent: Tensor, actions: Tensor
 ) -> tuple[Solution, list[Tensor]]:
     latent, actions = latent.detach().requires_grad_(), actions.detach().requires_grad_()
     solution = layer(objective, latent, actions)
@@ -164,20 +164,20 @@ def _solve(
     )
 
 
-def _iterate(case: cases.Case, n_steps: int) -> Tensor:
+def _iterate(case: problems.Case, n_steps: int) -> Tensor:
     if n_steps == 0:
         return case.actions
     solver = LevenbergMarquardt(**{**cases.SETTINGS, "max_steps": n_steps})
     return TrajOptLayer(solver, Unroll(), Unbounded())(case.objective, case.latent, case.actions).actions
 
 
-def _case_with_wall(*n_good: int) -> tuple[cases.Case, Objective]:
+def _case_with_wall(*n_good: int) -> tuple[problems.Case, Objective]:
     """Give a case whose objective is NaN for the elements after `BAD` − 1 once they have taken `n_good` steps.
 
     The first action component rises from step to step; the wall stands between two of its values. NaN goes in at the
     actions, so that it passes the whole network and would poison the parameters' gradients.
     """
-    plain = cases.quadratic()
+    plain = problems.quadratic()
     first = 0 if len(n_good) == len(plain.actions) else BAD
     walls = torch.full((len(plain.actions), 1), 1e6, dtype=torch.float64)
     # The last latent feature becomes the wall; the first action starts below its optimum for a monotone path.
@@ -193,7 +193,7 @@ def _case_with_wall(*n_good: int) -> tuple[cases.Case, Objective]:
         room = latent[:, -1] - actions[:, 0, 0]
         return without_wall(latent, actions + 0.0 * room.sqrt().view(-1, 1, 1))
 
-    case = cases.Case(without_wall, [matrix], latent, actions)
+    case = problems.Case(without_wall, [matrix], latent, actions)
     for element, count in enumerate(n_good, start=first):
         before = _iterate(case, count - 1)[element, 0, 0].detach() if count else actions[element, 0, 0] - 1
         here = _iterate(case, count)[element, 0, 0].detach()

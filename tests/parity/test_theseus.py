@@ -9,7 +9,7 @@ from difftori_pl.trajopt import ActionScore, Objective, RolloutReturn, TrajOptLa
 from difftori_pl.trajopt.backward import BackwardMode, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Bounds, InnerClamp, Projection, Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, Theseus
-from tests import cases
+from tests import cases, problems
 
 pytestmark = cases.needs_theseus
 
@@ -67,7 +67,7 @@ def test_action_score(mode: BackwardMode, bounds: Bounds) -> None:
 def _check_parity(models, make_objective, horizon, mode, batch, bounds) -> None:
     generator = torch.Generator().manual_seed(batch)
     latent = torch.randn(batch, LATENT_DIM, dtype=torch.float64, generator=generator).requires_grad_()
-    actions = 0.3 * cases.uniform(batch, horizon, ACTION_DIM, generator=generator)
+    actions = 0.3 * problems.uniform(batch, horizon, ACTION_DIM, generator=generator)
     weight = torch.randn(actions.shape, dtype=torch.float64, generator=generator)
     inputs = [latent, *models.parameters()]
 

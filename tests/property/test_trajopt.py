@@ -10,7 +10,7 @@ from difftori_pl.trajopt import Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, Unbounded
 from difftori_pl.trajopt.solvers import LBFGS, MPPI, Adam, GaussNewton, LevenbergMarquardt, NewtonCG, Solver, Theseus
-from tests import cases
+from tests import cases, problems
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 modes = st.sampled_from([Unroll(), Truncated(n_steps=3), Detached()])
@@ -57,18 +57,18 @@ def test_every_solver_is_drawn():
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple:
+def random_problems(draw: st.DrawFn) -> tuple:
     """A random bilinear-sine objective with a parameter, and where to start."""
     batch, horizon, action_dim, latent_dim = (draw(st.integers(1, limit)) for limit in (5, 3, 3, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
-    weight = cases.uniform(latent_dim, horizon * action_dim, generator=generator).requires_grad_()
+    weight = problems.uniform(latent_dim, horizon * action_dim, generator=generator).requires_grad_()
 
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
         flat = actions.flatten(1)
         return ((latent @ weight).sin() * flat).sum(dim=1) - 0.5 * flat.square().sum(dim=1) + flat.cos().prod(dim=1)
 
-    latent = cases.uniform(batch, latent_dim, generator=generator)
-    return objective, weight, latent, cases.uniform(batch, horizon, action_dim, generator=generator)
+    latent = problems.uniform(batch, latent_dim, generator=generator)
+    return objective, weight, latent, problems.uniform(batch, horizon, action_dim, generator=generator)
 
 
 def gradient(actions: Tensor, weight: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def gradient(actions: Tensor, weight: Tensor) -> Tensor:
 
 
 @quick
-@given(problems(), parts(), bounds, st.randoms(use_true_random=False))
+@given(random_problems(), parts(), bounds, st.randoms(use_true_random=False))
 def test_permuting_the_batch_permutes_the_answer(problem, parts, bound, random):
     objective, weight, latent, actions = problem
     layer = TrajOptLayer(*parts, bound)
@@ -91,7 +91,7 @@ def test_permuting_the_batch_permutes_the_answer(problem, parts, bound, random):
 
 
 @quick
-@given(problems(), parts(), bounds)
+@given(random_problems(), parts(), bounds)
 def test_batch_is_its_elements(problem, parts, bound):
     objective, _, latent, actions = problem
     layer = TrajOptLayer(*parts, bound)
@@ -101,7 +101,7 @@ def test_batch_is_its_elements(problem, parts, bound):
 
 
 @quick
-@given(problems(), parts(), bounds)
+@given(random_problems(), parts(), bounds)
 def test_best_is_no_worse_than_start_and_end(problem, parts, bound):
     objective, _, latent, actions = problem
     solution = TrajOptLayer(parts[0], Detached(), bound)(objective, latent, actions)
@@ -113,7 +113,7 @@ def test_best_is_no_worse_than_start_and_end(problem, parts, bound):
 
 
 @quick
-@given(problems(), st.integers(1, 20))
+@given(random_problems(), st.integers(1, 20))
 def test_small_steps_never_lower_the_objective(problem, max_steps):
     objective, _, latent, actions = problem
     # α · offset / λ = 0.05 bounds the step by 0.05 ‖g‖, well below the inverse curvature of these objectives.
@@ -124,7 +124,7 @@ def test_small_steps_never_lower_the_objective(problem, max_steps):
 
 
 @quick
-@given(problems(), parts(), st.data())
+@given(random_problems(), parts(), st.data())
 def test_poison_anywhere_harms_one_element_only(problem, parts, data):
     objective, weight, latent, actions = problem
     assume(len(latent) > 1)

@@ -7,11 +7,11 @@ from difftori_pl.trajopt import Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Unroll
 from difftori_pl.trajopt.bounds import Projection, Unbounded
 from difftori_pl.trajopt.solvers import Adam
-from tests import cases
+from tests import problems
 
 
 def test_takes_the_steps_of_torch():
-    case, rate = cases.network(), 0.05
+    case, rate = problems.network(), 0.05
     solver = Adam(max_steps=30, learning_rate=rate, final_learning_rate=rate, epsilon=1e-12)
     solution = TrajOptLayer(solver, Detached(), Unbounded())(case.objective, case.latent, case.actions)
 
@@ -35,7 +35,7 @@ def test_learning_rate_falls_linearly():
 
 
 def test_scale_of_the_objective_does_not_matter():
-    case = cases.network()
+    case = problems.network()
     layer = TrajOptLayer(Adam(max_steps=10), Detached())
     expected = layer(case.objective, case.latent, case.actions).actions
     for scale in (1e-3, 1e6):
@@ -56,7 +56,7 @@ def test_float32_gradients_of_any_size(scale):
 
 
 def test_stops_at_the_tolerance():
-    case = cases.quadratic()
+    case = problems.quadratic()
     actions = case.actions.clone()
     actions[1] = case.optimum(case.latent)[1].detach()
     solution = TrajOptLayer(Adam(max_steps=3, grad_tolerance=1e-6), Detached())(case.objective, case.latent, actions)

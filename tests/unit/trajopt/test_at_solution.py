@@ -9,7 +9,7 @@ from difftori_pl.trajopt import Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection, StraightThroughProjection, Tanh
 from difftori_pl.trajopt.solvers import LBFGS, Adam, LevenbergMarquardt, NewtonCG
-from tests import cases
+from tests import cases, problems
 
 both = pytest.mark.parametrize("kind", [Implicit, DirectLoss])
 PART = {**cases.SETTINGS, "max_steps": 3}
@@ -17,7 +17,7 @@ PART = {**cases.SETTINGS, "max_steps": 3}
 
 def half_solved(mode):
     """Two elements start at their optimum, two are stopped long before it."""
-    case = cases.quadratic()
+    case = problems.quadratic()
     actions = case.actions.clone()
     actions[:2] = case.optimum(case.latent)[:2].detach()
     return case, actions, TrajOptLayer(LevenbergMarquardt(**PART), mode)(case.objective, case.latent, actions)
@@ -56,7 +56,7 @@ def test_fallback_differentiates_the_others(kind):
 @both
 @pytest.mark.parametrize("fallback", [None, Truncated(2)])
 def test_a_batch_without_a_stationary_element_can_still_be_differentiated(kind, fallback):
-    case = cases.quadratic()
+    case = problems.quadratic()
     layer = TrajOptLayer(LevenbergMarquardt(**PART), kind(fallback=fallback))
     solution = layer(case.objective, case.latent, case.actions)
     assert solution.status.tolist() == [Status.NOT_STATIONARY] * 4
@@ -67,7 +67,7 @@ def test_a_batch_without_a_stationary_element_can_still_be_differentiated(kind, 
 
 @both
 def test_failed_and_unconverged_elements_do_not_touch_the_others(kind):
-    case = cases.network()
+    case = problems.network()
     latent = case.latent.clone()
     latent[1] = torch.nan
     layer = TrajOptLayer(NewtonCG(), kind())
@@ -79,7 +79,7 @@ def test_failed_and_unconverged_elements_do_not_touch_the_others(kind):
 
 
 def test_memory_does_not_grow_with_the_steps():
-    case, kept = cases.network(), []
+    case, kept = problems.network(), []
     for max_steps in (5, 50):
         count = 0
 
@@ -116,7 +116,7 @@ def _saved_by_a_step(case):
 
 
 def test_damping_shrinks_the_gradient_as_documented():
-    case = cases.quadratic()
+    case = problems.quadratic()
     for damping in (0.0, 0.5):
         layer = TrajOptLayer(NewtonCG(), Implicit(damping=damping))
         (actual,) = torch.autograd.grad(layer(case.objective, case.latent, case.actions).actions.sum(), case.parameters)
@@ -137,7 +137,7 @@ def test_flat_ground_gives_a_finite_answer(kind):
 
 @pytest.mark.parametrize("bounds", [Projection(-0.8, 0.8), StraightThroughProjection(-0.8, 0.8), Tanh(-2, 2)], ids=repr)
 def test_components_on_a_bound_have_no_gradient(bounds):
-    case = cases.quadratic()
+    case = problems.quadratic()
     latent = 4 * case.latent
     layer = TrajOptLayer(NewtonCG(max_steps=30), Implicit(cg_tolerance=1e-12), bounds)
     solution = layer(case.objective, latent, case.actions)
@@ -148,7 +148,7 @@ def test_components_on_a_bound_have_no_gradient(bounds):
 
 
 def test_recomputing_changes_memory_only():
-    case, gradients = cases.network(), []
+    case, gradients = problems.network(), []
     for recompute in (False, True):
         layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(recompute))
         solution = layer(case.objective, case.latent, case.actions)
@@ -208,7 +208,7 @@ def test_the_tilted_solves_do_not_stop_early(grad_tolerance):
 @both
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3])
 def test_no_element_is_stationary_at_a_start_away_from_its_maximum(kind, scale):
-    case = cases.quadratic()
+    case = problems.quadratic()
     layer = TrajOptLayer(LevenbergMarquardt(max_steps=1, step_size=1e-12), kind())
     solution = layer(lambda z, a: scale * case.objective(z, a), case.latent, case.actions)
     assert solution.status.tolist() == [Status.NOT_STATIONARY] * 4
@@ -233,7 +233,7 @@ def test_a_start_at_the_maximum_is_stationary(kind, dtype, scale):
 
 
 def test_a_loss_of_parameters_elsewhere_is_differentiable_once_as_well():
-    case = cases.quadratic()
+    case = problems.quadratic()
     weight = torch.ones((), dtype=torch.float64, requires_grad=True)
     solution = TrajOptLayer(NewtonCG(), Implicit())(case.objective, case.latent.requires_grad_(), case.actions)
     (gradient,) = torch.autograd.grad((weight * solution.actions).sum(), case.latent, create_graph=True)

@@ -7,7 +7,7 @@ from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Unroll
 from difftori_pl.trajopt.bounds import InnerClamp, Projection, Tanh, Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt
-from tests import cases
+from tests import cases, problems
 
 
 @pytest.mark.parametrize("bounds", [Projection, InnerClamp, Tanh])
@@ -25,7 +25,7 @@ def test_active_components_push_outwards():
 
 
 def solve(bounds, actions):
-    case = cases.quadratic(batch=1)
+    case = problems.quadratic(batch=1)
     layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(), bounds)
     solution = layer(case.objective, case.latent, actions)
     (gradient,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
@@ -44,7 +44,7 @@ def test_an_action_outside_comes_back_by_projection_but_not_by_the_inner_clamp()
 
 
 def test_gradient_of_an_action_at_rest_on_its_bound_is_zero():
-    case = cases.quadratic(batch=1)
+    case = problems.quadratic(batch=1)
     assert (case.optimum(case.latent).abs() > 0.006).all()
     layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(), Projection(-0.005, 0.005))
     solution = layer(case.objective, case.latent, case.actions)

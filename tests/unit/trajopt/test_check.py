@@ -4,12 +4,12 @@ from torch import nn
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt import check_objective
-from tests import cases
+from tests import problems
 
 LATENT, ACTIONS = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(4, 2, 3)
 
 
-@pytest.mark.parametrize("case", cases.CASES)
+@pytest.mark.parametrize("case", problems.CASES)
 def test_accepts_a_proper_objective(case):
     case = case()
     check_objective(case.objective, case.latent, case.actions)

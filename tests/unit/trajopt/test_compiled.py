@@ -12,7 +12,7 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt import ActionScore, TrajOptLayer, compilation
 from difftori_pl.trajopt.backward import Detached, Implicit, Truncated
 from difftori_pl.trajopt.solvers import LBFGS, MPPI, Adam, LevenbergMarquardt, NewtonCG, Theseus
-from tests import cases
+from tests import cases, problems
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def counter(monkeypatch):
     ids=repr,
 )
 def test_takes_the_steps_and_has_the_gradient_of_eager(solver, mode, counter):
-    case, answers = cases.network(), []
+    case, answers = problems.network(), []
     actions = case.actions.clone()
     actions[2] = torch.nan
     for compiled in (False, True):
@@ -75,7 +75,7 @@ def test_batch_sizes_and_horizons_do_not_compile_without_end(counter):
 @pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
 def test_runs_as_machine_code():
-    case = cases.quadratic()
+    case = problems.quadratic()
     solver = LevenbergMarquardt(**cases.SETTINGS)
     actual = TrajOptLayer(solver, Truncated(5), compiled=True)(case.objective, case.latent, case.actions)
     expected = TrajOptLayer(solver, Truncated(5))(case.objective, case.latent, case.actions)

@@ -8,7 +8,7 @@ import torch
 
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Unroll
-from tests import cases
+from tests import cases, problems
 
 PAGE = (Path(__file__).parents[3] / "docs" / "trajopt.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -28,7 +28,7 @@ def test_the_pendulum_is_swung_up():
 def test_the_solver_of_your_own_solves():
     names = {}
     exec(next(program for program in PROGRAMS if "class GradientAscent" in program), names)
-    case = cases.quadratic()
+    case = problems.quadratic()
     solution = TrajOptLayer(names["GradientAscent"](200), Unroll())(case.objective, case.latent, case.actions)
     torch.testing.assert_close(solution.actions, case.optimum(case.latent), rtol=1e-6, atol=1e-8)
 

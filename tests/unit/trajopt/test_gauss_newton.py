@@ -8,7 +8,7 @@ from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection, Unbounded
 from difftori_pl.trajopt.solvers import GaussNewton, Theseus
-from tests import cases
+from tests import cases, problems
 
 LATENT = torch.linspace(-1, 1, 3, dtype=torch.float64).view(3, 1)
 START = torch.zeros(3, 2, 2, dtype=torch.float64)
@@ -18,7 +18,7 @@ class Residuals:
     """G = −½ ‖r‖² with more residuals than actions, one of them nonlinear."""
 
     def __init__(self):
-        self.matrix = cases.uniform(5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        self.matrix = problems.uniform(5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
     def residuals(self, latent: Tensor, actions: Tensor) -> Tensor:
         linear = actions.flatten(1) @ self.matrix.T - latent
@@ -44,7 +44,7 @@ def test_a_step_solves_the_damped_normal_equations(adaptive):
 
 
 def test_linear_residuals_are_solved_in_one_step():
-    matrix = cases.uniform(6, 4, generator=torch.Generator().manual_seed(1))
+    matrix = problems.uniform(6, 4, generator=torch.Generator().manual_seed(1))
 
     class Linear:
         def residuals(self, latent, actions):

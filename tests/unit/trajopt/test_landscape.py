@@ -8,12 +8,12 @@ from difftori_pl.errors import ConfigurationError, MissingPackageError
 from difftori_pl.trajopt import TrajOptLayer, draw_landscape, landscape
 from difftori_pl.trajopt.backward import Detached
 from difftori_pl.trajopt.solvers import Adam
-from tests import cases
+from tests import problems
 
 
 @pytest.fixture
 def case():
-    return cases.quadratic()
+    return problems.quadratic()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from difftori_pl.trajopt import ActionScore, Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, SolverState, StepSolver
-from tests import cases
+from tests import problems
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def test_has_no_parameters(layer):
 @pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3, 1, 1), (0, 2, 3), (4, 0, 3)])
 def test_refuses_actions_of_the_wrong_shape(layer, shape):
     with pytest.raises(ShapeError, match=r"actions must be \(batch, horizon, action\)"):
-        layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(shape))
+        layer(problems.quadratic().objective, torch.zeros(4, 5), torch.zeros(shape))
 
 
 def test_refuses_different_batch_sizes(layer):
     with pytest.raises(ShapeError, match=r"latent \(3, 5\) and actions \(4, 2, 3\)"):
-        layer(cases.quadratic().objective, torch.zeros(3, 5), torch.zeros(4, 2, 3))
+        layer(problems.quadratic().objective, torch.zeros(3, 5), torch.zeros(4, 2, 3))
 
 
 def test_refuses_integer_actions(layer):
     with pytest.raises(ConfigurationError, match=r"floating point.*int64"):
-        layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3, dtype=torch.int64))
+        layer(problems.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_refuses_a_mode_that_the_solver_excludes(mode, reason):
 
 
 def test_best_of_equal_iterates_is_the_earliest():
-    case = cases.quadratic()
+    case = problems.quadratic()
     layer = TrajOptLayer(_Forward(), Detached(), Unbounded())
     solution = layer(lambda z, a: -a.square().sum(dim=(1, 2)), case.latent, case.actions)
     assert_close(solution.actions, -case.actions)
@@ -93,7 +93,7 @@ def test_best_of_equal_iterates_is_the_earliest():
 
 
 def test_best_iterate_is_kept_when_steps_overshoot():
-    case = cases.quadratic()
+    case = problems.quadratic()
     # Far too long a step: the iterates run away from the optimum.
     layer = TrajOptLayer(LevenbergMarquardt(max_steps=5, step_size=1.0, offset=1e4), Detached(), Unbounded())
     solution = layer(case.objective, case.latent, case.actions)
@@ -134,7 +134,7 @@ def test_refuses_an_objective_that_returns_no_tensor(layer, bad, got):
 
 def test_refuses_actions_that_are_no_tensor(layer):
     with pytest.raises(ConfigurationError, match=r"actions must be a tensor, got ndarray; pass torch.as_tensor"):
-        layer(cases.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3).numpy())
+        layer(problems.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3).numpy())
 
 
 @pytest.mark.parametrize("transform", [torch.vmap, torch.func.grad, torch.func.jacrev])

@@ -9,11 +9,11 @@ from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection, Unbounded
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers import LevenbergMarquardt
-from tests import cases
+from tests import cases, problems
 
 
 def test_step_solves_the_damped_normal_equations():
-    case = cases.network()
+    case = problems.network()
     solver = LevenbergMarquardt(step_size=0.3, damping=0.2, offset=10.0)
     problem = Problem(case.objective, Unbounded())
     state = solver.init(problem, case.latent, case.actions)
@@ -52,7 +52,7 @@ def test_float32_survives_extreme_damping_and_gradients(damping, norm, mode):
 
 @pytest.mark.parametrize("mode", [Detached(), Unroll()])
 def test_element_below_the_tolerance_is_done_and_stays(mode):
-    case = cases.quadratic()
+    case = problems.quadratic()
     case.actions[2] = case.optimum(case.latent)[2].detach()
     solver = LevenbergMarquardt(**cases.SETTINGS, grad_tolerance=1e-3)
     solution = TrajOptLayer(solver, mode)(case.objective, case.latent, case.actions)
@@ -64,7 +64,7 @@ def test_element_below_the_tolerance_is_done_and_stays(mode):
 
 
 def test_converged_elements_keep_their_truncated_gradient():
-    case = cases.quadratic()
+    case = problems.quadratic()
     gradients = []
     for tolerance in (0.0, 1e-3):
         solver = LevenbergMarquardt(**cases.SETTINGS, grad_tolerance=tolerance)
@@ -74,7 +74,7 @@ def test_converged_elements_keep_their_truncated_gradient():
 
 
 def test_zero_tolerance_never_stops_early():
-    case = cases.quadratic()
+    case = problems.quadratic()
     actions = case.optimum(case.latent).detach()
     solution = TrajOptLayer(LevenbergMarquardt(max_steps=7), Detached())(case.objective, case.latent, actions)
     assert solution.n_steps.tolist() == [7] * 4
@@ -83,7 +83,7 @@ def test_zero_tolerance_never_stops_early():
 
 @pytest.mark.parametrize(("mode", "expected"), [(Detached(), 11), (Unroll(), 11), (Truncated(3), 12)])
 def test_objective_is_evaluated_once_per_iterate(mode, expected):
-    case, calls = cases.quadratic(), []
+    case, calls = problems.quadratic(), []
 
     def counting(latent: Tensor, actions: Tensor) -> Tensor:
         calls.append(actions)

@@ -7,7 +7,7 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt import Objective, Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.solvers import MPPI
-from tests import cases
+from tests import problems
 
 SMALL = {"max_steps": 3, "n_samples": 40, "n_elites": 10}
 
@@ -31,8 +31,8 @@ def published(objective: Objective, latent: Tensor, start: Tensor, proposals: Te
 
 @pytest.mark.parametrize("n_proposals", [0, 3])
 def test_plans_as_published(n_proposals):
-    case, solver = cases.network(batch=2), MPPI(**SMALL, seed=3)
-    proposals = cases.uniform(2, n_proposals, *case.actions.shape[1:], generator=torch.Generator().manual_seed(0))
+    case, solver = problems.network(batch=2), MPPI(**SMALL, seed=3)
+    proposals = problems.uniform(2, n_proposals, *case.actions.shape[1:], generator=torch.Generator().manual_seed(0))
     starts = torch.cat((case.actions.unsqueeze(1), proposals), dim=1)
     solution = TrajOptLayer(solver, Detached())(case.objective, case.latent, starts)
     for b in range(2):
@@ -41,7 +41,7 @@ def test_plans_as_published(n_proposals):
 
 
 def test_is_repeatable_by_its_seed_or_by_that_of_torch():
-    case = cases.network()
+    case = problems.network()
 
     def solve(seed: int | None) -> Tensor:
         layer = TrajOptLayer(MPPI(**SMALL, seed=seed), Detached())
@@ -58,7 +58,7 @@ def test_is_repeatable_by_its_seed_or_by_that_of_torch():
 
 
 def test_finds_the_optimum_and_counts_the_best_sample():
-    case = cases.quadratic()
+    case = problems.quadratic()
     layer = TrajOptLayer(MPPI(max_steps=15, min_std=1e-3, temperature=2.0, seed=0), Detached())
     solution = layer(case.objective, case.latent, case.actions)
     # A sampler comes near, not on it.
@@ -91,7 +91,7 @@ def test_goes_around_what_is_not_a_number():
 
 
 def test_element_whose_objective_is_never_a_number_fails_alone():
-    case = cases.network()
+    case = problems.network()
     latent = torch.cat((case.latent, torch.zeros(4, 1, dtype=torch.float64)), dim=1)
     latent[2, -1] = 1
 

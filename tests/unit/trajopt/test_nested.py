@@ -12,7 +12,7 @@ from difftori_pl.errors import ShapeError
 from difftori_pl.trajopt import Status, TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.solvers import LBFGS, MPPI, Adam, LevenbergMarquardt, Theseus
-from tests import cases
+from tests import cases, problems
 
 
 @dataclass
@@ -45,7 +45,7 @@ LAYERS = [
 @pytest.mark.parametrize(("solver", "mode"), LAYERS)
 def test_nested_latents_are_as_good_as_flat_ones(form, solver, mode):
     pack, unpack = FORMS[form]
-    case = cases.network()
+    case = problems.network()
     layer = TrajOptLayer(solver() if callable(solver) else solver, mode, n_starts=1)
     flat, nested = case.latent.clone().requires_grad_(), case.latent.clone().requires_grad_()
     starts = torch.stack((case.actions, -case.actions), dim=1)
@@ -60,7 +60,7 @@ def test_nested_latents_are_as_good_as_flat_ones(form, solver, mode):
 
 
 def test_poison_in_one_part_of_a_latent_fails_the_element():
-    case = cases.network()
+    case = problems.network()
     second = case.latent[:, 2:].clone()
     second[3, 0] = torch.inf
     solution = TrajOptLayer(Adam(max_steps=3), Unroll())(
@@ -78,7 +78,7 @@ def test_refuses_a_part_of_another_batch_size():
 
 @pytest.mark.parametrize("mode", [Detached(), Truncated(2), Unroll(), Unroll(recompute=True)], ids=repr)
 def test_trace_holds_every_iterate(mode):
-    case = cases.network()
+    case = problems.network()
     actions = case.actions.clone()
     actions[2] = torch.nan
     layer = TrajOptLayer(Adam(max_steps=5), mode)
@@ -98,7 +98,7 @@ def test_trace_holds_every_iterate(mode):
 
 
 def test_trace_ends_where_an_element_rests():
-    case = cases.quadratic()
+    case = problems.quadratic()
     solution = TrajOptLayer(LBFGS(max_steps=20, grad_tolerance=1e-6), Detached())(
         case.objective, case.latent, case.actions, trace=True
     )
@@ -108,7 +108,7 @@ def test_trace_ends_where_an_element_rests():
 
 
 def test_summary_is_what_is_worth_logging():
-    case = cases.quadratic()
+    case = problems.quadratic()
     actions = case.actions.clone()
     actions[0] = torch.nan
     solution = TrajOptLayer(Adam(max_steps=3), Unroll())(case.objective, case.latent, actions)

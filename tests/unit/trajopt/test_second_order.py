@@ -11,7 +11,7 @@ from difftori_pl.trajopt.backward import Detached, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection, Unbounded
 from difftori_pl.trajopt.conjugate_gradient import conjugate_gradient
 from difftori_pl.trajopt.solvers import LBFGS, Adam, NewtonCG
-from tests import cases
+from tests import problems
 
 both = pytest.mark.parametrize("solver", [LBFGS(), NewtonCG()], ids=repr)
 
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("solver", [LBFGS(), NewtonCG()], ids=repr)
 @pytest.mark.parametrize("limit", [0.1, 1.0])
 def test_finds_what_scipy_finds(solver, limit):
     optimize = pytest.importorskip("scipy.optimize")
-    case = cases.network()
+    case = problems.network()
     # Steeper than the case is for others, so that bounds matter and curvatures differ.
     objective = lambda z, a: 3 * case.objective(z, 2 * a)  # noqa: E731
     solution = TrajOptLayer(solver, Detached(), Projection(-limit, limit))(objective, case.latent, case.actions)
@@ -50,7 +50,7 @@ def test_finds_what_scipy_finds(solver, limit):
 @both
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_scale_of_the_objective_does_not_matter(solver, scale):
-    case = cases.network()
+    case = problems.network()
     layer = TrajOptLayer(solver, Detached())
     expected = layer(case.objective, case.latent, case.actions)
     scaled = layer(lambda z, a: scale * case.objective(z, a), case.latent, case.actions)
@@ -93,7 +93,7 @@ def test_float32_gradients_of_any_size(solver, norm):
 
 @both
 def test_stops_at_the_tolerance(solver):
-    case, solver = cases.quadratic(), type(solver)(grad_tolerance=1e-6)
+    case, solver = problems.quadratic(), type(solver)(grad_tolerance=1e-6)
     solution = TrajOptLayer(solver, Detached())(case.objective, case.latent, case.actions)
     assert solution.status.tolist() == [Status.CONVERGED] * 4
     assert (solution.n_steps < solver.max_steps).all()
@@ -121,9 +121,9 @@ def test_refuses_bad_settings(solver, bad):
 class TestConjugateGradient:
     def test_solves_each_element(self):
         generator = torch.Generator().manual_seed(0)
-        root = cases.uniform(3, 6, 6, generator=generator)
+        root = problems.uniform(3, 6, 6, generator=generator)
         matrix = root @ root.transpose(1, 2) + 0.1 * torch.eye(6, dtype=torch.float64)
-        target = cases.uniform(3, 2, 3, generator=generator)
+        target = problems.uniform(3, 2, 3, generator=generator)
 
         def product(vector):
             return (matrix @ vector.flatten(1).unsqueeze(2)).view_as(vector)

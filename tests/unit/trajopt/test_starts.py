@@ -8,7 +8,7 @@ from difftori_pl.trajopt import Status, TrajOptLayer, policy_rollouts, shift
 from difftori_pl.trajopt.backward import Detached, Implicit, Truncated, Unroll
 from difftori_pl.trajopt.bounds import Projection
 from difftori_pl.trajopt.solvers import Adam
-from tests import cases
+from tests import problems
 
 LATENT = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
 
@@ -62,7 +62,7 @@ def test_only_the_start_that_is_kept_is_differentiated(mode):
 
 
 def test_noisy_copies_fill_up_the_starts():
-    case = cases.network()
+    case = problems.network()
     layer = TrajOptLayer(Adam(max_steps=5), Detached(), n_starts=8)
     with torch.random.fork_rng():
         torch.manual_seed(0)

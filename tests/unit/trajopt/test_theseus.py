@@ -9,7 +9,7 @@ from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Detached, DirectLoss, Implicit, LibraryMode
 from difftori_pl.trajopt.bounds import Unbounded
 from difftori_pl.trajopt.solvers import LevenbergMarquardt, Theseus
-from tests import cases
+from tests import cases, problems
 
 
 def test_absent_library_comes_with_the_command_that_installs_it(monkeypatch):
@@ -28,7 +28,7 @@ class TestWithTheLibrary:
 
     def test_takes_all_steps_in_float32(self):
         # With the library's own tolerances on r² ≈ 1e6 this solve would end after two steps.
-        case = cases.network()
+        case = problems.network()
         objective = lambda latent, actions: case.objective(latent.double(), actions.double()).float()  # noqa: E731
         arguments = {"max_steps": 50, "step_size": 1e-4, "damping": 1.0}
         solutions = [
@@ -46,7 +46,7 @@ class TestWithTheLibrary:
             TrajOptLayer(Theseus(), Detached())(broken, torch.zeros(1, 2), torch.zeros(1, 1, 2))
 
     def test_implicit_mode_of_the_library_is_wrong_on_one_residual_and_ours_is_right(self):
-        case, solver = cases.quadratic(), Theseus(**cases.SETTINGS)
+        case, solver = problems.quadratic(), Theseus(**cases.SETTINGS)
         (exact,) = torch.autograd.grad(case.optimum(case.latent).sum(), case.parameters)
         errors = []
         for mode in (Implicit(), LibraryMode("implicit")):
@@ -57,7 +57,7 @@ class TestWithTheLibrary:
         assert errors[1] > 1
 
     def test_direct_loss_mode_of_the_library_reaches_the_latent(self):
-        case = cases.quadratic()
+        case = problems.quadratic()
         latent = case.latent.requires_grad_()
         layer = TrajOptLayer(Theseus(**cases.SETTINGS), LibraryMode("dlm"))
         solution = layer(case.objective, latent, case.actions)
@@ -67,7 +67,7 @@ class TestWithTheLibrary:
 
     @pytest.mark.parametrize("linear_solver", ["CholeskyDenseSolver", "LUDenseSolver"])
     def test_linear_solvers_agree(self, linear_solver):
-        case = cases.quadratic()
+        case = problems.quadratic()
         solver = Theseus(**cases.SETTINGS, linear_solver=linear_solver)
         solution = TrajOptLayer(solver, Detached())(case.objective, case.latent, case.actions)
         assert_close(solution.actions, case.optimum(case.latent).detach(), rtol=1e-6, atol=1e-8)

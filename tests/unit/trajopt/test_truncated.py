@@ -6,14 +6,14 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Truncated, Unroll
 from difftori_pl.trajopt.solvers import LevenbergMarquardt
-from tests import cases
+from tests import cases, problems
 
 
 @pytest.mark.parametrize("n_steps", [1, 5, 20])
 def test_bias_on_a_quadratic_return_is_that_of_the_contraction(n_steps):
     # At the optimum a step shrinks errors by 1 − α · offset / λ; n steps pass on the complement of its n-th power.
     solver = LevenbergMarquardt(max_steps=200, step_size=0.026, damping=1.0, offset=10.0)
-    case = cases.quadratic()
+    case = problems.quadratic()
     actions = TrajOptLayer(solver, Truncated(n_steps))(case.objective, case.latent, case.actions).actions
     (actual,) = torch.autograd.grad(actions.sum(), case.parameters)
     (exact,) = torch.autograd.grad(case.optimum(case.latent).sum(), case.parameters)
@@ -21,7 +21,7 @@ def test_bias_on_a_quadratic_return_is_that_of_the_contraction(n_steps):
 
 
 def test_covering_the_whole_solve_is_unrolling():
-    case = cases.network()
+    case = problems.network()
     case.actions.requires_grad_()
     gradients = []
     for mode in (Unroll(), Truncated(cases.N_STEPS), Truncated(10 * cases.N_STEPS)):
@@ -34,7 +34,7 @@ def test_covering_the_whole_solve_is_unrolling():
 
 
 def test_initial_actions_get_no_gradient():
-    case = cases.network()
+    case = problems.network()
     case.actions.requires_grad_()
     actions = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Truncated(5))(
         case.objective, case.latent, case.actions
