@@ -86,6 +86,13 @@ class DiffTORIIL(ImitationModule):
                 "dynamics: set model.init_args.dynamics to LatentDynamics for a horizon of 2 or more and to null for a "
                 "horizon of 1 or a chunk"
             )
+        if chunked and base_policy.n_executed_steps not in (None, horizon):
+            executed = base_policy.n_executed_steps
+            raise ConfigurationError(
+                f"a chunk must be as long as the base policy's, which executes {executed} of its actions before it "
+                f"proposes again, got a chunk of {horizon}: set model.init_args.horizon to {executed}"
+                + (" and model.init_args.chunked to false" if executed == 1 else "")
+            )
         check_not_negative(discount=discount, kl_weight=kl_weight, prior_temperature=prior_temperature)
         if proposal_noise is not None:
             check_not_negative(proposal_noise=proposal_noise)
@@ -234,7 +241,7 @@ class DiffTORIIL(ImitationModule):
             loss=loss,
             reconstruction=error,
             kl_nats=divergence,
-            base_reconstruction=self.mean_of_real(reconstruction(proposals, targets), mask),
+            proposal_reconstruction=self.mean_of_real(reconstruction(proposals, targets), mask),
         )
         self.log_dict({f"solver/{name}": value for name, value in solution.summary().items()})
         return loss
@@ -245,14 +252,18 @@ class DiffTORIIL(ImitationModule):
         return self.decode(latent, self.sample_prior(latent), proposals).actions * self.action_scale
 
     def evaluate(self, stage: str, batch: Batch) -> None:
-        """Squared error of the actions, of the base and of this policy; see `ImitationModule.evaluate`."""
+        """Squared error of the actions that are executed, of the base and of this policy.
+
+        A chunk is executed as a whole, of a longer plan the first action. See `ImitationModule.evaluate`.
+        """
         latent, proposals, targets, mask = self._problems(batch)
         sampled = self.decode(latent, self.sample_prior(latent), proposals).actions
         mean, _ = self.posterior(latent, targets)
         informed = self.decode(latent, mean, proposals).actions
 
         def error(actions: Tensor) -> Tensor:
-            return masked_mean(reconstruction(actions * self.action_scale, targets * self.action_scale), mask)
+            difference = (actions - targets)[:, : self.horizon if self.chunked else 1] * self.action_scale
+            return masked_mean(difference.square().sum(dim=(1, 2)), mask)
 
         self.log_step(
             stage,

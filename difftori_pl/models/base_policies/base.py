@@ -14,10 +14,13 @@ class BasePolicy(nn.Module, ABC):
     Attributes:
         action_dim: size A of an action.
         config: class path and arguments of a policy that was loaded from a file; None for others.
+        n_executed_steps: number of proposed actions that the policy executes, acting alone, before it proposes again; 1
+            for a policy that decides at every step, None for one whose proposals do not depend on the step.
         interface: what observations and actions meant in training, of a policy that was loaded from a file.
     """
 
     action_dim: int
+    n_executed_steps: int | None = 1
     config: dict[str, Any] | None = None
     interface: dict[str, Any] | None = None
 

@@ -14,6 +14,8 @@ class Zeros(BasePolicy):
         action_dim: size A of an action.
     """
 
+    n_executed_steps = None
+
     def __init__(self, action_dim: int) -> None:
         super().__init__()
         self.action_dim = action_dim
@@ -29,6 +31,8 @@ class Noise(BasePolicy):
     Args:
         action_dim: size A of an action.
     """
+
+    n_executed_steps = None
 
     def __init__(self, action_dim: int) -> None:
         super().__init__()
