@@ -81,9 +81,8 @@ class Theseus(LibrarySolver):
     ) -> LoopState:
         """Run the loop of Theseus on the batch; if an element fails, run it again on each element separately."""
         with torch.no_grad():
-            problem.evaluate(
-                latent, iterate
-            )  # Raises errors of the objective itself, which the loop would report as failures.
+            # Raises errors of the objective here; the library would report them as a failed solve.
+            problem.evaluate(latent, iterate)
         loop: LoopState = _loop().run(self, problem, latent, iterate, n_differentiated, own_mode)
         if not loop.failed.any():
             return loop
