@@ -17,23 +17,25 @@ MIXES = (
 
 
 def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> None:
-    """Refuse an objective that violates an assumption of the solvers; for unit tests.
+    """Raise an error if an objective violates an assumption of the solvers; for unit tests.
 
-    Solvers use the gradient of the sum over the batch as the gradients of its elements. An objective that mixes
+    Solvers take the gradient of the sum over the batch as the gradients of its elements. An objective that mixes
     elements, for instance by BatchNorm in training mode, would be optimised wrongly without an error.
 
     Args:
         objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,).
-        latent: an example of what it is conditioned on (B, Z), for at least two elements.
-        actions: examples of actions (B, H, A).
+        latent: example latents (B, Z), with B at least 2.
+        actions: example actions (B, H, A).
 
     Raises:
-        ShapeError: it does not return one value per batch element.
-        ConfigurationError: it does not return a tensor, does not depend on the actions, mixes batch elements, or gives
-            different values for the same input.
+        ShapeError: the objective does not return one value per batch element.
+        ConfigurationError: the objective does not return a tensor, does not depend on the actions, mixes batch
+            elements, or gives different values for the same input.
     """
     if len(actions) < 2:
-        raise ConfigurationError("check_objective needs a batch of at least 2 elements to see whether they are mixed")
+        raise ConfigurationError(
+            f"check_objective needs a batch of at least 2 elements to detect mixing, got {len(actions)}"
+        )
     problem, actions = Problem(objective, Unbounded()), actions.detach()
     with torch.no_grad():
         values = problem.evaluate(latent, actions).value
@@ -42,14 +44,24 @@ def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> No
         first = torch.zeros(len(actions) + 1, dtype=torch.int64, device=actions.device)
         copies = map_tensors(lambda tensor: tensor.index_select(0, first), (latent, actions))
         among_copies = problem.value(*copies)
-    _same(again, values, "gives different values for the same input: switch dropout and other noise off, as by .eval()")
-    _same(among_copies, values[:1].expand_as(among_copies), f"gives an element another value in another batch: {MIXES}")
+    _same(
+        again,
+        values,
+        "gives different values for the same input: switch off dropout and other noise, for instance with .eval()",
+    )
+    _same(
+        among_copies,
+        values[:1].expand_as(among_copies),
+        f"gives an element a different value in a different batch: {MIXES}",
+    )
     actions = actions.requires_grad_()
     with torch.enable_grad():
         value = problem.value(latent, actions)[0]
         (gradient,) = torch.autograd.grad(value, actions, allow_unused=True, materialize_grads=True)
     if (gradient[1:] != 0).any():
-        raise ConfigurationError(f"the objective's first value depends on the actions of other elements: {MIXES}")
+        raise ConfigurationError(
+            f"the objective's value for element 0 depends on the actions of other elements: {MIXES}"
+        )
 
 
 def _same(actual: Tensor, expected: Tensor, complaint: str) -> None:

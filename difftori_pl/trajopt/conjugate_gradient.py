@@ -1,4 +1,4 @@
-"""Linear systems solved by products with the matrix alone, each batch element on its own."""
+"""Conjugate gradients: solve a batch of linear systems with matrix-vector products only."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,17 @@ def conjugate_gradient(
     tolerance: float,
     wait_for_all: bool = False,
 ) -> Tensor:
-    """Solve M x = `target` for a symmetric M; an element stops where M turns out not to be positive definite.
+    """Solve M x = `target` for a symmetric M, separately for each batch element.
 
-    That is Steihaug's rule (SIAM J. Numer. Anal. 20(3), 1983): what has been found until then is kept. If the very
-    first direction curves the other way, its curvature is taken for positive.
+    An element stops at the first direction of non-positive curvature and keeps its current solution (Steihaug's rule,
+    SIAM J. Numer. Anal. 20(3), 1983). If the very first direction has negative curvature, its absolute value is used.
 
     Args:
-        product: M applied to x (B, H, A), element by element.
+        product: computes M x for x (B, H, A), element by element.
         target: right-hand side (B, H, A).
-        max_steps: number of products; H · A suffice without rounding.
-        tolerance: an element is done when its residual's norm has fallen by this factor.
-        wait_for_all: whether to look, before each product, if one is still needed; that reads a value on the host.
+        max_steps: largest number of products; H · A suffice in exact arithmetic.
+        tolerance: an element is done when its residual norm has fallen by this factor.
+        wait_for_all: whether to stop once all elements are done; this reads a value on the host before each product.
 
     Returns:
         x (B, H, A).

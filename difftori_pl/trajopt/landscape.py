@@ -1,4 +1,4 @@
-"""Pictures of a solve: the objective over two components of the actions, with the iterates on it (Figure 5)."""
+"""Plots of a solve: the objective over two action components, with the iterates on it (Figure 5)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Component = tuple[int, int]
-"""A time step, and a component of the action at that step."""
+"""A time step and the index of an action component at that step."""
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """The objective on a plane through the solution of one element; the other components are those of the solution.
+    """The objective on a plane through the solution of one batch element; other components keep their solution value.
 
     Attributes:
         components: the two components that vary.
-        grid: values that each of them takes (N,).
-        values: the objective (N, N), the first component along the first dimension.
-        path: the two components of the start and of all iterates (T + 1, 2); the solution alone (1, 2) without a trace.
-            A projection: along the way the other components were not yet those of the solution.
+        grid: values of each component (N,).
+        values: the objective (N, N); the first component varies along the first dimension.
+        path: the two components of the start and of all iterates (T + 1, 2); without a trace the solution alone (1, 2).
+            It is a projection onto the plane: the other components of an iterate differ from those of the solution.
     """
 
     components: tuple[Component, Component]
@@ -53,23 +53,23 @@ def landscape(
     """Evaluate the objective around a solution.
 
     Args:
-        objective: what was maximised.
-        latent: what it was conditioned on (B, Z).
-        solution: what came out; solve with `trace=True` for the iterates.
-        element: which element of the batch.
+        objective: the objective that was maximised.
+        latent: the latent it was conditioned on (B, Z).
+        solution: the result of the solve; solve with `trace=True` to include the iterates.
+        element: index of the batch element.
         components: the two components to vary.
-        low: where the grid begins.
-        high: where it ends.
-        n_points: number N of points to a side.
+        low: lower end of the grid.
+        high: upper end of the grid.
+        n_points: number N of grid points per axis.
 
     Raises:
-        ConfigurationError: there is no such component.
+        ConfigurationError: a component does not exist.
     """
     actions = solution.actions[element].detach()
     for step, component in components:
         if not (0 <= step < actions.shape[0] and 0 <= component < actions.shape[1]):
             raise ConfigurationError(
-                f"components are (time step, component) within actions of shape {tuple(actions.shape)}, "
+                f"components must be (time step, component) within actions of shape {tuple(actions.shape)}, "
                 f"got {(step, component)}"
             )
     grid = torch.linspace(low, high, n_points, dtype=actions.dtype, device=actions.device)
@@ -77,17 +77,17 @@ def landscape(
     (step_1, component_1), (step_2, component_2) = components
     plane[:, :, step_1, component_1] = grid.unsqueeze(1)
     plane[:, :, step_2, component_2] = grid.unsqueeze(0)
-    here = map_tensors(lambda tensor: tensor[element : element + 1].expand(n_points**2, *tensor.shape[1:]), latent)
-    values = objective(here, plane.flatten(0, 1)).view(n_points, n_points)
+    repeated = map_tensors(lambda tensor: tensor[element : element + 1].expand(n_points**2, *tensor.shape[1:]), latent)
+    values = objective(repeated, plane.flatten(0, 1)).view(n_points, n_points)
     path = actions.unsqueeze(0) if solution.trace is None else solution.trace.actions[element]
     path = torch.stack([path[:, step, component] for step, component in components], dim=1)
     return Landscape(components, grid, values, path[torch.isfinite(path).all(dim=1)])
 
 
 def draw_landscape(landscape: Landscape) -> Figure:
-    """Draw contours, the way of the iterates from white to red, and the highest point of the grid as a star.
+    """Draw contours, the path of the iterates from white to red, and the highest grid point as a star.
 
-    `figure.savefig("landscape.png")` writes it to a file; `SummaryWriter.add_figure` takes it as it is.
+    Save the figure with `figure.savefig("landscape.png")` or log it with `SummaryWriter.add_figure`.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -112,7 +112,7 @@ def draw_landscape(landscape: Landscape) -> Figure:
 
 
 def _figure_class() -> Any:
-    # A figure of its own, not one of pyplot's: no display, no global state, nothing to close.
+    # Unlike pyplot, this needs no display, has no global state and leaves no figure to close.
     try:
         return import_module("matplotlib.figure").Figure
     except ModuleNotFoundError as error:

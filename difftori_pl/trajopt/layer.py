@@ -1,4 +1,4 @@
-"""The differentiable optimiser as a module."""
+"""The differentiable optimiser as a torch module."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ from difftori_pl.trajopt.tree import detach, leaves, map_tensors, repeat, select
 
 
 class TrajOptLayer(nn.Module):
-    """Maximise an objective over actions, differentiably; each batch element is a problem of its own.
+    """Maximise an objective over actions differentiably, separately for each batch element.
 
-    The layer has no parameters. Those of the objective receive gradients through the solution; their `.grad` is not
-    touched by the solve. Under `torch.no_grad()` and `torch.inference_mode()` the same solve runs without a graph.
-    An element that meets NaN or infinity fails alone: see `Solution`. Under autocast (mixed precision) the solve is in
-    float32 all the same: after 100 steps in bfloat16 its gradients are off by 4 % (benchmarks/results/reliability.md).
+    The layer has no parameters. The parameters of the objective receive gradients through the solution; the solve
+    leaves their `.grad` unchanged. Under `torch.no_grad()` and `torch.inference_mode()` the same solve runs without a
+    graph. NaN or infinity in one element does not affect the others: see `Solution`. Under autocast (mixed precision)
+    the solve still runs in float32, because after 100 steps in bfloat16 the gradients are off by 4 %
+    (benchmarks/results/reliability.md).
 
     Args:
-        solver: finds the actions.
-        backward_mode: decides how the solution is differentiated.
-        bounds: keeps actions within limits; None is `Projection(low=-1.0, high=1.0)`.
-        n_starts: least number of starts of each problem: those given, and noisy copies of the first of them. All are
-            solved in one batch without a graph. The one with the highest best value is kept; if gradients are enabled,
-            it is solved again, with the graph of a single start.
-        start_noise: standard deviation of that noise, in units of the actions; drawn from torch's global generator.
-        compiled: whether the steps that carry no gradient are compiled, and on a GPU launched as a CUDA graph: all
-            but the last few of `Truncated`, none of `Unroll`, and all of the other modes. Costs tens of seconds at the
-            first solve, when the batch size first changes, and for each horizon; see docs/trajopt.md for where it
-            pays. Not for a solver whose loop is a library's, nor for `MPPI`, which draws from a generator, nor for
-            `GaussNewton` and `NewtonCG`, whose systems are put together from several backward passes.
+        solver: the optimisation method.
+        backward_mode: how the solution is differentiated.
+        bounds: how actions are kept within limits; None means `Projection(low=-1.0, high=1.0)`.
+        n_starts: smallest number of starts per problem. Noisy copies of the first start are added to the given ones.
+            All starts are solved in one batch without a graph, and the one with the highest best value is kept. If
+            gradients are enabled, it is solved again with a graph.
+        start_noise: standard deviation of that noise in units of the actions; drawn from torch's global generator.
+        compiled: whether to compile the steps that carry no gradient, and to launch them as a CUDA graph on a GPU:
+            all but the last few of `Truncated`, none of `Unroll`, and all of the other modes. Compilation takes tens
+            of seconds at the first solve, when the batch size first changes, and for each horizon; docs/trajopt.md
+            shows where it pays. Not supported by library solvers, `MPPI` (draws from a generator), `GaussNewton` and
+            `NewtonCG` (build their systems from several backward passes).
 
     Raises:
-        ConfigurationError: the solver cannot be differentiated by this backward mode.
+        ConfigurationError: the backward mode cannot differentiate this solver, or the solver cannot be compiled.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class TrajOptLayer(nn.Module):
         self.start_noise = start_noise
         self.compiled = compiled
 
-    # Where a module around it is compiled, the layer still decides for itself which steps are.
+    # If an enclosing module is compiled, the layer stays eager and compiles only the steps that it chooses.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
@@ -85,27 +86,27 @@ class TrajOptLayer(nn.Module):
         """Improve `actions` under `objective` and attach the backward mode's gradient.
 
         Args:
-            objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,); larger is better. Tensors it uses
-                besides its arguments and parameters must not have been made in inference mode: pass them in `latent`.
-            latent: what the objective is conditioned on (B, Z), constant while solving; gradients flow to it. May be a
-                dictionary, list, tuple or dataclass of tensors (B, ...), which the objective is given as it is.
+            objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,); larger is better. Pass tensors made
+                in inference mode in `latent`: the objective must not use them otherwise.
+            latent: what the objective is conditioned on (B, Z), constant during the solve; gradients flow to it. May be
+                a dictionary, list, tuple or dataclass of tensors (B, ...); the objective receives the same structure.
             actions: initial actions (B, H, A), or several starts for each element (B, S, H, A), normalised to [-1, 1];
                 float16 and bfloat16 are solved in float32.
-            unit: size of 1 in each action component (A,), if actions are in other units than the bounds, which then
-                hold for `actions * unit`; positive, finite and constant.
+            unit: size of 1 in each action component (A,), for actions in other units than the bounds: the bounds then
+                apply to `actions * unit`. Positive, finite and constant.
             trace: whether to keep every iterate in `Solution.trace`.
 
         Raises:
-            ShapeError: `actions` is not (B, H, A) or not of the latent's batch size, `unit` is not (A,), or the
-                objective did not return one value per batch element.
-            ConfigurationError: `actions`, `unit` or what the objective returned is not a tensor, `unit` is not positive
-                and finite, the objective does not depend on the actions, or a transform of `torch.func` is active.
+            ShapeError: `actions` is not (B, H, A), its batch size is not that of the latent, `unit` is not (A,), or
+                the objective did not return one value per batch element.
+            ConfigurationError: `actions`, `unit` or the objective's value is not a tensor, `unit` is not positive and
+                finite, the objective does not depend on the actions, or a transform of `torch.func` is active.
         """
         _check_inputs(latent, actions)
         device = actions.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
-                # Not self(...), which would run forward hooks twice.
+                # Calling self(...) would run forward hooks twice.
                 return self.forward(objective, map_tensors(_at_least_float32, latent), actions, unit, trace)
         if not torch.is_inference_mode_enabled():
             return self._solve(objective, trace, *map_tensors(_trackable, (latent, actions, unit)))
@@ -114,7 +115,7 @@ class TrajOptLayer(nn.Module):
             return self._solve(objective, trace, *map_tensors(_trackable, (latent, actions, unit)))
 
     def extra_repr(self) -> str:
-        """Name the parts."""
+        """Return the configuration for `repr`."""
         names = "solver", "backward_mode", "bounds", "n_starts"
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
@@ -139,11 +140,11 @@ class TrajOptLayer(nn.Module):
             solution = self._solve_all(problem, latent, starts.flatten(0, 1).index_select(0, best))
         else:
             solution = map_tensors(lambda tensor: tensor.index_select(0, best), solutions)
-        # The gain counts from the first start, from which the layer would have started without the others.
+        # The value gain is measured from the first start, the only one that a layer without further starts has.
         return replace(solution, initial_value=solutions.initial_value[::n_starts])
 
     def _solve_all(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
-        # Where several starts are searched together, one that is unusable is the solver's to leave out.
+        # A solver that joins starts leaves out unusable ones itself, except for the first.
         unusable = ~all_finite((latent, actions if actions.ndim == 3 else actions[:, 0]))
         solution = self.backward_mode.apply(
             self.solver, problem, stand_in(unusable, latent), stand_in(unusable, actions)
@@ -152,7 +153,7 @@ class TrajOptLayer(nn.Module):
 
 
 def _untouched(problem: Problem, actions: Tensor, like: Solution) -> Solution:
-    """Give the failed solution that stays at the initial `actions` (B, H, A), or at the first of (B, S, H, A)."""
+    """Return a failed solution at the initial `actions` (B, H, A), or at the first start of (B, S, H, A)."""
     actions = actions if actions.ndim == 3 else actions[:, 0]
     usable = torch.where(torch.isfinite(actions), actions, 0.0).detach()
     usable = problem.bounds.to_actions(problem.bounds.to_iterate(usable))
@@ -169,7 +170,7 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def _trackable(tensor: Tensor) -> Tensor:
-    """Copy a tensor that was made in inference mode, which autograd would refuse."""
+    """Copy a tensor made in inference mode, because autograd does not accept it."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 
@@ -177,8 +178,8 @@ def _check_inputs(latent: Latent, actions: Tensor) -> None:
     if peek_interpreter_stack() is not None:
         raise ConfigurationError(
             "TrajOptLayer cannot run inside torch.vmap or a transform of torch.func, such as grad or jacrev: pass the "
-            "whole batch in one call in place of vmap, and use torch.autograd.grad or torch.autograd.functional in "
-            "place of torch.func"
+            "whole batch in one call instead of vmap, and use torch.autograd.grad or torch.autograd.functional "
+            "instead of torch.func"
         )
     if not isinstance(actions, Tensor):
         raise ConfigurationError(
@@ -186,8 +187,8 @@ def _check_inputs(latent: Latent, actions: Tensor) -> None:
         )
     if actions.ndim not in (3, 4) or actions.numel() == 0:
         raise ShapeError(
-            "actions must be (batch, horizon, action), or (batch, start, horizon, action) for several starts, with no "
-            f"empty dimension, got {tuple(actions.shape)}; a single step needs a horizon dimension of 1"
+            "actions must be (batch, horizon, action), or (batch, start, horizon, action) for several starts, without "
+            f"empty dimensions, got {tuple(actions.shape)}; for a single step use a horizon of 1"
         )
     for tensor in leaves(latent):
         if tensor.ndim < 1 or tensor.shape[0] != actions.shape[0]:

@@ -1,4 +1,4 @@
-"""Objectives: returns to be maximised (Eq. 4, 5 and 7), and the residual that least-squares solvers make of them."""
+"""Objectives: returns to maximise (Eq. 4, 5 and 7), and their conversion to residuals for least-squares solvers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from torch import Tensor
 from difftori_pl.errors import ConfigurationError, ShapeError
 
 Latent: TypeAlias = Any
-"""What an objective is conditioned on: a tensor (B, Z), or a nested structure of tensors (B, ...)."""
+"""Input that an objective is conditioned on: a tensor (B, Z), or a nested structure of tensors (B, ...)."""
 
 LatentActionFunction = Callable[[Tensor, Tensor], Tensor]
 """Maps a latent (B, Z) and one action (B, A) to a score (B,) or (B, 1), or to the next latent (B, Z)."""
 
 
 class Objective(Protocol):
-    """Anything that scores action sequences; any callable with this signature will do.
+    """A callable that scores action sequences.
 
-    Batch elements must not influence one another. Everything that varies with the element belongs in the latent.
+    Batch elements must not influence one another. Pass all data that varies between elements in the latent.
     """
 
     def __call__(self, latent: Latent, actions: Tensor, /) -> Tensor:
-        """Give the return (B,), larger is better, of `actions` (B, H, A) from `latent` (B, Z)."""
+        """Return the score (B,) of `actions` (B, H, A) from `latent` (B, Z); larger is better."""
         ...
 
 
 @dataclass(frozen=True)
 class ActionScore:
-    """Eq. 7: G(z, a) = Σ_{l<H} γ^l f(z_l, a_l), z_{l+1} = d(z_l, a_l); imitation, no terminal value.
+    """Eq. 7: G(z, a) = Σ_{l<H} γ^l f(z_l, a_l), z_{l+1} = d(z_l, a_l); for imitation, without a terminal value.
 
     Attributes:
         score: the learned f, (B, Z) and (B, A) to (B,) or (B, 1).
-        dynamics: the learned d, (B, Z) and (B, A) to (B, Z); only a horizon of one can do without.
-        discount: γ; the equation has none, which is 1.
+        dynamics: the learned d, (B, Z) and (B, A) to (B, Z); may be None for a horizon of 1.
+        discount: γ; Eq. 7 has no discount, which is γ = 1.
     """
 
     score: LatentActionFunction
@@ -42,19 +42,19 @@ class ActionScore:
     discount: float = 1.0
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Score `actions` (B, H, A) from `latent` (B, Z), to (B,).
+        """Return the scores (B,) of `actions` (B, H, A) from `latent` (B, Z).
 
         Raises:
-            ConfigurationError: more than one action, but no dynamics.
+            ConfigurationError: there is more than one action and no dynamics.
             ShapeError: the score is not one number per batch element.
         """
         return self.terms(latent, actions).sum(dim=1)
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Give the H terms of the sum (B, H)."""
+        """Return the H terms of the sum (B, H)."""
         if self.dynamics is None and actions.shape[1] > 1:
             raise ConfigurationError(
-                f"ActionScore needs dynamics to look {actions.shape[1]} actions ahead; "
+                f"ActionScore needs dynamics for a horizon above 1, got a horizon of {actions.shape[1]}; "
                 "pass `dynamics`, or use a horizon of 1"
             )
         latents = _latents(self.dynamics, latent, actions[:, :-1])
@@ -63,7 +63,7 @@ class ActionScore:
 
 @dataclass(frozen=True)
 class ChunkScore:
-    """G(z, a) = f(z, (a_0, ..., a_{H-1})): all actions scored at once, as in the authors' code for Meta-World.
+    """G(z, a) = f(z, (a_0, ..., a_{H-1})): one score for all actions, as in the authors' code for Meta-World.
 
     Attributes:
         score: the learned f, (B, Z) and (B, H * A) to (B,) or (B, 1).
@@ -72,7 +72,7 @@ class ChunkScore:
     score: LatentActionFunction
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Score `actions` (B, H, A) from `latent` (B, Z), to (B,).
+        """Return the scores (B,) of `actions` (B, H, A) from `latent` (B, Z).
 
         Raises:
             ShapeError: the score is not one number per batch element.
@@ -82,9 +82,9 @@ class ChunkScore:
 
 @dataclass(frozen=True)
 class RolloutReturn:
-    """Eq. 4 and 5, the last action given by the policy: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, π(z_H)).
+    """Eq. 4 and 5 with the last action from the policy: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, π(z_H)).
 
-    This is the authors' code. The equations as printed optimise the last action too: `OptimisedTerminalReturn`.
+    The authors' code computes this. The equations as printed also optimise the last action: `OptimisedTerminalReturn`.
 
     Attributes:
         reward: the learned R, (B, Z) and (B, A) to (B,) or (B, 1).
@@ -101,7 +101,7 @@ class RolloutReturn:
     discount: float = 0.99
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Give the return (B,) of all H `actions` (B, H, A) from `latent` (B, Z)."""
+        """Return G (B,) of all H `actions` (B, H, A) from `latent` (B, Z)."""
         return self.terms(latent, actions).sum(dim=1)
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class RolloutReturn:
 
 @dataclass(frozen=True)
 class OptimisedTerminalReturn:
-    """Eq. 4 and 5 as printed, the last action optimised: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, a_H).
+    """Eq. 4 and 5 as printed, with the last action optimised: G(z, a) = Σ_{l<H} γ^l R(z_l, a_l) + γ^H Q(z_H, a_H).
 
     Attributes:
         reward: the learned R, (B, Z) and (B, A) to (B,) or (B, 1).
@@ -129,7 +129,7 @@ class OptimisedTerminalReturn:
     discount: float = 0.99
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Give the return (B,) of `actions` (B, H + 1, A) from `latent` (B, Z); of a single action, Q(z, a_0)."""
+        """Return G (B,) of `actions` (B, H + 1, A) from `latent` (B, Z); Q(z, a_0) if there is a single action."""
         return self.terms(latent, actions).sum(dim=1)
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class OptimisedTerminalReturn:
 
 
 def return_to_residual(value: Tensor, offset: float) -> Tensor:
-    """Turn a return G (B,) into the residual r = offset − G (B,) whose square least-squares solvers minimise.
+    """Convert a return G (B,) to the residual r = offset − G (B,), whose square least-squares solvers minimise.
 
     Minimising r² maximises G only while G stays below `offset`.
     """
@@ -151,18 +151,18 @@ def return_to_residual(value: Tensor, offset: float) -> Tensor:
 
 
 def return_to_residuals(objective: Objective, latent: Tensor, actions: Tensor, offset: float) -> Tensor:
-    """Give residuals r (B, K) whose half squared sum is a constant less the return: ½ ‖r‖² = const − G.
+    """Return residuals r (B, K) with ½ ‖r‖² = const − G, so that minimising ½ ‖r‖² maximises G exactly.
 
-    Minimising it maximises G, exactly. An objective may bring a method `residuals(latent, actions)` that does so. Of
-    one with a method `terms(latent, actions)`, whose sum over (B, K) is the return, r = √(2 (offset − term)) is taken;
-    any other is a single term.
+    An objective may define them in a method `residuals(latent, actions)`. For an objective with a method
+    `terms(latent, actions)`, whose K terms (B, K) add up to the return, the residuals are r = √(2 (offset − term)). Any
+    other objective counts as a single term.
 
     Args:
         objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,).
         latent: what the objective is conditioned on (B, Z).
         actions: where to evaluate (B, H, A).
-        offset: must exceed every term; beyond it there is no residual, and NaN comes out. Not used by an objective
-            that brings its residuals.
+        offset: must exceed every term; the residual of a larger term is NaN. Not used if the objective defines
+            `residuals`.
 
     Raises:
         ShapeError: the residuals or terms are not (B, K).
@@ -178,15 +178,13 @@ def return_to_residuals(objective: Objective, latent: Tensor, actions: Tensor, o
 
 
 def check_is_tensor(result: object, name: str) -> None:
-    """Refuse anything but a tensor.
+    """Check that `result` is a tensor.
 
     Raises:
-        ConfigurationError: names the type that came.
+        ConfigurationError: `result` is not a tensor.
     """
     if not isinstance(result, Tensor):
-        raise ConfigurationError(
-            f"{name} must be a tensor, got {type(result).__name__}; return the tensor alone, computed by torch"
-        )
+        raise ConfigurationError(f"{name} must be a tensor, got {type(result).__name__}; return only a torch tensor")
 
 
 def _per_term(numbers: Tensor, name: str, actions: Tensor) -> Tensor:
@@ -200,9 +198,9 @@ def _per_term(numbers: Tensor, name: str, actions: Tensor) -> Tensor:
 
 
 def _latents(dynamics: LatentActionFunction | None, latent: Tensor, actions: Tensor) -> list[Tensor]:
-    """Give the latents (B, Z) before the first and after each of `actions` (B, H, A); no actions need no dynamics."""
+    """List the latents (B, Z) before the first and after each of `actions` (B, H, A); H = 0 needs no dynamics."""
     latents = [latent]
-    # Not `unbind`: torch.export writes one without results, of no actions, that it cannot read again.
+    # `unbind` of an empty dimension has no outputs, and torch.export cannot read such a node back.
     for step in range(actions.shape[1]):
         assert dynamics is not None
         latents.append(dynamics(latents[-1], actions[:, step]))
@@ -210,8 +208,8 @@ def _latents(dynamics: LatentActionFunction | None, latent: Tensor, actions: Ten
 
 
 def _scores(score: LatentActionFunction, discount: float, latents: list[Tensor], actions: Tensor) -> Tensor:
-    """Give the discounted scores (B, H) of `actions` (B, H, A), each at its latent (B, Z)."""
-    # Only the latents come one after the other; their scores are one call, which for few elements costs as much as one.
+    """Return the discounted scores (B, H) of `actions` (B, H, A), each at its latent (B, Z)."""
+    # Only the latents are sequential. Scoring them in one call costs, for small batches, as much as scoring one.
     visited = torch.stack(latents, dim=1).flatten(0, 1)
     scores = _per_element(score(visited, actions.flatten(0, 1)), len(visited), actions).view(actions.shape[:2])
     if discount != 1.0:
@@ -220,11 +218,11 @@ def _scores(score: LatentActionFunction, discount: float, latents: list[Tensor],
 
 
 def _per_element(score: Tensor, n_elements: int, actions: Tensor) -> Tensor:
-    """Check that there is one score per element, and give it in the dtype of the actions, in which it is summed."""
+    """Check that there is one score per element, and convert the scores to the dtype of the actions for summing."""
     check_is_tensor(score, "a score")
     if score.shape not in ((n_elements,), (n_elements, 1)):
         raise ShapeError(
             f"a score must be one number per batch element, shape ({n_elements},) or ({n_elements}, 1), "
-            f"but came as {tuple(score.shape)}"
+            f"got {tuple(score.shape)}; return one score for each row of the latent"
         )
     return score.reshape(n_elements).to(actions.dtype)

@@ -1,4 +1,4 @@
-"""Gradients that cannot be differentiated again."""
+"""Gradients that refuse to be differentiated a second time."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ def once(gradient: Tensor, *inputs: Tensor, part: object, instead: str) -> Tenso
     """Refuse second derivatives of a `gradient` that a backward pass computed without a graph.
 
     Args:
-        gradient: what the backward pass returns, of any shape.
+        gradient: the gradient that the backward pass returns, of any shape.
         inputs: tensors that `gradient` depends on; derivatives with respect to them are refused.
-        part: part of the layer that computed it, for the message.
-        instead: part that can be differentiated twice, for the message.
+        part: the part of the layer that computed it, for the message.
+        instead: name of a part that can be differentiated twice, for the message.
 
     Raises:
         RuntimeError: in the second backward pass, as with `torch.autograd.function.once_differentiable`.
@@ -35,5 +35,5 @@ class _Once(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> None:
         del gradients
         raise RuntimeError(
-            f"{ctx.part} is differentiable once, got a second derivative (create_graph=True): use {ctx.instead}"
+            f"{ctx.part} is differentiable once, got a second derivative (create_graph=True); use {ctx.instead}"
         )

@@ -1,8 +1,11 @@
-"""What solvers, backward modes and bounds share: they are small objects that print as the call that makes them."""
+"""Base class of solvers, backward modes and bounds."""
 
 
 class Part:
-    """A configured part of the layer; its attributes are its constructor's arguments."""
+    """A configured part of the layer; it prints as its constructor call.
+
+    Its attributes are the arguments of its constructor.
+    """
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

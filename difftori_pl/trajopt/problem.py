@@ -1,4 +1,4 @@
-"""The problem a solver sees: an objective, its bounds, and value and gradient in one evaluation."""
+"""The problem that a solver maximises: an objective and its bounds, with values and derivatives."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Evaluation:
     Attributes:
         value: the objective (B,).
         gradient: its gradient with respect to the iterate (B, H, A).
-        grad_norm: norm of `gradient` without the components that push against an active bound (B,), detached.
+        grad_norm: Euclidean norm of `gradient` (B,), without components that push against an active bound; detached.
     """
 
     value: Tensor
@@ -32,9 +32,9 @@ class Curvature:
 
     Attributes:
         gradient: the objective's gradient (B, H, A), part of the autograd graph.
-        point: the iterate that it was taken at (B, H, A), a leaf of that graph.
+        point: the iterate at which it was taken (B, H, A), a leaf of that graph.
         free: components that do not push against an active bound, boolean (B, H, A).
-        damping: added to the diagonal.
+        damping: added to the diagonal of minus the Hessian.
     """
 
     gradient: Tensor
@@ -43,7 +43,7 @@ class Curvature:
     damping: float
 
     def product(self, vector: Tensor) -> Tensor:
-        """Multiply with a `vector` (B, H, A), exactly; one more backward pass, whatever the number of components."""
+        """Multiply by a `vector` (B, H, A) exactly, in one backward pass."""
         vector, image = vector * self.free, None
         if self.gradient.requires_grad:
             (image,) = torch.autograd.grad(self.gradient, self.point, vector, retain_graph=True, allow_unused=True)
@@ -57,10 +57,10 @@ class Problem:
 
     Attributes:
         objective: maps a latent (B, Z) and actions (B, H, A) to returns (B,).
-        bounds: relates the solver's iterate to actions.
-        traced: whether a search keeps every iterate.
-        compiled: whether the steps of a search are compiled.
-        resting: elements (B,), boolean, that `evaluate` evaluates at their iterate of the given ones (B, H, A).
+        bounds: map between the solver's iterate and actions.
+        traced: whether to keep every iterate.
+        compiled: whether to compile the solver's steps.
+        resting: a boolean mask (B,) and iterates (B, H, A); `evaluate` replaces the masked elements by these iterates.
     """
 
     objective: Objective
@@ -81,17 +81,17 @@ class Problem:
         if value.shape != iterate.shape[:1]:
             raise ShapeError(
                 f"the objective must return one value per batch element, shape {tuple(iterate.shape[:1])}, "
-                f"but returned {tuple(value.shape)}; sum over time and squeeze trailing dimensions inside it"
+                f"but returned {tuple(value.shape)}; sum over time and squeeze trailing dimensions in the objective"
             )
         return value.to(iterate.dtype)
 
     def evaluate(self, latent: Latent, iterate: Tensor) -> Evaluation:
         """Evaluate value and gradient together.
 
-        The result is part of the autograd graph where gradients are enabled, and detached under `torch.no_grad()`.
+        The result is part of the autograd graph if gradients are enabled, and detached under `torch.no_grad()`.
 
         Args:
-            latent: what the objective is conditioned on (B, Z).
+            latent: input of the objective (B, Z).
             iterate: where to evaluate (B, H, A).
 
         Raises:
@@ -113,16 +113,15 @@ class Problem:
                 gradient = self._gradient(value, iterate, differentiable)
         if not differentiable:
             value, gradient = value.detach(), gradient.detach()
-        # Square root and division of a norm are of no use in the graph, and infinite there at a zero gradient.
+        # The norm stays out of the graph: nothing needs its derivative, which is infinite at a zero gradient.
         point, slope = iterate.detach(), gradient.detach()
         free = slope.masked_fill(self.bounds.active(point, slope), 0.0)
         return Evaluation(value, gradient, torch.linalg.vector_norm(free.flatten(1), dim=1))
 
     def curvature(self, latent: Latent, iterate: Tensor, damping: float = 0.0) -> Curvature:
-        """Prepare products with the Hessian at an `iterate` (B, H, A).
+        """Prepare products with the Hessian at an `iterate` (B, H, A), which counts as a constant.
 
-        The gradient it holds reaches the objective's parameters and `latent` where gradients are enabled. The iterate
-        counts as a constant.
+        If gradients are enabled, the stored gradient is connected to the objective's parameters and `latent`.
         """
         point = iterate.detach().requires_grad_()
         latent = latent if torch.is_grad_enabled() else detach(latent)
@@ -131,9 +130,9 @@ class Problem:
         return Curvature(gradient, point, ~self.bounds.active(point.detach(), gradient.detach()), damping)
 
     def jacobian(self, latent: Latent, iterate: Tensor, offset: float) -> tuple[Tensor, Tensor]:
-        """Give the residuals r (B, K) and their derivatives (B, K, H, A); see `return_to_residuals`.
+        """Return the residuals r (B, K) and their derivatives (B, K, H, A); see `return_to_residuals`.
 
-        The result is part of the autograd graph where gradients are enabled, and detached under `torch.no_grad()`.
+        The result is part of the autograd graph if gradients are enabled, and detached under `torch.no_grad()`.
         """
         differentiable = torch.is_grad_enabled()
         if not differentiable:
@@ -153,7 +152,7 @@ class Problem:
         return (residuals, jacobian) if differentiable else (residuals.detach(), jacobian.detach())
 
     def _value_and_gradient(self, latent: Latent, iterate: Tensor) -> tuple[Tensor, Tensor]:
-        """Do the same by `torch.func`, which the compiler can follow, and through which it can differentiate."""
+        """Compute value and gradient with `torch.func`, which torch.compile can trace."""
 
         def total(point: Tensor) -> tuple[Tensor, Tensor]:
             value = self.value(latent, point)

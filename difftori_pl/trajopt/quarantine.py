@@ -1,8 +1,8 @@
-"""Keeping a batch element that met NaN or infinity from harming the others.
+"""Isolation of batch elements with NaN or infinity from the others.
 
-Masking its result is not enough: in the backward pass a zero gradient meets its NaN activations, and 0 · NaN = NaN
-lands in the parameters' gradients. So a failed element is computed as a copy of a healthy one, and the copy's result
-is replaced: its gradient is then a true zero.
+Masking the result of a failed element is not enough: in the backward pass its zero gradient is multiplied by NaN
+activations, and 0 · NaN = NaN reaches the parameters' gradients. A failed element is therefore computed as a copy of a
+healthy one and the copy's result is replaced, so that its gradient is exactly zero.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ def is_finite(tensor: Tensor) -> Tensor:
     """Mark the batch elements (B,) of a `tensor` (B, ...) that hold neither NaN nor infinity."""
     if not tensor.is_floating_point() or tensor[:1].numel() == 0:
         return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
-    # Neither NaN nor infinity is below infinity. `torch.isfinite` is four operations, and this is asked at every step.
+    # Runs at every step: comparing a norm with infinity is faster than the four operations of `torch.isfinite`.
     sizes = tensor.detach()
     sizes = torch.linalg.vector_norm(sizes.flatten(1), torch.inf, dim=1) if sizes.ndim > 1 else sizes.abs()
     return sizes < torch.inf
 
 
 def all_finite(record: Record) -> Tensor:
-    """Mark the batch elements (B,) of which no tensor of a record holds NaN or infinity."""
+    """Mark the batch elements (B,) that hold neither NaN nor infinity in any tensor of a record."""
     return torch.stack([is_finite(tensor) for tensor in leaves(record)]).all(dim=0)
 
 
@@ -39,9 +39,10 @@ def stand_in(failed: Tensor, record: Record) -> Record:
 
 
 def sever(tensor: Tensor, anchor: Tensor) -> Tensor:
-    """Make `tensor` part of `anchor`'s graph, but let no gradient through.
+    """Attach `tensor` to the graph of `anchor` without passing any gradient.
 
-    For a batch of which nothing is left: `backward()` on the result runs and leaves the parameters' gradients alone.
+    For a batch in which all elements failed: `backward()` on the result runs and leaves the parameters' gradients
+    unchanged.
     """
     severed: Tensor = _Sever.apply(tensor, anchor)  # type: ignore[no-untyped-call]
     return severed
@@ -55,6 +56,6 @@ class _Sever(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
-        # An undefined gradient, unlike zeros, is not multiplied with the NaN it meets on its way.
+        # Unlike zeros, an undefined gradient is not multiplied by NaN activations further back in the graph.
         del ctx, gradients
         return None, None

@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""The result of a solve."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,33 +16,33 @@ class Status(IntEnum):
     """All steps were taken."""
 
     CONVERGED = 1
-    """The gradient norm fell below the solver's tolerance; the element stayed where it was."""
+    """The gradient norm fell below the solver's tolerance; the element took no further steps."""
 
     FAILED = 2
-    """NaN or infinity in the input, the objective or its gradient; the element stayed at its last good iterate."""
+    """The input, the objective or its gradient held NaN or infinity; the result is the last finite iterate."""
 
     NOT_STATIONARY = 3
-    """The solve ended with a slope too steep for a backward mode that needs a maximum; see its fallback."""
+    """The final gradient is too large for a backward mode that differentiates at a maximum; see its fallback."""
 
 
 @dataclass(frozen=True)
 class Solution:
     """The result of a solve, batch first.
 
-    A failed element has finite actions and no gradient. If the objective was never finite for it, its values and
-    gradient norm are NaN, and its actions are the initial ones with 0 in place of NaN and infinity.
+    A failed element has finite actions and no gradient. If its objective was never finite, its values and gradient norm
+    are NaN, and its actions are the initial ones with NaN and infinity replaced by 0.
 
     Attributes:
-        actions: the last iterate (B, H, A); carries the backward mode's gradient.
-        value: the objective at `actions` (B,); carries a gradient as well.
-        best_actions: the iterate with the highest objective, the earliest of equals (B, H, A); no gradient.
+        actions: the last iterate (B, H, A), with the backward mode's gradient.
+        value: the objective at `actions` (B,), with a gradient.
+        best_actions: the iterate with the highest objective, the earliest in a tie (B, H, A); no gradient.
         best_value: the objective at `best_actions` (B,); no gradient.
         status: a `Status` per element (B,), int64.
         n_steps: steps taken by each element (B,), int64.
-        grad_norm: Euclidean norm of the objective's gradient at `actions`, components that push against an active
-            bound left out (B,); no gradient.
-        initial_value: the objective at the initial actions, brought within the bounds (B,); no gradient.
-        trace: every iterate, if it was asked for.
+        grad_norm: Euclidean norm of the objective's gradient at `actions` (B,), without components that push against
+            an active bound; no gradient.
+        initial_value: the objective at the initial actions after these are brought within the bounds (B,); no gradient.
+        trace: every iterate, or None if no trace was requested.
     """
 
     actions: Tensor
@@ -56,13 +56,13 @@ class Solution:
     trace: Trace | None = None
 
     def mark_failed(self, actions: Tensor) -> Tensor:
-        """Put NaN in place of the `actions` (B, H, A) of failed elements, so that nothing executes them unnoticed."""
+        """Replace the `actions` (B, H, A) of failed elements by NaN, so that they are not executed unnoticed."""
         failed = (self.status == int(Status.FAILED)).view(-1, 1, 1)
         zero = torch.zeros_like(actions)
-        return torch.where(failed, zero / zero, actions)  # torch 2.8 cannot export a NaN that is written as a number
+        return torch.where(failed, zero / zero, actions)  # torch 2.8 cannot export a NaN constant
 
     def summary(self) -> dict[str, Tensor]:
-        """Give what is worth logging: means over the batch, those of values over the elements that have one."""
+        """Return quantities for logging, averaged over the batch; NaN entries are left out of the averages."""
         return {
             "failed_fraction": (self.status == int(Status.FAILED)).double().mean(),
             "steps": self.n_steps.double().mean(),

@@ -1,4 +1,4 @@
-"""Starts of a solve: noisy copies, roll-outs of a policy, the previous solution; and the choice of the best one."""
+"""Initial actions of a solve: noisy copies, policy roll-outs, the previous solution; and the choice of the best."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from difftori_pl.trajopt.solution import Solution
 
 
 def shift(actions: Tensor, last: Tensor | None = None) -> Tensor:
-    """Give the warm start for the next time step: the plan without its first action.
+    """Return the warm start for the next time step: the plan without its first action.
 
     Args:
         actions: the previous solution (B, H, A).
@@ -26,14 +26,14 @@ def policy_rollouts(
     horizon: int,
     n_rollouts: int = 1,
 ) -> Tensor:
-    """Let a policy act in the learned dynamics; several roll-outs differ if the policy is random.
+    """Roll out a policy in the learned dynamics; several roll-outs differ only if the policy is random.
 
     Args:
         policy: π, (B, Z) to (B, A).
         dynamics: the learned d, (B, Z) and (B, A) to (B, Z).
-        latent: where to start (B, Z).
-        horizon: number H of actions.
-        n_rollouts: number of roll-outs for each element.
+        latent: initial latent (B, Z).
+        horizon: number of actions H.
+        n_rollouts: number of roll-outs per element.
 
     Returns:
         Starts (B, n_rollouts, H, A), without a gradient.
@@ -48,9 +48,9 @@ def policy_rollouts(
 
 
 def add_noise(starts: Tensor, n_starts: int, std: float) -> Tensor:
-    """Fill `starts` (B, S, H, A) up to `n_starts` with copies of the first, plus noise of that standard deviation.
+    """Extend `starts` (B, S, H, A) to `n_starts` with copies of the first plus noise of standard deviation `std`.
 
-    All batch elements share one draw, so that an element's answer does not depend on its company.
+    All batch elements share the same noise, so that an element's solution does not depend on the rest of the batch.
     """
     n_missing = n_starts - starts.shape[1]
     if n_missing <= 0:
@@ -60,6 +60,6 @@ def add_noise(starts: Tensor, n_starts: int, std: float) -> Tensor:
 
 
 def best_starts(solutions: Solution, n_starts: int) -> Tensor:
-    """Give the index (B,) of the highest best value of each element among solutions (B · S) from S starts each."""
+    """Return the index (B,) of each element's best solution among solutions (B · S) from S starts per element."""
     values = torch.where(torch.isnan(solutions.best_value), -torch.inf, solutions.best_value).view(-1, n_starts)
     return values.argmax(dim=1) + n_starts * torch.arange(len(values), device=values.device)

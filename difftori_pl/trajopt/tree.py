@@ -1,4 +1,4 @@
-"""The same operation on every tensor of a record: batch-first tensors in dataclasses, dictionaries, lists or tuples."""
+"""Operations on records: dataclasses, dictionaries, lists or tuples of batch-first tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -11,13 +11,13 @@ Record = TypeVar("Record")
 
 
 def map_tensors(function: Callable[..., Tensor], record: Record, *others: Record) -> Record:
-    """Apply `function` to the corresponding tensors of records of one type.
+    """Apply `function` to the corresponding tensors of records with the same structure.
 
     Args:
         function: takes one tensor of each record and returns one tensor.
-        record: a tensor, or a dataclass, dictionary, list or tuple of tensors and further records. Anything else in it
-            is taken over as it is.
-        others: records built like the first.
+        record: a tensor, or a dataclass, dictionary, list or tuple of tensors and further records. Other values
+            are copied unchanged.
+        others: records with the structure of the first.
     """
     parts: tuple[Any, ...] = (record, *others)
     if isinstance(record, Tensor):
@@ -47,7 +47,7 @@ def leaves(record: Record) -> list[Tensor]:
 
 
 def repeat(record: Record, n_copies: int) -> Record:
-    """Repeat each batch element `n_copies` times, copies side by side."""
+    """Repeat each batch element `n_copies` times, with copies of an element adjacent."""
     return map_tensors(lambda tensor: tensor.repeat_interleave(n_copies, dim=0), record)
 
 
@@ -57,15 +57,15 @@ def select(mask: Tensor, if_true: Record, if_false: Record) -> Record:
 
 
 def detach(record: Record) -> Record:
-    """Cut every tensor of `record` from the autograd graph."""
+    """Detach every tensor of `record` from the autograd graph."""
     return map_tensors(lambda tensor: tensor.detach(), record)
 
 
 def concatenate(records: list[Record]) -> Record:
-    """Join records along the batch dimension."""
+    """Concatenate records along the batch dimension."""
     return map_tensors(lambda *tensors: torch.cat(tensors), *records)
 
 
 def per_element(mask: Tensor, like: Tensor) -> Tensor:
-    """View `mask` (B,) so that it broadcasts over the trailing dimensions of `like` (B, ...)."""
+    """Reshape `mask` (B,) so that it broadcasts over the trailing dimensions of `like` (B, ...)."""
     return mask.view(-1, *(1,) * (like.ndim - 1))

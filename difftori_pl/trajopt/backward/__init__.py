@@ -1,4 +1,4 @@
-"""Backward modes, one file each: they run a solver's steps and decide how the result is differentiated."""
+"""Backward modes, one file each: a mode runs the solver's steps and differentiates the result."""
 
 from difftori_pl.trajopt.backward.at_solution import AtSolution
 from difftori_pl.trajopt.backward.base import BackwardMode

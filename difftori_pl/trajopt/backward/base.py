@@ -1,4 +1,4 @@
-"""What every backward mode offers: it runs the solver, and decides how the result is differentiated."""
+"""Base class of backward modes."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -7,31 +7,31 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from difftori_pl.trajopt.loop_state import LoopState
 from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.part import Part
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.search import Search
 from difftori_pl.trajopt.solution import Solution, Status
 from difftori_pl.trajopt.solvers.base import Solver
 
 
 class BackwardMode(Part, ABC):
-    """How gradients of the loss pass through a solve.
+    """A method to run a solver and to propagate loss gradients through the solve.
 
     Attributes:
-        differentiable: whether any gradient passes.
+        differentiable: whether the mode passes any gradient.
     """
 
     differentiable: ClassVar[bool] = True
 
     @abstractmethod
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
-        """Solve `problem` and attach this mode's gradient; none under `torch.no_grad()`.
+        """Solve `problem` and attach this mode's gradient; under `torch.no_grad()` attach none.
 
         Args:
-            solver: the method; any solver that does not exclude this mode.
-            problem: the objective within its bounds.
-            latent: what the objective is conditioned on (B, Z).
+            solver: the solver to run; `excludes` must return None for it.
+            problem: the objective and its bounds.
+            latent: input of the objective (B, Z).
             actions: initial actions (B, H, A).
         """
 
@@ -44,18 +44,18 @@ class BackwardMode(Part, ABC):
         return f"{type(solver).__name__} cannot be differentiated by {type(self).__name__}: {reason}"
 
 
-def conclude(solver: Solver, problem: Problem, search: Search) -> Solution:
-    """Turn a finished search into the solution: actions instead of iterates, and a status."""
-    evaluation = search.state.evaluation
-    status = torch.where(solver.done(search.state), int(Status.CONVERGED), int(Status.MAX_STEPS))
+def conclude(solver: Solver, problem: Problem, loop: LoopState) -> Solution:
+    """Convert a finished loop to a solution, with actions instead of iterates and a status per element."""
+    evaluation = loop.state.evaluation
+    status = torch.where(solver.done(loop.state), int(Status.CONVERGED), int(Status.MAX_STEPS))
     return Solution(
-        actions=problem.bounds.to_actions(search.state.iterate),
+        actions=problem.bounds.to_actions(loop.state.iterate),
         value=evaluation.value,
-        best_actions=problem.bounds.to_actions(search.best_iterate),
-        best_value=search.best_value,
-        status=torch.where(search.failed, int(Status.FAILED), status),
-        n_steps=search.n_steps,
+        best_actions=problem.bounds.to_actions(loop.best_iterate),
+        best_value=loop.best_value,
+        status=torch.where(loop.failed, int(Status.FAILED), status),
+        n_steps=loop.n_steps,
         grad_norm=evaluation.grad_norm,
-        initial_value=search.initial_value,
-        trace=search.trace and replace(search.trace, actions=problem.bounds.to_actions(search.trace.actions)),
+        initial_value=loop.initial_value,
+        trace=loop.trace and replace(loop.trace, actions=problem.bounds.to_actions(loop.trace.actions)),
     )

@@ -1,4 +1,4 @@
-"""No gradient."""
+"""The backward mode without a gradient."""
 
 from difftori_pl.trajopt.backward.last_steps import LastSteps
 
@@ -9,6 +9,6 @@ class Detached(LastSteps):
     differentiable = False
 
     def n_differentiated(self, max_steps: int) -> int:
-        """Give 0."""
+        """Return 0."""
         del max_steps
         return 0

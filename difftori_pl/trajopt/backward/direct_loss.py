@@ -1,4 +1,4 @@
-"""The gradient of the solution by solving again, with the loss on the scales."""
+"""The gradient of the solution by direct loss minimisation."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,19 @@ from difftori_pl.trajopt.tree import per_element
 
 
 class DirectLoss(AtSolution):
-    """Add the loss gradient v to the objective's slope, and measure how far its maximum moves.
+    """Tilt the objective along the loss gradient v and measure how far its maximum moves.
 
     With a± = argmax G(a) ± ε v·a, (a₊ − a₋) / 2ε is u up to O(ε²) (direct loss minimisation: Hazan, Keshet and
-    McAllester, NeurIPS 2010; as a backward mode in Theseus). Each backward pass is two solves that start from the
-    solution; no linear system is solved, and a singular Hessian does no harm. The two solves take all `max_steps` of
-    the solver and ignore its `grad_tolerance`. If they do not reach the tilted maxima, the gradient is too short.
+    McAllester, NeurIPS 2010; also a backward mode of Theseus). Each backward pass takes two solves that start from the
+    solution. No linear system is solved, so a singular Hessian is not a problem. The two solves take all `max_steps` of
+    the solver and ignore its `grad_tolerance`. If they do not reach the tilted maxima, the gradient is too small.
 
-    Differs from the mode in Theseus in the central difference, and in taking ∂g/∂θ exactly rather than by a difference
-    as well.
+    Differs from the mode of Theseus in two points: the difference is central, and ∂g/∂θ is exact instead of a finite
+    difference.
 
     Args:
-        epsilon: distance that the maximum moves to either side, in units of the iterate. The curvature along v sets the
-            tilt that moves it about so far, so the scale of the objective does not matter.
+        epsilon: approximate distance that the maximum moves to either side, in units of the iterate. The tilt is scaled
+            by the curvature along v to achieve it, so the scale of the objective does not matter.
         tolerance: see `AtSolution`.
         fallback: see `AtSolution`.
     """
@@ -37,9 +37,9 @@ class DirectLoss(AtSolution):
         self.epsilon = epsilon
 
     def excludes(self, solver: Solver) -> str | None:
-        """Also refuse a solver that cannot maximise a tilted objective; see `AtSolution.excludes`."""
+        """Also exclude solvers that cannot maximise a tilted objective; see `AtSolution.excludes`."""
         if not solver.tiltable:
-            return self._refusal(solver, "it cannot maximise a tilted objective; choose Implicit, or another solver")
+            return self._refusal(solver, "it cannot maximise a tilted objective; choose Implicit or another solver")
         return super().excludes(solver)
 
     def sensitivity(
@@ -52,25 +52,28 @@ class DirectLoss(AtSolution):
         by_actions = torch.where(slope == 0, 0.0, loss_gradient / slope)
         norm = torch.linalg.vector_norm(loss_gradient.flatten(1), dim=1).clamp(min=torch.finfo(slope.dtype).tiny)
         direction = loss_gradient / per_element(norm, loss_gradient)
-        bend = torch.linalg.vector_norm(curvature.product(direction).flatten(1), dim=1)
-        # Along v the objective may be flat, or its curvature not finite; then any tilt moves the maximum arbitrarily.
-        bend = torch.where((bend > 0) & (bend < torch.inf), bend, 1.0)
-        scale = per_element(self.epsilon * bend / norm, by_actions)
+        curvature_norm = torch.linalg.vector_norm(curvature.product(direction).flatten(1), dim=1)
+        # If the objective is flat along v or its curvature is not finite, no tilt gives a defined distance.
+        curvature_norm = torch.where((curvature_norm > 0) & (curvature_norm < torch.inf), curvature_norm, 1.0)
+        scale = per_element(self.epsilon * curvature_norm / norm, by_actions)
         ends = []
         for sign in (1.0, -1.0):
             tilted = _Tilted(problem.objective, problem.bounds, tilt=sign * scale * by_actions)
-            search = run(solver, tilted, latent, curvature.point.detach(), 0, rest_when_done=False)
-            ends.append(search.state.iterate)
+            loop = run(solver, tilted, latent, curvature.point.detach(), 0, rest_when_done=False)
+            ends.append(loop.state.iterate)
         return (ends[0] - ends[1]) / (2 * scale) * curvature.free
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tilted(Problem):
-    """A problem whose objective rises by `tilt` (B, H, A) per unit of the actions: an iterate may know no bounds."""
+    """A problem whose objective has the linear term `tilt` (B, H, A) · actions.
+
+    The term uses actions, not the iterate, because an iterate may be unbounded.
+    """
 
     tilt: Tensor
 
     def value(self, latent: Latent, iterate: Tensor) -> Tensor:
-        # A line search evaluates several iterates of an element at once.
+        # A line search evaluates several iterates per element at once.
         tilt = self.tilt.repeat_interleave(len(iterate) // len(self.tilt), dim=0)
         return super().value(latent, iterate) + (tilt * self.bounds.to_actions(iterate)).sum(dim=(1, 2))

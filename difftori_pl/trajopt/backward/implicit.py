@@ -1,4 +1,4 @@
-"""The gradient of the solution by the implicit function theorem."""
+"""The gradient of the solution from the implicit function theorem."""
 
 from torch import Tensor
 
@@ -11,18 +11,18 @@ from difftori_pl.trajopt.solvers.base import Solver, check_not_negative, check_p
 
 
 class Implicit(AtSolution):
-    """Solve with the true Hessian of the objective at the solution, by conjugate gradients.
+    """Invert the exact Hessian of the objective at the solution by conjugate gradients.
 
-    Exact at a maximum, up to `cg_tolerance` and `damping`. The Hessian is met in products with vectors only, one
-    backward pass each. Differs from the implicit mode of Theseus, which takes a Gauss–Newton step for the Hessian: with
-    one residual that has rank one, and the gradient is off by orders of magnitude.
+    Exact at a maximum, up to `cg_tolerance` and `damping`. Only Hessian-vector products are needed, one backward pass
+    each. Differs from the implicit mode of Theseus, which uses the Gauss–Newton approximation of the Hessian: with one
+    residual it has rank one, and the gradient is off by orders of magnitude.
 
-    Where the objective is flat or curves upwards (no strict maximum) there is no implicit gradient; damping keeps the
-    answer finite then, and shrinks it everywhere else by about damping / (curvature + damping).
+    Where the objective is flat or curves upwards (no strict maximum) there is no implicit gradient. Damping then keeps
+    the result finite; elsewhere it shrinks the gradient by about the fraction damping / (curvature + damping).
 
     Args:
-        max_products: limit of Hessian-vector products; H · A suffice without rounding.
-        cg_tolerance: the products stop when the residual has fallen by this factor in all elements.
+        max_products: largest number of Hessian-vector products; H · A suffice in exact arithmetic.
+        cg_tolerance: conjugate gradients stop when the residual norm of every element has fallen by this factor.
         damping: subtracted from the Hessian's diagonal, in value per squared unit of the actions.
         tolerance: see `AtSolution`.
         fallback: see `AtSolution`.

@@ -1,4 +1,4 @@
-"""The family of modes that differentiate the last steps of the loop: all of them, some, or none."""
+"""Base class of modes that differentiate the last steps of the loop: all of them, some, or none."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.backward.base import BackwardMode, conclude
+from difftori_pl.trajopt.loop_state import LoopState, advance, begin, resume
 from difftori_pl.trajopt.objective import Latent
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import stand_in
-from difftori_pl.trajopt.search import Search, advance, begin, resume
 from difftori_pl.trajopt.solution import Solution
 from difftori_pl.trajopt.solvers.base import Solver, StepSolver
 from difftori_pl.trajopt.solvers.library import LibrarySolver
@@ -24,22 +24,23 @@ class LastSteps(BackwardMode):
     """Take the first steps without a graph and differentiate through the rest.
 
     Attributes:
-        recompute: whether the activations of differentiated steps are computed again in the backward pass.
+        recompute: whether to recompute the activations of differentiated steps in the backward pass.
     """
 
     recompute: bool = False
 
     @abstractmethod
     def n_differentiated(self, max_steps: int) -> int:
-        """Give how many of a solver's `max_steps` steps, counted from the last, are differentiated."""
+        """Return how many of the last steps of a solver with `max_steps` are differentiated."""
 
     def excludes(self, solver: Solver) -> str | None:
-        """Refuse a solver whose steps cannot be differentiated, unless none is."""
+        """Exclude solvers whose steps cannot be differentiated, unless no step is."""
         if solver.steps_differentiable or self.n_differentiated(solver.max_steps) == 0:
             return None
-        return self._refusal(
-            solver, "its steps pass no gradient; choose a mode that differentiates the solution, or none (Detached)"
+        reason = (
+            "its steps pass no gradient; choose a mode that differentiates the solution, such as Implicit, or Detached"
         )
+        return self._refusal(solver, reason)
 
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve and attach the gradient of the last steps."""
@@ -56,10 +57,10 @@ def run(
     n_attached: int,
     recompute: bool = False,
     rest_when_done: bool = True,
-) -> Search:
-    """Take the steps of a solver from `iterate` (B, H, A), the last `n_attached` of each element with a graph.
+) -> LoopState:
+    """Run a solver from `iterate` (B, H, A), with a graph for the last `n_attached` steps of each element.
 
-    Without a graph, `rest_when_done=False` takes all `max_steps` and ignores the solver's tolerance.
+    For `n_attached=0`, `rest_when_done=False` takes all `max_steps` and ignores the solver's tolerance.
     """
     if isinstance(solver, LibrarySolver):
         return solver.solve(problem, latent, iterate, n_attached)
@@ -75,52 +76,54 @@ def run(
         return advance(solver, problem, latent, start, solver.max_steps, rest_when_done)
 
 
-def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor, recompute: bool) -> Search:
-    def attempt(latent: Latent, iterate: Tensor) -> Search:
-        search = begin(solver, problem, latent, iterate)
+def _all_steps(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor, recompute: bool) -> LoopState:
+    def attempt(latent: Latent, iterate: Tensor) -> LoopState:
+        loop = begin(solver, problem, latent, iterate)
         if not recompute:
-            return advance(solver, problem, latent, search, solver.max_steps)
+            return advance(solver, problem, latent, loop, solver.max_steps)
         for _ in range(solver.max_steps):
-            # Several steps at once would be computed again for each gradient that is taken inside of them.
-            search = checkpoint(advance, solver, problem, latent, search, 1, use_reentrant=False)
-        return search
+            # One step per checkpoint: a longer segment would be recomputed for each gradient taken inside it.
+            loop = checkpoint(advance, solver, problem, latent, loop, 1, use_reentrant=False)
+        return loop
 
     return _isolated(attempt, latent, iterate, torch.zeros_like(iterate[:, 0, 0], dtype=torch.bool))
 
 
-def _last_steps(solver: StepSolver, problem: Problem, latent: Latent, start: Search, n_attached: int) -> Search:
-    def attempt(latent: Latent, search: Search) -> Search:
-        return advance(solver, problem, latent, resume(problem, latent, search), n_attached)
+def _last_steps(solver: StepSolver, problem: Problem, latent: Latent, start: LoopState, n_attached: int) -> LoopState:
+    def attempt(latent: Latent, loop: LoopState) -> LoopState:
+        return advance(solver, problem, latent, resume(problem, latent, loop), n_attached)
 
-    def differentiate_from(first: Tensor) -> Search:
+    def differentiate_from(first: Tensor) -> LoopState:
         with torch.no_grad():
-            search = replace(start, limit=first)
-            search = advance(solver, problem, latent, search, solver.max_steps - n_attached)
-        return _isolated(attempt, latent, replace(search, limit=start.limit), search.failed)
+            loop = replace(start, limit=first)
+            loop = advance(solver, problem, latent, loop, solver.max_steps - n_attached)
+        return _isolated(attempt, latent, replace(loop, limit=start.limit), loop.failed)
 
     outcome = differentiate_from(start.limit - n_attached)
     n_steps, early = outcome.n_steps, (outcome.n_steps < solver.max_steps) & ~outcome.failed
     if not early.any():
         return outcome
-    # An element that came to rest early took its last steps earlier too.
+    # The last steps of an element that stopped early lie earlier: solve again and attach the graph there.
     del outcome
     return differentiate_from((n_steps - n_attached).clamp(min=0))
 
 
-def _isolated(attempt: Callable[[Tensor, Record], Search], latent: Latent, start: Record, failed: Tensor) -> Search:
-    """Make an attempt at differentiated steps whose graph holds healthy elements only.
+def _isolated(
+    attempt: Callable[[Tensor, Record], LoopState], latent: Latent, start: Record, failed: Tensor
+) -> LoopState:
+    """Take differentiated steps with a graph that contains healthy elements only.
 
-    The graph of an attempt during which an element fails is of use to none of them, so the attempt is repeated with a
-    stand-in for that element, which keeps what it had reached. Without failures this costs one read on the host.
+    A failed element makes the graph of the whole batch unusable. The steps are therefore repeated with a stand-in for
+    it, and the element keeps its last finite result. Without failures this costs one read on the host.
 
     Args:
-        attempt: takes the steps, given a latent (B, Z) and a start.
-        latent: what the objective is conditioned on (B, Z).
-        start: a search to continue, or the first iterate (B, H, A).
+        attempt: takes the steps from a latent (B, Z) and a start.
+        latent: input of the objective (B, Z).
+        start: a loop state to continue, or the first iterate (B, H, A).
         failed: elements (B,) that failed before the start.
     """
     outcome = attempt(stand_in(failed, latent), stand_in(failed, start))
-    reached = detach(start if isinstance(start, Search) else outcome)
+    reached = detach(start if isinstance(start, LoopState) else outcome)
     while True:
         newly_failed = outcome.failed & ~failed
         reached = select(newly_failed, detach(outcome), reached)

@@ -1,4 +1,4 @@
-"""A backward mode of a library, for comparison."""
+"""Backward modes of a library, for comparison."""
 
 import torch
 from torch import Tensor
@@ -13,11 +13,11 @@ from difftori_pl.trajopt.tree import detach
 
 
 class LibraryMode(BackwardMode):
-    """Let the solver's library differentiate by one of its own modes, as it is.
+    """Differentiate by one of the backward modes of the solver's library.
 
-    For Theseus: `unroll` and `truncated` (one step) agree with the modes here; `implicit` takes one Gauss–Newton step
-    for the inverse Hessian, which with one residual has rank one, and is off by orders of magnitude; `dlm` reaches only
-    the latent, for the objective's parameters are unknown to the library.
+    For Theseus: `unroll` and `truncated` (one step) agree with the modes of this package. `implicit` approximates the
+    inverse Hessian by one Gauss–Newton step; with one residual that has rank one, and the gradient is off by orders of
+    magnitude. `dlm` reaches the latent only, because the library has no access to the objective's parameters.
 
     Args:
         name: the library's name of the mode.
@@ -27,15 +27,15 @@ class LibraryMode(BackwardMode):
         self.name = name
 
     def excludes(self, solver: Solver) -> str | None:
-        """Refuse a solver that is no library's, or whose library has no such mode."""
+        """Exclude solvers that are not library solvers, or whose library has no such mode."""
         if isinstance(solver, LibrarySolver) and self.name in solver.own_modes:
             return None
         known = sorted(solver.own_modes) if isinstance(solver, LibrarySolver) else ["none"]
-        return f"{type(solver).__name__} has no backward mode {self.name!r} of its own: it has {', '.join(known)}"
+        return f"{type(solver).__name__} has no library backward mode {self.name!r}; it has {', '.join(known)}"
 
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         """Solve and differentiate within the library."""
         assert isinstance(solver, LibrarySolver)
-        # With a graph in any case: the steps of a library may depend on the mode.
-        search = solver.solve(problem, latent, problem.bounds.to_iterate(actions), 1, self.name)
-        return conclude(solver, problem, search if torch.is_grad_enabled() else detach(search))
+        # Solve with a graph even without gradients, because a library's steps may depend on the mode.
+        loop = solver.solve(problem, latent, problem.bounds.to_iterate(actions), 1, self.name)
+        return conclude(solver, problem, loop if torch.is_grad_enabled() else detach(loop))

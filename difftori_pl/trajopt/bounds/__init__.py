@@ -1,4 +1,4 @@
-"""How actions are kept within their limits: one file each."""
+"""Methods to keep actions within their limits, one file each."""
 
 from difftori_pl.trajopt.bounds.base import Bounds
 from difftori_pl.trajopt.bounds.in_units import InUnits

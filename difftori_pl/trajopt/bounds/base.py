@@ -1,4 +1,4 @@
-"""What every treatment of action bounds offers."""
+"""Base class of action bounds."""
 
 from abc import ABC, abstractmethod
 
@@ -10,23 +10,23 @@ from difftori_pl.trajopt.part import Part
 
 
 class Bounds(Part, ABC):
-    """How the solver's iterate relates to actions within their limits.
+    """Maps between the solver's iterate and actions within their limits.
 
-    The solver moves an *iterate* (B, H, A). Three maps tie it to actions: where to start, what happens after each
-    step, and which actions an iterate stands for. The objective sees, and the layer returns, the latter.
+    The solver moves an *iterate* (B, H, A). `to_iterate` converts initial actions, `project` corrects the iterate after
+    each step, and `to_actions` converts it to the actions that the objective receives and the layer returns.
     """
 
     @abstractmethod
     def to_iterate(self, actions: Tensor) -> Tensor:
-        """Give the iterate to start from for initial `actions` (B, H, A)."""
+        """Return the initial iterate for initial `actions` (B, H, A)."""
 
     @abstractmethod
     def project(self, iterate: Tensor) -> Tensor:
-        """Bring an `iterate` (B, H, A) back after a step."""
+        """Correct an `iterate` (B, H, A) after a step, so that it respects the bounds."""
 
     @abstractmethod
     def to_actions(self, iterate: Tensor) -> Tensor:
-        """Give the actions (B, H, A) that an `iterate` stands for."""
+        """Return the actions (B, H, A) of an `iterate`."""
 
     def active(self, iterate: Tensor, gradient: Tensor) -> Tensor:
         """Mark the components that a step along `gradient` cannot move, boolean (B, H, A)."""
@@ -35,7 +35,7 @@ class Bounds(Part, ABC):
 
 
 def check_box(low: float, high: float) -> None:
-    """Refuse an empty box.
+    """Check that the box [low, high] is not empty.
 
     Raises:
         ConfigurationError: `low` is not below `high`.

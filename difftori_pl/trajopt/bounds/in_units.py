@@ -1,4 +1,4 @@
-"""Bounds of actions that are measured in other units."""
+"""Bounds for actions in other units."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from difftori_pl.trajopt.bounds.base import Bounds
 
 
 class InUnits(Bounds):
-    """Other bounds, for actions in multiples of a unit: they hold for `actions * unit`.
+    """Apply other bounds to `actions * unit`, for actions in multiples of a unit.
 
-    A solver's step goes equally far in all components. Where one component of an action ranges over a tenth of
-    another, equal steps suit only one of them; measured in their standard deviations both fare alike.
+    A solver's steps have similar length in all components. If the range of one action component is a tenth of another,
+    no step size suits both; in units of their standard deviations, one step size does.
 
     Args:
         bounds: keeps `actions * unit` within limits.
@@ -19,7 +19,7 @@ class InUnits(Bounds):
 
     Raises:
         ConfigurationError: `unit` is not a tensor, or not positive and finite.
-        ShapeError: `unit` has more than one dimension, or, once there are actions, not one value per component.
+        ShapeError: `unit` has more than one dimension, or (when called) not one value per action component.
     """
 
     def __init__(self, bounds: Bounds, unit: Tensor) -> None:
@@ -27,7 +27,7 @@ class InUnits(Bounds):
             raise ConfigurationError(f"unit must be a tensor, got {type(unit).__name__}; pass torch.as_tensor(unit)")
         if unit.ndim > 1:
             raise ShapeError(f"unit must have one value per action component, shape (A,), got {tuple(unit.shape)}")
-        # As a list, because comparing tensors would put a read on the host into exported programs.
+        # Compare Python numbers: comparing tensors would add a read on the host to exported programs.
         sizes = unit.flatten().tolist()
         if not all(0 < size < torch.inf for size in sizes):
             raise ConfigurationError(
@@ -37,7 +37,7 @@ class InUnits(Bounds):
         self.unit = unit
 
     def to_iterate(self, actions: Tensor) -> Tensor:
-        """Give the iterate to start from for initial `actions` (B, H, A)."""
+        """Return the initial iterate for initial `actions` (B, H, A)."""
         if self.unit.shape not in ((), actions.shape[-1:]):
             raise ShapeError(
                 f"unit must have one value per action component, shape ({actions.shape[-1]},), got "
@@ -46,16 +46,16 @@ class InUnits(Bounds):
         return self.bounds.to_iterate(actions * self.unit) / self.unit
 
     def project(self, iterate: Tensor) -> Tensor:
-        """Bring an `iterate` (B, H, A) back after a step."""
+        """Correct an `iterate` (B, H, A) after a step, so that it respects the bounds."""
         return self.bounds.project(iterate * self.unit) / self.unit
 
     def to_actions(self, iterate: Tensor) -> Tensor:
-        """Give the actions (B, H, A) that an `iterate` stands for."""
+        """Return the actions (B, H, A) of an `iterate`."""
         return self.bounds.to_actions(iterate * self.unit) / self.unit
 
     def active(self, iterate: Tensor, gradient: Tensor) -> Tensor:
         """Mark the components that a step along `gradient` cannot move, boolean (B, H, A)."""
         actions = iterate * self.unit
-        # What was projected onto a bound may be off it by a rounding, there and back.
+        # Dividing by the unit and multiplying again may move a projected component off its bound by a rounding error.
         rounding = torch.finfo(actions.dtype).eps * actions.abs()
         return self.bounds.active(actions + rounding * gradient.sign(), gradient)

@@ -1,4 +1,4 @@
-"""Bounds kept by clamping inside the objective, as published."""
+"""Bounds by clamping inside the objective, as published."""
 
 from torch import Tensor
 
@@ -6,10 +6,10 @@ from difftori_pl.trajopt.bounds.base import Bounds, check_box
 
 
 class InnerClamp(Bounds):
-    """Let the iterate roam; the objective sees, and the layer returns, its clamped copy.
+    """Leave the iterate unbounded and clamp it in the objective and in the result.
 
-    The setting of the authors' code, for comparison. Outside the box the objective is flat: an action that got there
-    has zero gradient, stays for the rest of the solve, and passes no loss gradient on. Prefer `Projection`.
+    As in the authors' code, for comparison. Outside the box the objective is constant: an action there has zero
+    gradient, does not move for the rest of the solve, and passes no loss gradient. Prefer `Projection`.
 
     Args:
         low: smallest action.

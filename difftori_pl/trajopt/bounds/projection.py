@@ -1,4 +1,4 @@
-"""Bounds kept by projecting the iterate."""
+"""Bounds by projecting the iterate."""
 
 from torch import Tensor
 
@@ -8,9 +8,9 @@ from difftori_pl.trajopt.bounds.base import Bounds, check_box
 class Projection(Bounds):
     """Clamp the iterate to [low, high] before the first and after each step.
 
-    An iterate on a bound still sees the objective's gradient, so it leaves the bound as soon as that points inwards.
-    The loss gradient of a component is passed through a step that ends inside the box, the bounds included, and is
-    exactly zero for a step that the projection cut short: such an action rests on its bound, whatever the parameters.
+    On a bound the objective's gradient is not zero, so a component leaves the bound as soon as the gradient points
+    inwards. A step that ends within the box, bounds included, passes the loss gradient of a component. A step that the
+    projection shortens passes exactly zero, because small changes of the parameters leave the action on its bound.
 
     Args:
         low: smallest action.
@@ -31,7 +31,7 @@ class Projection(Bounds):
         return iterate.clamp(self.low, self.high)
 
     def to_actions(self, iterate: Tensor) -> Tensor:
-        """Return the `iterate` (B, H, A), which is within the bounds already."""
+        """Return the `iterate` (B, H, A), which is already within the bounds."""
         return iterate
 
     def active(self, iterate: Tensor, gradient: Tensor) -> Tensor:

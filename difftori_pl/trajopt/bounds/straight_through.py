@@ -1,4 +1,4 @@
-"""Bounds kept by projecting the iterate, with a gradient for actions that rest on a bound but should not."""
+"""Bounds by projecting the iterate, with a loss gradient that can pull actions off their bounds."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from difftori_pl.trajopt.once import once
 
 
 class StraightThroughProjection(Projection):
-    """`Projection` forwards; backwards, a step that it cut short still passes the gradient that asks for the inside.
+    """`Projection` whose shortened steps still pass the loss gradients that point into the box.
 
-    The exact derivative there is zero: an action that the solver throws against its bound in every differentiated
-    step could never be learned away from it, and a network that once does so for all actions stays so for good. Here
-    gradient descent on the loss is told to pull such an action back in; what would push it further out stays zero.
-    Inside the box the gradient is exact. A step that was cut short is differentiable once: its gradient is no true
-    derivative, so a second backward pass raises RuntimeError.
+    The exact derivative of a shortened step is zero. An action that hits its bound in every differentiated step then
+    gets no gradient, and a network that drives all actions to their bounds cannot recover. Here a gradient is passed
+    unchanged if its descent direction points into the box, and set to zero if it points outwards. Inside the box the
+    gradient is exact. A shortened step is differentiable once: its gradient is not a true derivative, so a second
+    backward pass raises RuntimeError.
     """
 
     def project(self, iterate: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,), (iterate,) = gradients, ctx.saved_tensors
         below, above = iterate < ctx.bounds.low, iterate > ctx.bounds.high
-        # Descent moves against the gradient: a negative one asks an action below the box to grow.
+        # Descent moves against the gradient: a negative gradient moves an action below the box upwards.
         outwards = (below & (gradient > 0)) | (above & (gradient < 0))
         inwards = gradient.masked_fill(outwards, 0.0)
         if torch.is_grad_enabled() and (below | above).any():

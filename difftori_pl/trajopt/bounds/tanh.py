@@ -1,4 +1,4 @@
-"""Bounds kept by a change of variables."""
+"""Bounds by a change of variables."""
 
 from torch import Tensor
 
@@ -7,16 +7,16 @@ from difftori_pl.trajopt.bounds.base import Bounds, check_box
 
 
 class Tanh(Bounds):
-    """Let the iterate u roam; actions are a = centre + half · tanh(u), inside the box by construction.
+    """Optimise an unbounded iterate u with actions a = centre + half width · tanh(u), which are always inside the box.
 
-    Smooth: there is no active bound and no dead zone, and every exact backward mode is exact. But an optimum on the
-    bound is only approached, and the closer an action is to a bound, the smaller its gradient.
+    The map is smooth: no bound is ever active, no gradient is cut off, and every exact backward mode is exact. However,
+    an optimum on a bound is only approached, and gradients shrink as an action comes closer to a bound.
 
     Args:
         low: smallest action.
         high: largest action.
-        margin: initial actions are kept this fraction of the box's half width away from the bounds, where tanh has no
-            inverse and next to no slope.
+        margin: smallest distance of initial actions from the bounds, as a fraction of the box's half width. At a bound
+            tanh has no inverse, and near it almost no slope.
     """
 
     def __init__(self, low: float = -1.0, high: float = 1.0, margin: float = 0.01) -> None:
@@ -28,7 +28,7 @@ class Tanh(Bounds):
         self.margin = margin
 
     def to_iterate(self, actions: Tensor) -> Tensor:
-        """Give artanh of the initial `actions` (B, H, A) as fractions of the box."""
+        """Return artanh of the initial `actions` (B, H, A) as fractions of the box's half width."""
         fraction = (actions - (self.high + self.low) / 2) / ((self.high - self.low) / 2)
         return fraction.clamp(self.margin - 1, 1 - self.margin).atanh()
 
@@ -37,5 +37,5 @@ class Tanh(Bounds):
         return iterate
 
     def to_actions(self, iterate: Tensor) -> Tensor:
-        """Squash the `iterate` (B, H, A)."""
+        """Map the `iterate` (B, H, A) into the box."""
         return (self.high + self.low) / 2 + (self.high - self.low) / 2 * iterate.tanh()

@@ -1,4 +1,4 @@
-"""No bounds."""
+"""Actions without bounds."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from difftori_pl.trajopt.bounds.base import Bounds
 
 
 class Unbounded(Bounds):
-    """Let actions take any value; iterate and actions are the same."""
+    """Leave actions unbounded; iterate and actions are the same."""
 
     def to_iterate(self, actions: Tensor) -> Tensor:
         """Return the initial `actions` (B, H, A) unchanged."""

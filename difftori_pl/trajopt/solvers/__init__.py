@@ -1,4 +1,4 @@
-"""Solvers, one file each: they give the steps, and know nothing of how they are differentiated."""
+"""Solvers, one file each: a solver computes the steps, independently of how they are differentiated."""
 
 from difftori_pl.trajopt.solvers.adam import Adam
 from difftori_pl.trajopt.solvers.base import Solver, SolverState, StepSolver

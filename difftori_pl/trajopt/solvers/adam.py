@@ -16,7 +16,7 @@ from difftori_pl.trajopt.tree import per_element
 
 @dataclass(frozen=True)
 class AdamState(SolverState):
-    """Adds Adam's memory.
+    """Adds Adam's running means.
 
     Attributes:
         mean: running mean of the gradient (B, H, A).
@@ -32,22 +32,22 @@ class AdamState(SolverState):
 class Adam(StepSolver):
     """Ascend by Adam (Kingma and Ba, arXiv:1412.6980), projecting each step onto the bounds.
 
-    A step is about `learning_rate` long in each component, whatever the objective's scale, so one setting serves
-    returns of any size. The rate falls linearly, without which the iterates would circle around the optimum. As the
-    last steps are the shortest, they hold little of the gradient: prefer `Unroll` to `Truncated` here.
+    A step has length of about `learning_rate` in each component for any scale of the objective. The rate decays
+    linearly; with a constant rate the iterates would oscillate around the optimum. The last steps are the shortest and
+    carry little of the gradient, so prefer `Unroll` to `Truncated` with this solver.
 
-    Differs from the paper in `epsilon`, which is added in quadrature: the square root would otherwise have an infinite
-    slope where a gradient component is zero.
+    Differs from the paper in `epsilon`, which is added in quadrature: otherwise the square root has an infinite slope
+    where a gradient component is zero.
 
     Args:
         max_steps: number of steps.
-        learning_rate: first step size, in units of the actions.
-        final_learning_rate: the step size it falls to, reached after the last step.
-        beta_1: how much of the gradient's mean is kept from step to step.
-        beta_2: how much of the mean of its square is kept.
-        epsilon: gradient components well below this count as zero. At such places a differentiated step multiplies the
-            loss gradient by learning_rate / epsilon: for a learned score that is flat at first, take 1e-2 or so.
-        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+        learning_rate: initial step size, in units of the actions.
+        final_learning_rate: step size to which it decays, reached after the last step.
+        beta_1: decay rate of the running mean of the gradient.
+        beta_2: decay rate of the running mean of its square.
+        epsilon: gradient components well below this count as zero. There a differentiated step multiplies the loss
+            gradient by learning_rate / epsilon: for a learned score that is initially flat, use about 1e-2.
+        grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Adam(StepSolver):
         self.grad_tolerance = grad_tolerance
 
     def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> AdamState:
-        """Give the state at the first `iterate` (B, H, A), without a memory yet."""
+        """Return the state at the first `iterate` (B, H, A), with zero means."""
         start = super().init(problem, latent, iterate)
         zero = torch.zeros_like(start.iterate)
         return AdamState(start.iterate, start.evaluation, zero, zero, torch.zeros_like(start.evaluation.value))
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> AdamState:
-        """Take one step with bias-corrected means and project it."""
+        """Take one step with bias-corrected means and project the iterate."""
         assert isinstance(state, AdamState)
         gradient, n_steps = state.evaluation.gradient, state.n_steps.detach() + 1
         mean = self.beta_1 * state.mean + (1 - self.beta_1) * gradient

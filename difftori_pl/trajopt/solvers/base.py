@@ -1,4 +1,4 @@
-"""What every solver offers: the maths of one step over explicit state. The backward mode runs the loop."""
+"""Base classes of solvers: a solver computes one step from explicit state, and the backward mode runs the loop."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from difftori_pl.trajopt.quarantine import is_finite
 
 @dataclass(frozen=True)
 class SolverState:
-    """Everything a solver knows, batch first; a solver with a memory adds tensors (B, ...) in a subclass.
+    """Complete state of a solver, batch first; a solver with a memory adds tensors (B, ...) in a subclass.
 
     Attributes:
-        iterate: where the solver is (B, H, A).
-        evaluation: the objective there.
+        iterate: the current iterate (B, H, A).
+        evaluation: the objective at the iterate.
     """
 
     iterate: Tensor
@@ -32,24 +32,24 @@ class SolverState:
         return is_finite(self.iterate) & is_finite(self.evaluation.value) & is_finite(self.evaluation.gradient)
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Give the best iterate (B, H, A) that was evaluated to get here, and its value (B,)."""
+        """Return the best iterate (B, H, A) evaluated in the last step, and its value (B,)."""
         return self.iterate, self.evaluation.value
 
 
 class Solver(Part, ABC):
-    """A method to maximise a problem, for each batch element on its own.
+    """A method to maximise a problem, separately for each batch element.
 
-    The type that configurations name; implementations derive from `StepSolver` or `LibrarySolver`.
+    Use this type in signatures and configurations; implementations derive from `StepSolver` or `LibrarySolver`.
 
     Attributes:
         max_steps: number of steps of a full solve.
-        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+        grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
         steps_differentiable: whether autograd can differentiate a step, so that a backward mode can unroll it.
-        reaches_maximum: whether a solve ends where the free components have no slope, which a mode that differentiates
-            the solution relies on.
-        tiltable: whether a solve sees a linear term that is added to the objective's value.
-        joins_starts: whether the solver makes one search of all starts of an element, which it then gets at once,
-            (B, S, H, A); otherwise each start is solved on its own.
+        reaches_maximum: whether a converged solve ends with a zero gradient of the free components, as modes that
+            differentiate the solution require.
+        tiltable: whether a solve takes account of a linear term added to the objective's value.
+        joins_starts: whether the solver combines all starts of an element (B, S, H, A) in one solve; otherwise each
+            start is solved separately.
         compiles: whether a step can be compiled as a whole.
     """
 
@@ -62,30 +62,30 @@ class Solver(Part, ABC):
     compiles: ClassVar[bool] = True
 
     def done(self, state: SolverState) -> Tensor:
-        """Mark the elements (B,) that need no further step."""
+        """Mark the elements (B,) that need no further steps."""
         return state.evaluation.grad_norm < self.grad_tolerance
 
 
 class StepSolver(Solver):
-    """A solver that gives its steps, and leaves the loop to the backward mode."""
+    """A solver that computes single steps; the backward mode runs the loop."""
 
     def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> SolverState:
-        """Give the state at the first `iterate` (B, H, A); (B, S, H, A) if the solver `joins_starts`."""
+        """Return the state at the first `iterate` (B, H, A), or (B, S, H, A) if the solver `joins_starts`."""
         return SolverState(iterate, problem.evaluate(latent, iterate))
 
     @abstractmethod
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
-        """Take one step with every element, and evaluate where it leads.
+        """Take one step with every element and evaluate the new iterate.
 
-        Neither failed nor finished elements need attention here: the loop discards their steps.
+        Failed and finished elements need no special treatment: the loop discards their steps.
         """
 
 
 def check_positive(**arguments: float) -> None:
-    """Refuse constructor arguments that are not above zero.
+    """Check that constructor arguments are above zero.
 
     Raises:
-        ConfigurationError: names the argument and its value.
+        ConfigurationError: an argument is not above zero.
     """
     for name, value in arguments.items():
         if not value > 0:
@@ -93,10 +93,10 @@ def check_positive(**arguments: float) -> None:
 
 
 def check_not_negative(**arguments: float) -> None:
-    """Refuse constructor arguments below zero.
+    """Check that constructor arguments are not negative.
 
     Raises:
-        ConfigurationError: names the argument and its value.
+        ConfigurationError: an argument is below zero.
     """
     for name, value in arguments.items():
         if not value >= 0:

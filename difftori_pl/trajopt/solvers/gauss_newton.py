@@ -1,4 +1,4 @@
-"""Gauss–Newton with one residual for each term of the return."""
+"""Gauss–Newton with one residual per term of the return."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ class GaussNewton(StepSolver):
     """Levenberg–Marquardt on K residuals r, one per term of the return: Δa = −α (JᵀJ + λI)⁻¹ Jᵀ r, J = ∂r/∂a.
 
     With a single residual, as in `LevenbergMarquardt`, JᵀJ has rank one and models the curvature along the gradient
-    only. The return is a sum over time steps; with one residual per term JᵀJ has rank K. `return_to_residuals` gives
+    only. The return is a sum over time steps; with one residual per term JᵀJ has rank K. `return_to_residuals` computes
     the residuals. Each step takes K backward passes for the Jacobian and solves a dense H · A x H · A system by
     Cholesky factorisation.
 
-    By the Woodbury identity the step is also Jᵀ (J Jᵀ + λI)⁻¹ r, with K unknowns instead of H · A. That form is not
-    used: where components rest on bounds, J Jᵀ is singular, and the component of r in its null space, divided by λ,
-    cancels only to the rounding of float32. The factorisation costs little compared with the Jacobian.
+    By the Woodbury identity the step also equals Jᵀ (J Jᵀ + λI)⁻¹ r, with K unknowns instead of H · A. That form is not
+    used: if components rest on bounds, J Jᵀ is singular, and the component of r in its null space, divided by λ,
+    cancels only up to float32 rounding. The factorisation is cheap compared with the Jacobian.
 
-    Adaptive damping (Nielsen's and Marquardt's rule): a step that lowers the return is rejected, and λ is raised
-    four-fold; where the model predicted the increase well, λ falls to a third. It takes one more evaluation of the
-    return per step, without a gradient.
+    Adaptive damping (Nielsen's and Marquardt's rule): a step that lowers the return is rejected and λ is multiplied by
+    four; if the model predicted the increase well, λ is divided by three. This takes one more evaluation of the return
+    per step, without a gradient.
 
     Args:
         max_steps: number of steps.
         step_size: α.
-        damping: λ, or the first one.
-        adaptive: whether λ adapts, for each element on its own; otherwise every step is taken.
-        offset: exceeds every term of the return; not used by an objective that brings its residuals.
-        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+        damping: λ; its initial value if it is adaptive.
+        adaptive: whether λ adapts, separately for each element; otherwise every step is accepted.
+        offset: must exceed every term of the return; not used if the objective defines `residuals`.
+        grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
     """
 
     # A tilt of the objective does not change the residuals.
@@ -70,13 +70,13 @@ class GaussNewton(StepSolver):
         self.grad_tolerance = grad_tolerance
 
     def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> GaussNewtonState:
-        """Give the state at the first `iterate` (B, H, A)."""
+        """Return the state at the first `iterate` (B, H, A)."""
         start = super().init(problem, latent, iterate)
         damping = torch.full_like(start.evaluation.value, self.damping)
         return GaussNewtonState(start.iterate, start.evaluation, damping)
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> GaussNewtonState:
-        """Solve the damped system on the components free to move, and project the step."""
+        """Solve the damped system on the free components and project the iterate."""
         assert isinstance(state, GaussNewtonState)
         residuals, jacobian = problem.jacobian(latent, state.iterate, self.offset)
         free = ~problem.bounds.active(state.iterate.detach(), state.evaluation.gradient.detach())
@@ -86,7 +86,7 @@ class GaussNewton(StepSolver):
         iterate = problem.bounds.project(state.iterate + self.step_size * step.view_as(state.iterate))
         damping = state.damping
         if self.adaptive:
-            # Decided before the evaluation below: the graph must not hold a rejected iterate, whose value may be −inf.
+            # Reject steps before the evaluation below: the graph must not contain a rejected iterate with value −inf.
             with torch.no_grad():
                 value = problem.value(latent, iterate)
             worse, damping = _adapt(state, iterate, value, rows)
@@ -96,13 +96,13 @@ class GaussNewton(StepSolver):
 
 @torch.no_grad()
 def _adapt(state: GaussNewtonState, iterate: Tensor, value: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mark the elements (B,) that a step to `iterate` makes worse, and give each element's next damping (B,)."""
+    """Mark the elements (B,) whose value falls in the step to `iterate`, and compute the next damping (B,)."""
     move = (iterate - state.iterate).flatten(1)
     slope = (move * state.evaluation.gradient.flatten(1)).sum(dim=1)
     predicted = slope - 0.5 * (rows @ move.unsqueeze(2)).square().sum(dim=(1, 2))
     increase = value - state.evaluation.value
     rounding = 10 * torch.finfo(increase.dtype).eps * state.evaluation.value.abs()
-    # NaN does not count as worse: the step is taken, and the loop marks the element as failed.
+    # NaN does not count as worse: the step is accepted, and the loop marks the element as failed.
     worse = increase < -rounding
     well_predicted = increase > 0.75 * predicted
     factor = torch.where(worse, 4.0, torch.where(well_predicted, 1 / 3, 1.0))
@@ -111,7 +111,7 @@ def _adapt(state: GaussNewtonState, iterate: Tensor, value: Tensor, rows: Tensor
 
 def _solve(gram: Tensor, damping: Tensor, right: Tensor) -> Tensor:
     """Solve (G + λI) x = r for G (B, N, N), λ (B,) and r (B, N, 1), with N = H · A."""
-    # Rounding may leave G slightly indefinite; more than that is never added, so nothing here can fail.
+    # Rounding can make G slightly indefinite; the jitter exceeds that error, so the factorisation succeeds.
     diagonal = gram.diagonal(dim1=1, dim2=2)
     jitter = 10 * gram.shape[-1] * torch.finfo(gram.dtype).eps * diagonal.detach().sum(dim=1)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)

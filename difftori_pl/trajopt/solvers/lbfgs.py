@@ -16,36 +16,36 @@ from difftori_pl.trajopt.tree import per_element
 
 @dataclass(frozen=True)
 class LBFGSState(SolverState):
-    """Adds the last steps and what they did to the gradient, newest last; zeros where there is none yet.
+    """Adds the last M steps and changes of the gradient, newest last; unused entries are zero.
 
     Attributes:
-        moves: changes of the iterate (B, M, H, A).
-        bends: changes of minus the gradient (B, M, H, A).
-        reach: length of the next step that knows no curvature (B,).
+        s: changes of the iterate (B, M, H, A).
+        y: changes of minus the gradient (B, M, H, A).
+        first_length: length of the next step if the memory is empty (B,).
     """
 
-    moves: Tensor
-    bends: Tensor
-    reach: Tensor
+    s: Tensor
+    y: Tensor
+    first_length: Tensor
 
 
 class LBFGS(StepSolver):
     """Limited-memory BFGS (Nocedal and Wright, Numerical Optimization, Algorithm 7.4) within the bounds.
 
-    Components that push against an active bound are left out of each step, and of the memory that makes it (two-metric
-    projection: Bertsekas, SIAM J. Control Optim. 20(2), 1982). The step length is found by `search_line`, so the value
-    never falls by more than its rounding, and places where the objective is not finite are avoided.
+    Components that push against an active bound are left out of each step and of the memory used for it (two-metric
+    projection: Bertsekas, SIAM J. Control Optim. 20(2), 1982). `search_line` chooses the step length. The value
+    therefore never falls by more than its rounding error, and points with a non-finite objective are rejected.
 
-    It goes to the optimum within a few steps more than Newton's method and without second derivatives. What its
-    history and line search do is no smooth function of the problem: it is differentiated at the solution
-    (`Implicit`, `DirectLoss`), not through its steps.
+    Reaches the optimum in a few steps more than Newton's method, without second derivatives. Steps are not a smooth
+    function of the problem because of the history and the line search, so the gradient is taken at the solution
+    (`Implicit`, `DirectLoss`), not through the steps.
 
     Args:
         max_steps: number of steps.
-        memory: number M of past steps that are remembered.
-        first_step: length of the first step, in units of the actions; later ones know the curvature.
+        memory: number M of past steps that are stored.
+        first_step: length of the first step, in units of the actions; later steps use the curvature.
         n_lengths: step lengths tried in each line search: 1, 1/2, 1/4 and so on.
-        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+        grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
     """
 
     # The line search selects one of several lengths.
@@ -68,55 +68,55 @@ class LBFGS(StepSolver):
         self.grad_tolerance = grad_tolerance
 
     def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> LBFGSState:
-        """Give the state at the first `iterate` (B, H, A), without a memory yet."""
+        """Return the state at the first `iterate` (B, H, A), with an empty memory."""
         start = super().init(problem, latent, iterate)
         empty = start.iterate.new_zeros(len(start.iterate), self.memory, *start.iterate.shape[1:])
-        reach = torch.full_like(start.evaluation.value, self.first_step)
-        return LBFGSState(start.iterate, start.evaluation, empty, empty, reach)
+        first_length = torch.full_like(start.evaluation.value, self.first_step)
+        return LBFGSState(start.iterate, start.evaluation, empty, empty, first_length)
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> LBFGSState:
-        """Go along the quasi-Newton direction as far as the line search says, and remember what came of it."""
+        """Search along the quasi-Newton direction and update the memory."""
         assert isinstance(state, LBFGSState)
         gradient = state.evaluation.gradient
         free = ~problem.bounds.active(state.iterate, gradient)
         direction = self._direction(state, gradient * free, free)
         iterate = search_line(problem, latent, state, direction, self.n_lengths)
         evaluation = problem.evaluate(latent, iterate)
-        move, bend = iterate - state.iterate, gradient - evaluation.gradient
-        # Where even the shortest step was too long, the next line search goes on from there, without the memory that
-        # made it so long.
-        stuck = (move == 0).flatten(1).all(dim=1)
+        s, y = iterate - state.iterate, gradient - evaluation.gradient
+        # If even the shortest length failed, the next search continues with shorter steps and an empty memory.
+        stuck = (s == 0).flatten(1).all(dim=1)
         shorter = torch.linalg.vector_norm(direction.flatten(1), dim=1) * 0.5**self.n_lengths
-        reach = torch.where(stuck, shorter, state.reach)
-        moves, bends = (
-            torch.where(per_element(stuck, memory), 0.0, _append(memory, newest))
-            for memory, newest in ((state.moves, move), (state.bends, bend))
+        return LBFGSState(
+            iterate,
+            evaluation,
+            s=torch.where(per_element(stuck, state.s), 0.0, _append(state.s, s)),
+            y=torch.where(per_element(stuck, state.y), 0.0, _append(state.y, y)),
+            first_length=torch.where(stuck, shorter, state.first_length),
         )
-        return LBFGSState(iterate, evaluation, moves, bends, reach)
 
     def _direction(self, state: LBFGSState, gradient: Tensor, free: Tensor) -> Tensor:
-        """Apply the approximate inverse Hessian of minus the objective, on free components, to the gradient."""
-        moves, bends = (memory * free.unsqueeze(1) for memory in (state.moves, state.bends))
-        curvature, bend_square = (moves * bends).sum(dim=(2, 3)), bends.square().sum(dim=(2, 3))
-        # Only pairs of positive curvature keep the approximation positive definite; empty ones drop out as well.
-        used = curvature > torch.finfo(curvature.dtype).eps * bend_square
-        inverse = torch.where(used, 1 / torch.where(used, curvature, 1.0), 0.0)
+        """Multiply the gradient by the approximate inverse of minus the Hessian, on free components."""
+        s, y = state.s * free.unsqueeze(1), state.y * free.unsqueeze(1)
+        s_y, y_y = (s * y).sum(dim=(2, 3)), y.square().sum(dim=(2, 3))
+        # Only pairs of positive curvature keep the approximation positive definite; this also skips empty entries.
+        used = s_y > torch.finfo(s_y.dtype).eps * y_y
+        rho = torch.where(used, 1 / torch.where(used, s_y, 1.0), 0.0)
 
-        weights: list[Tensor] = []
+        alphas: list[Tensor] = []
         direction = gradient
         for i in reversed(range(self.memory)):
-            weight = inverse[:, i] * (moves[:, i] * direction).sum(dim=(1, 2))
-            direction = direction - per_element(weight, direction) * bends[:, i]
-            weights.insert(0, weight)
+            alpha = rho[:, i] * (s[:, i] * direction).sum(dim=(1, 2))
+            direction = direction - per_element(alpha, direction) * y[:, i]
+            alphas.insert(0, alpha)
         length = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
-        scale = state.reach / length.clamp(min=torch.finfo(length.dtype).tiny)
+        scale = state.first_length / length.clamp(min=torch.finfo(length.dtype).tiny)
         for i in range(self.memory):
-            scale = torch.where(used[:, i], curvature[:, i] / torch.where(used[:, i], bend_square[:, i], 1.0), scale)
+            scale = torch.where(used[:, i], s_y[:, i] / torch.where(used[:, i], y_y[:, i], 1.0), scale)
         direction = per_element(scale, direction) * direction
         for i in range(self.memory):
-            weight = weights[i] - inverse[:, i] * (bends[:, i] * direction).sum(dim=(1, 2))
-            direction = direction + per_element(weight, direction) * moves[:, i]
-        # Components at rest are zero up to here: neither gradient nor memory has any.
+            beta = rho[:, i] * (y[:, i] * direction).sum(dim=(1, 2))
+            direction = direction + per_element(alphas[i] - beta, direction) * s[:, i]
+        # Blocked components stay zero, because gradient, s and y are zero there.
         return direction
 
 

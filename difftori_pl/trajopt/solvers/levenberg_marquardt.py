@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt on one residual, in closed form."""
+"""Levenberg–Marquardt with one residual, in closed form."""
 
 from difftori_pl.trajopt.objective import Latent, return_to_residual
 from difftori_pl.trajopt.problem import Problem
@@ -10,18 +10,18 @@ class LevenbergMarquardt(StepSolver):
     """Δa = α · r · g / (λ + ‖g‖²), with g = ∂G/∂a and the single residual r = offset − G.
 
     The authors minimise r² by Levenberg–Marquardt with constant damping. The Jacobian of one residual is the row −gᵀ,
-    so the system (g gᵀ + λI) Δa = r g is solved by the Sherman–Morrison identity: no matrix, no factorisation, and
-    nothing that could be singular. The iterates are those of the published solver up to rounding.
+    so the Sherman–Morrison identity solves the system (g gᵀ + λI) Δa = r g without a matrix or a factorisation, and it
+    is never singular. The iterates equal those of the published solver up to rounding.
 
-    The offset sets how far a step goes; it is the authors' 1000. It must exceed every return that can be reached:
-    beyond it the residual changes sign, and steps lead back down.
+    The offset scales the step length; the authors use 1000. It must exceed every reachable return: above it the
+    residual changes sign, and steps lower the return.
 
     Args:
-        max_steps: number of steps; the authors take 50 to 200.
-        step_size: α; the authors take 3e-5 to 1e-3.
-        damping: λ; the authors take 1e-3 to 0.5.
-        offset: what the return is subtracted from.
-        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+        max_steps: number of steps; the authors use 50 to 200.
+        step_size: α; the authors use 3e-5 to 1e-3.
+        damping: λ; the authors use 1e-3 to 0.5.
+        offset: constant from which the return is subtracted.
+        grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LevenbergMarquardt(StepSolver):
         self.grad_tolerance = grad_tolerance
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
-        """Take one damped step and project it."""
+        """Take one damped step and project the iterate."""
         gradient = state.evaluation.gradient
         residual = return_to_residual(state.evaluation.value, self.offset)
         # Dividing before multiplying by g keeps float32 finite for gradient norms up to 1e19.

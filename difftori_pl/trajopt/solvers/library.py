@@ -1,4 +1,4 @@
-"""Solvers whose loop belongs to a library."""
+"""Base class of solvers that a library implements."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import Solver
 
 if TYPE_CHECKING:
-    from difftori_pl.trajopt.search import Search
+    from difftori_pl.trajopt.loop_state import LoopState
 
 
 class LibrarySolver(Solver):
-    """A solver whose loop and backward pass belong to a library; it lists the modes it supports.
+    """A solver whose loop and backward pass run in a library.
 
     Attributes:
-        own_modes: names of the library's own backward modes, for `LibraryMode`.
+        own_modes: names of the library's backward modes, for `LibraryMode`.
     """
 
     compiles = False
@@ -28,13 +28,13 @@ class LibrarySolver(Solver):
     @abstractmethod
     def solve(
         self, problem: Problem, latent: Latent, iterate: Tensor, n_differentiated: int, own_mode: str | None = None
-    ) -> Search:
+    ) -> LoopState:
         """Run the library's loop.
 
         Args:
-            problem: what to maximise.
-            latent: what the objective is conditioned on (B, Z).
-            iterate: where to start (B, H, A).
-            n_differentiated: how many of the last steps the result's gradient goes back through.
-            own_mode: differentiates the result by this mode of the library instead.
+            problem: the problem to maximise.
+            latent: input of the objective (B, Z).
+            iterate: initial iterate (B, H, A).
+            n_differentiated: number of last steps through which the result is differentiated.
+            own_mode: the library's backward mode that differentiates the result instead; None for no such mode.
         """

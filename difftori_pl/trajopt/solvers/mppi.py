@@ -16,14 +16,14 @@ from difftori_pl.trajopt.tree import repeat
 
 @dataclass(frozen=True)
 class MPPIState(SolverState):
-    """Adds the spread of the samples; the iterate is their mean.
+    """Adds the standard deviation of the sampling distribution; the iterate is its mean.
 
     Attributes:
         std: standard deviation of the samples (B, H, A).
-        proposals: further sequences that join the samples of each step (B, P, H, A).
-        elite: the best of all samples of the last step (B, H, A).
-        elite_value: its value (B,).
-        generator: source of the noise; None is torch's global one.
+        proposals: further action sequences added to the samples of each step (B, P, H, A).
+        elite: the best sample of the last step (B, H, A).
+        elite_value: the value of `elite` (B,).
+        generator: source of the noise; None means torch's global generator.
     """
 
     std: Tensor
@@ -33,11 +33,11 @@ class MPPIState(SolverState):
     generator: torch.Generator | None
 
     def is_finite(self) -> Tensor:
-        """Mark the elements (B,) that still have a finite mean with a finite value; there is no gradient."""
+        """Mark the elements (B,) with a finite mean and value; there is no gradient to test."""
         return torch.isfinite(self.iterate).flatten(1).all(dim=1) & torch.isfinite(self.evaluation.value)
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Give the better of mean and best sample (B, H, A), and its value (B,)."""
+        """Return the better of mean and best sample (B, H, A), and its value (B,)."""
         mean_wins = self.evaluation.value >= self.elite_value
         return (
             torch.where(mean_wins.view(-1, 1, 1), self.iterate, self.elite),
@@ -46,31 +46,32 @@ class MPPIState(SolverState):
 
 
 class MPPI(StepSolver):
-    """TD-MPC's planner (Hansen et al., arXiv:2203.04955, Algorithm 1), with its constants; not differentiable.
+    """TD-MPC's planner (Hansen et al., arXiv:2203.04955, Algorithm 1) with its constants; not differentiable.
 
-    Each step draws samples around the mean, scores them, and moves mean and standard deviation to those of the elites,
-    weighted by exp(temperature · value). `Solution.actions` is the last mean, `best_actions` the best of all samples.
-    There is no gradient: `grad_norm` is NaN.
+    Each step draws samples around the mean, evaluates them, and sets mean and standard deviation to those of the
+    elites, weighted by exp(temperature · value). `Solution.actions` is the last mean, `best_actions` the best of all
+    samples and means. There is no gradient: `grad_norm` is NaN.
 
-    Given several starts, the first is the initial mean, and the others, roll-outs of a policy for instance, join the
+    If there are several starts, the first is the initial mean. The others, such as policy roll-outs, are added to the
     samples of every step.
 
-    Its steps are not compiled: torch cannot compile draws from a generator, and most of the time goes into matrix
-    products of hundreds of rows.
+    Steps are not compiled: torch cannot compile draws from a generator, and matrix products with hundreds of rows
+    dominate the run time.
 
-    All batch elements share one draw of the noise, so an element's answer does not depend on its company. TD-MPC plans
-    for one state at a time, which is the same; it then executes a random elite, drawn by weight, in place of the mean.
+    All batch elements share the same noise, so an element's solution does not depend on the rest of the batch. TD-MPC
+    plans for one state at a time, which is equivalent, but executes a random elite, drawn by weight, instead of the
+    mean.
 
     Args:
-        max_steps: number of rounds of sampling.
+        max_steps: number of sampling rounds.
         n_samples: samples per element and round.
-        n_elites: how many of the best, proposals included, make the next mean.
-        temperature: how strongly better elites are preferred, per unit of value.
-        momentum: how much of the previous mean is kept.
-        min_std: smallest standard deviation of a sample's component; TD-MPC lowers it from 0.5 in training.
-        max_std: the first and largest one.
-        seed: every solve draws the same noise from it; None draws from torch's global generator of the device, which
-            `torch.manual_seed` (or Lightning's `seed_everything`) makes repeatable.
+        n_elites: number of best samples, proposals included, that determine the next mean.
+        temperature: inverse scale of the values in the elites' weights; larger values favour better elites.
+        momentum: fraction of the previous mean that is kept.
+        min_std: smallest standard deviation per component; TD-MPC lowers it from 0.5 during training.
+        max_std: initial and largest standard deviation per component.
+        seed: seed of the noise, which is then the same in every solve; None draws from torch's global generator of the
+            device, which `torch.manual_seed` or Lightning's `seed_everything` makes reproducible.
     """
 
     steps_differentiable = False
@@ -107,7 +108,7 @@ class MPPI(StepSolver):
         self.seed = seed
 
     def init(self, problem: Problem, latent: Latent, iterate: Tensor) -> MPPIState:
-        """Give the state around the first of several starts (B, S, H, A), or around the only one (B, H, A)."""
+        """Return the state with the only start (B, H, A) as mean, or the first of several starts (B, S, H, A)."""
         starts = iterate.detach()
         starts = starts.unsqueeze(1) if starts.ndim == 3 else starts
         mean = starts[:, 0]
@@ -123,10 +124,10 @@ class MPPI(StepSolver):
         )
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> MPPIState:
-        """Draw samples, score them with the proposals, and move to the elites."""
+        """Draw samples, evaluate them and the proposals, and update mean and standard deviation from the elites."""
         assert isinstance(state, MPPIState)
         mean = state.iterate
-        # In float32 whatever the dtype of the actions, which would change the draw.
+        # Always in float32, because another dtype would draw other numbers.
         noise = torch.randn(
             self.n_samples, *mean.shape[1:], dtype=torch.float32, device=mean.device, generator=state.generator
         )
@@ -135,7 +136,7 @@ class MPPI(StepSolver):
         values = _score(problem, latent, samples)
         elite_values, order = values.topk(self.n_elites, dim=1)
         elites = samples.gather(1, order.view(*order.shape, 1, 1).expand(-1, -1, *mean.shape[1:]))
-        # Without a single finite value the weights are NaN, and with them the mean: the element has failed.
+        # If no value is finite, the weights and the mean are NaN, and the element fails.
         weights = torch.softmax(self.temperature * elite_values, dim=1).view(*order.shape, 1, 1)
         elite_mean = (weights * elites).sum(dim=1)
         variance = (weights * (elites - elite_mean.unsqueeze(1)).square()).sum(dim=1)
@@ -152,7 +153,7 @@ class MPPI(StepSolver):
 
 
 def _score(problem: Problem, latent: Latent, samples: Tensor) -> Tensor:
-    """Give the value (B, N) of `samples` (B, N, H, A); minus infinity where it is not a number."""
+    """Return the values (B, N) of `samples` (B, N, H, A), with minus infinity for values that are not finite."""
     n_samples = samples.shape[1]
     values = problem.value(repeat(latent, n_samples), samples.flatten(0, 1)).view(-1, n_samples)
     return torch.where(torch.isfinite(values), values, -torch.inf)

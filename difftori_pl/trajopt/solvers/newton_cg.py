@@ -13,20 +13,20 @@ from difftori_pl.trajopt.tree import per_element
 class NewtonCG(StepSolver):
     """Projected truncated Newton (Nocedal and Wright, Numerical Optimization, Algorithm 7.1).
 
-    The Newton system is solved by conjugate gradients with exact Hessian-vector products, on the components that do
-    not push against an active bound; where the objective curves upwards, the last direction of downward curvature, or
-    the gradient, takes its place. The step length is found by `search_line`.
+    Conjugate gradients with exact Hessian-vector products solve the Newton system on the components that do not push
+    against an active bound. They stop at a direction in which the objective curves upwards and return the result so
+    far, or a multiple of the gradient. `search_line` chooses the step length.
 
-    Converges quadratically: few, expensive steps. As `LBFGS` it is differentiated at the solution, not through its
-    steps.
+    Converges quadratically, in few but expensive steps. Like `LBFGS`, it is differentiated at the solution, not through
+    its steps.
 
     Args:
         max_steps: number of steps.
-        n_products: Hessian-vector products per step; H · A solve the system fully.
+        n_products: Hessian-vector products per step; H · A solve the system exactly.
         damping: subtracted from the Hessian's diagonal, in value per squared unit of the actions.
-        first_step: length of a step where the objective has no curvature at all, in units of the actions.
+        first_step: length of a step where the objective has no curvature, in units of the actions.
         n_lengths: step lengths tried in each line search: 1, 1/2, 1/4 and so on.
-        grad_tolerance: an element whose gradient norm is below this is done; 0 never stops early.
+        grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
     """
 
     # The line search selects one of several lengths.
@@ -52,7 +52,7 @@ class NewtonCG(StepSolver):
         self.grad_tolerance = grad_tolerance
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
-        """Solve for the Newton direction, and go along it as far as the line search says."""
+        """Compute the Newton direction and search along it."""
         curvature = problem.curvature(latent, state.iterate, self.damping)
         gradient = state.evaluation.gradient * curvature.free
         direction = conjugate_gradient(curvature.product, gradient, self.n_products, tolerance=1e-10)

@@ -1,4 +1,4 @@
-"""One call of Theseus' own loop; the only file that imports the library."""
+"""A call of the Theseus loop; the only file that imports the library."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from difftori_pl.trajopt.loop_state import LoopState
 from difftori_pl.trajopt.objective import Latent, return_to_residual, return_to_residuals
 from difftori_pl.trajopt.problem import Problem
-from difftori_pl.trajopt.search import Search
 from difftori_pl.trajopt.solvers.base import SolverState
 from difftori_pl.trajopt.tree import leaves, map_tensors
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The library re-exports its names in a way that strict type checkers do not follow.
 theseus: Any = import_module("theseus")
 
-# How the library begins its message when the factorisation failed; any other error is not ours to catch.
+# Start of the library's message when the factorisation fails; other errors are raised unchanged.
 _LINEAR_SOLVE_FAILED = "There was an error while running the linear optimizer"
 
 
@@ -32,11 +32,11 @@ def run(
     iterate: Tensor,
     n_differentiated: int,
     own_mode: str | None = None,
-) -> Search:
-    """Solve `problem` with Theseus from `iterate` (B, H, A), and differentiate as asked or by a mode of the library.
+) -> LoopState:
+    """Solve `problem` with Theseus from `iterate` (B, H, A); see `LibrarySolver.solve`.
 
-    If the factorisation fails, so do all elements, and they stay at their best iterates, or at the first one if the
-    library is differentiating and therefore keeps none.
+    If the factorisation fails, all elements fail and keep their best iterate, or the first one if the library is
+    differentiating and therefore stores no best iterate.
     """
     layer = _layer(settings, problem, latent, iterate)
     inputs = {f"latent_{i}": tensor.reshape(len(tensor), -1) for i, tensor in enumerate(leaves(latent))}
@@ -47,10 +47,10 @@ def run(
         "backward_num_iterations": n_differentiated,
     }
     if settings.optimizer == "LevenbergMarquardt":
-        # As a plain number the library would round it to float32, whatever the problem's dtype.
+        # The library would round a Python number to float32.
         arguments["damping"] = iterate.new_tensor(settings.damping)
     if own_mode == "implicit":
-        # Its last, differentiated step comes on top of the others.
+        # The mode adds one differentiated step after the others.
         arguments.pop("backward_num_iterations")
     differentiable = n_differentiated > 0 or own_mode is not None
     last, best, broken = iterate.detach(), iterate.detach(), True
@@ -70,7 +70,7 @@ def run(
         initial = problem.evaluate(latent, iterate)
     with torch.set_grad_enabled(differentiable):
         state = SolverState(last, problem.evaluate(latent, last))
-    return Search(
+    return LoopState(
         state=state,
         best_iterate=best,
         best_value=best_value,
@@ -83,7 +83,7 @@ def run(
 
 
 def _layer(settings: Theseus, problem: Problem, latent: Latent, iterate: Tensor) -> Any:
-    """Translate the problem: one vector per element to optimise, the latent beside it, and the residuals."""
+    """Build the Theseus layer: one vector per element to optimise, the latent as auxiliary variables, the residuals."""
 
     def residuals(optim_vars: tuple[Any, ...], aux_vars: tuple[Any, ...]) -> Tensor:
         given = iter(aux_vars)
@@ -94,7 +94,7 @@ def _layer(settings: Theseus, problem: Problem, latent: Latent, iterate: Tensor)
         return return_to_residual(problem.value(known, point), settings.offset).unsqueeze(1)
 
     class Iterate(theseus.Vector):  # type: ignore[misc]
-        """A vector whose steps end within the bounds."""
+        """A vector that is projected onto the bounds after each step."""
 
         def _retract_impl(self, delta: Tensor) -> Iterate:
             moved = (self.tensor + delta).view(-1, *iterate.shape[1:])
@@ -123,7 +123,7 @@ def _layer(settings: Theseus, problem: Problem, latent: Latent, iterate: Tensor)
         linear_solver_cls=getattr(theseus, settings.linear_solver),
         max_iterations=settings.max_steps,
         step_size=settings.step_size,
-        # Zero switches the tests off: they compare r² with its last value by a strict inequality.
+        # Zero switches the tests off: they compare changes of r² by a strict inequality.
         abs_err_tolerance=0.0,
         rel_err_tolerance=0.0,
     )

@@ -159,7 +159,7 @@ def test_recomputing_changes_memory_only():
 def test_refuses_what_does_not_fit():
     with pytest.raises(ConfigurationError, match="LBFGS cannot be differentiated by Truncated"):
         TrajOptLayer(LBFGS(), Implicit(fallback=Truncated()))
-    with pytest.raises(ConfigurationError, match="Adam has no backward mode 'dlm' of its own: it has none"):
+    with pytest.raises(ConfigurationError, match="Adam has no library backward mode 'dlm'; it has none"):
         TrajOptLayer(Adam(), LibraryMode("dlm"))
     for kind, name in (
         (Implicit, "max_products"),

@@ -45,7 +45,7 @@ def test_one_action_needs_no_dynamics(latent, actions):
 
 
 def test_more_actions_need_dynamics(latent, actions):
-    with pytest.raises(ConfigurationError, match="needs dynamics to look 2 actions ahead"):
+    with pytest.raises(ConfigurationError, match="needs dynamics for a horizon above 1, got a horizon of 2"):
         ActionScore(reward)(latent, actions)
 
 

@@ -1,0 +1,142 @@
+"""The solver loop over a batch: track the best iterate, the number of steps and the failure of each element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from difftori_pl.trajopt.compilation import compiled
+from difftori_pl.trajopt.objective import Latent
+from difftori_pl.trajopt.problem import Problem
+from difftori_pl.trajopt.quarantine import sever
+from difftori_pl.trajopt.solvers.base import SolverState, StepSolver
+from difftori_pl.trajopt.trace import Trace
+from difftori_pl.trajopt.tree import map_tensors, per_element, select
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """State of a running solve, batch first.
+
+    Attributes:
+        state: the solver's state at the last finite iterate of each element.
+        best_iterate: the iterate with the highest value, the earliest in a tie (B, H, A); detached.
+        best_value: the objective at `best_iterate` (B,); detached.
+        failed: elements that met NaN or infinity (B,), boolean; they take no further steps.
+        n_steps: steps taken by each element (B,), int64.
+        limit: steps that each element may take (B,), int64.
+        initial_value: the value at the first iterate (B,); detached.
+        initial_grad_norm: the gradient norm at the first iterate (B,); detached.
+        trace: every iterate, if the problem is traced.
+    """
+
+    state: SolverState
+    best_iterate: Tensor
+    best_value: Tensor
+    failed: Tensor
+    n_steps: Tensor
+    limit: Tensor
+    initial_value: Tensor
+    initial_grad_norm: Tensor
+    trace: Trace | None = None
+
+    def without_gradient(self, anchor: Tensor) -> LoopState:
+        """Attach iterate and value to the graph of `anchor`, so that `backward()` runs but passes no gradient."""
+        evaluation = replace(self.state.evaluation, value=sever(self.state.evaluation.value, anchor))
+        return replace(
+            self, state=replace(self.state, iterate=sever(self.state.iterate, anchor), evaluation=evaluation)
+        )
+
+
+def begin(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor) -> LoopState:
+    """Start a solve of `problem` at `iterate` (B, H, A)."""
+    state = solver.init(problem, latent, iterate)
+    value = state.evaluation.value.detach()
+    n_steps = torch.zeros_like(value, dtype=torch.int64)
+    trace = (
+        Trace.empty(state.iterate.detach(), solver.max_steps).record(n_steps, state.iterate, value)
+        if problem.traced
+        else None
+    )
+    return LoopState(
+        state=state,
+        best_iterate=state.iterate.detach(),
+        best_value=value,
+        failed=~state.is_finite(),
+        n_steps=n_steps,
+        limit=torch.full_like(n_steps, solver.max_steps),
+        initial_value=value,
+        initial_grad_norm=state.evaluation.grad_norm,
+        trace=trace,
+    )
+
+
+def resume(problem: Problem, latent: Latent, loop: LoopState) -> LoopState:
+    """Evaluate the current iterate with a graph, so that autograd can differentiate the following steps."""
+    state = replace(loop.state, evaluation=problem.evaluate(latent, loop.state.iterate))
+    return replace(loop, state=state, failed=loop.failed | ~state.is_finite())
+
+
+def advance(
+    solver: StepSolver, problem: Problem, latent: Latent, loop: LoopState, n_steps: int, rest_when_done: bool = True
+) -> LoopState:
+    """Take up to `n_steps` steps with every element that has not failed.
+
+    The number of evaluations is fixed and no value is read on the host: the steps of resting elements are computed and
+    discarded.
+
+    Args:
+        solver: computes the steps.
+        problem: the problem to maximise.
+        latent: input of the objective (B, Z).
+        loop: the state to start from.
+        n_steps: number of steps.
+        rest_when_done: whether elements for which `solver.done` holds stop moving.
+    """
+    # Steps with a graph are not compiled: compiling their backward pass took minutes and made it no faster.
+    if not problem.compiled or torch.is_grad_enabled():
+        for _ in range(n_steps):
+            loop = _take_step(solver, problem, latent, loop, rest_when_done)
+        return loop
+    # Tensors that share memory, require gradients or have different strides would trigger recompilation.
+    latent, loop = map_tensors(_plain, (latent, loop))
+    iterate = loop.best_iterate
+    take_step = compiled(_take_step, (solver, iterate.shape[1:], iterate.dtype, iterate.device), iterate.is_cuda)
+    if iterate.is_cuda:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    for _ in range(n_steps):
+        loop = take_step(solver, problem, latent, loop, rest_when_done)
+    return map_tensors(torch.clone, loop) if iterate.is_cuda else loop
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _take_step(
+    solver: StepSolver, problem: Problem, latent: Latent, loop: LoopState, rest_when_done: bool
+) -> LoopState:
+    stays = loop.failed | (loop.n_steps >= loop.limit)
+    if rest_when_done:
+        stays = stays | solver.done(loop.state)
+    if torch.is_grad_enabled():
+        # Resting elements are evaluated at their current iterate, not after the discarded step: that may give NaN, and
+        # a zero gradient does not remove it, because 0 · NaN = NaN.
+        problem = replace(problem, resting=(stays, loop.state.iterate))
+    candidate = solver.step(problem, latent, loop.state)
+    failed = loop.failed | ~(candidate.is_finite() | stays)
+    stays = stays | failed
+    iterate, value = (tensor.detach() for tensor in candidate.best())
+    improved = (value > loop.best_value) & ~stays
+    state, n_taken = select(stays, loop.state, candidate), loop.n_steps + ~stays
+    return replace(
+        loop,
+        state=state,
+        best_iterate=torch.where(per_element(improved, iterate), iterate, loop.best_iterate),
+        best_value=torch.where(improved, value, loop.best_value),
+        failed=failed,
+        n_steps=n_taken,
+        trace=None if loop.trace is None else loop.trace.record(n_taken, state.iterate, state.evaluation.value),
+    )
