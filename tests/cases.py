@@ -57,6 +57,7 @@ from difftori_pl.trajopt.bounds import (
     Projection,
     StraightThroughProjection,
     Tanh,
+    TrustRegion,
     Unbounded,
 )
 from difftori_pl.trajopt.solvers import (
@@ -126,6 +127,7 @@ BOUNDS: dict[type[Bounds], Callable[[], Bounds]] = {
     InnerClamp: lambda: InnerClamp(low=-1.0, high=1.0),
     InUnits: lambda: InUnits(Projection(low=-2.0, high=2.0), torch.tensor(2.0, dtype=torch.float64)),
     Tanh: lambda: Tanh(low=-1.0, high=1.0),
+    TrustRegion: lambda: TrustRegion(radius=5.0),
     Unbounded: Unbounded,
 }
 

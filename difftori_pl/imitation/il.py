@@ -136,6 +136,10 @@ class DiffTORIIL(ImitationModule):
     def on_fit_start(self) -> None:
         """Measure the noise of the proposals, if it is not given and not known from a checkpoint."""
         super().on_fit_start()
+        if (reach := self.trajopt.reach) is not None:
+            rank_zero_info(
+                f"the optimiser moves an action by at most {reach:.3g} standard deviations from the base policy's"
+            )
         if self._noise is not None:
             return
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -114,6 +114,11 @@ class TrajOptLayer(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             return self._solve(objective, trace, *map_tensors(_trackable, (latent, actions, unit)))
 
+    @property
+    def reach(self) -> float | None:
+        """Largest change of an action in one solve, as the solver and the bounds limit it; None without a limit."""
+        return min((part.reach for part in (self.solver, self.bounds) if part.reach is not None), default=None)
+
     def extra_repr(self) -> str:
         """Return the configuration for `repr`."""
         names = "solver", "backward_mode", "bounds", "n_starts"
@@ -146,9 +151,9 @@ class TrajOptLayer(nn.Module):
     def _solve_all(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
         # A solver that joins starts leaves out unusable ones itself, except for the first.
         unusable = ~all_finite((latent, actions if actions.ndim == 3 else actions[:, 0]))
-        solution = self.backward_mode.apply(
-            self.solver, problem, stand_in(unusable, latent), stand_in(unusable, actions)
-        )
+        start = stand_in(unusable, actions)
+        nearby = replace(problem, bounds=problem.bounds.around(start))
+        solution = self.backward_mode.apply(self.solver, nearby, stand_in(unusable, latent), start)
         return select(unusable, _untouched(problem, actions, solution), solution)
 
 

@@ -16,6 +16,21 @@ class Bounds(Part, ABC):
     each step, and `to_actions` converts it to the actions that the objective receives and the layer returns.
     """
 
+    def around(self, actions: Tensor, unit: Tensor | float = 1.0) -> "Bounds":
+        """Give the bounds of one solve from initial `actions` (B, H, A) or (B, S, H, A); most do not depend on them.
+
+        Args:
+            actions: initial actions, in the unit of the bounds.
+            unit: size in the unit of the bounds of 1 in the unit of the layer's caller, () or (A,).
+        """
+        del actions, unit
+        return self
+
+    @property
+    def reach(self) -> float | None:
+        """Largest change of a component in one solve, in the layer's unit; None if only the limits restrict it."""
+        return None
+
     @abstractmethod
     def to_iterate(self, actions: Tensor) -> Tensor:
         """Return the initial iterate for initial `actions` (B, H, A)."""

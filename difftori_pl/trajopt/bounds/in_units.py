@@ -36,6 +36,11 @@ class InUnits(Bounds):
         self.bounds = bounds
         self.unit = unit
 
+    def around(self, actions: Tensor, unit: Tensor | float = 1.0) -> Bounds:
+        """Give the bounds of one solve from initial `actions`; see `Bounds.around`."""
+        bounds = self.bounds.around(actions * self.unit, self.unit * unit)
+        return self if bounds is self.bounds else InUnits(bounds, self.unit)
+
     def to_iterate(self, actions: Tensor) -> Tensor:
         """Return the initial iterate for initial `actions` (B, H, A)."""
         if self.unit.shape not in ((), actions.shape[-1:]):

@@ -61,6 +61,11 @@ class Solver(Part, ABC):
     joins_starts: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
 
+    @property
+    def reach(self) -> float | None:
+        """Largest distance that a solve moves an action, in the unit of the actions; None if there is no limit."""
+        return None
+
     def done(self, state: SolverState) -> Tensor:
         """Mark the elements (B,) that need no further steps."""
         return state.evaluation.grad_norm < self.grad_tolerance

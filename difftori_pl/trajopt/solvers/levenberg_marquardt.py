@@ -1,5 +1,8 @@
 """Levenberg–Marquardt with one residual, in closed form."""
 
+import math
+
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.objective import Latent, return_to_residual
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
@@ -16,29 +19,54 @@ class LevenbergMarquardt(StepSolver):
     The offset scales the step length; the authors use 1000. It must exceed every reachable return: above it the
     residual changes sign, and steps lower the return.
 
+    A step is at most α · r / (2√λ) long, which it is where ‖g‖ = √λ. A solve therefore moves an action by at most the
+    reach n · α · offset / (2√λ) for small returns, whatever the score: 5 for 5 steps of α = 2e-4 with λ = 0.01. Choose
+    the reach rather than α where good initial actions must not be left far behind.
+
     Args:
         max_steps: number of steps; the authors use 50 to 200.
-        step_size: α; the authors use 3e-5 to 1e-3.
+        step_size: α; the authors use 3e-5 to 1e-3. 1e-4 if neither it nor `reach` is given.
         damping: λ; the authors use 1e-3 to 0.5.
         offset: constant from which the return is subtracted.
         grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
+        reach: largest distance of the solution from the initial actions, which determines α; in the actions' unit,
+            standard deviations in `DiffTORIIL`.
+
+    Raises:
+        ConfigurationError: both `step_size` and `reach` are given, or a value is out of its range.
     """
 
     def __init__(
         self,
         max_steps: int = 100,
-        step_size: float = 1e-4,
+        step_size: float | None = None,
         damping: float = 1e-2,
         offset: float = 1000.0,
         grad_tolerance: float = 0.0,
+        reach: float | None = None,
     ) -> None:
-        check_positive(max_steps=max_steps, step_size=step_size, damping=damping)
+        if step_size is not None and reach is not None:
+            raise ConfigurationError(
+                f"step_size and reach determine each other, got step_size={step_size} and reach={reach}: set one of "
+                "them to null"
+            )
+        check_positive(max_steps=max_steps, damping=damping)
+        if reach is not None:
+            check_positive(reach=reach, offset=offset)
+            step_size = 2 * reach * math.sqrt(damping) / (max_steps * offset)
+        step_size = 1e-4 if step_size is None else step_size
+        check_positive(step_size=step_size)
         check_not_negative(grad_tolerance=grad_tolerance)
         self.max_steps = max_steps
         self.step_size = step_size
         self.damping = damping
         self.offset = offset
         self.grad_tolerance = grad_tolerance
+
+    @property
+    def reach(self) -> float:
+        """Largest distance that a solve moves an action whose return is small compared with the offset."""
+        return self.max_steps * self.step_size * self.offset / (2 * math.sqrt(self.damping))
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
         """Take one damped step and project the iterate."""

@@ -105,3 +105,25 @@ def test_objective_is_evaluated_once_per_iterate(mode, expected):
 def test_refuses_impossible_settings(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         LevenbergMarquardt(**arguments)
+
+
+@pytest.mark.parametrize("settings", [{"damping": 0.01}, {"damping": 2.0, "max_steps": 3, "offset": 50.0}])
+def test_no_score_moves_an_action_beyond_the_reach(settings):
+    solver = LevenbergMarquardt(reach=0.5, **settings)
+    assert solver.reach == pytest.approx(0.5)
+    longest = 0.0
+    for slope in torch.logspace(-4, 4, 33, dtype=torch.float64):
+        layer = TrajOptLayer(solver, Detached(), Unbounded())
+        start = torch.zeros(1, 1, 1, dtype=torch.float64)
+        # The score stays near 0, where the residual is the offset.
+        moved = layer(lambda latent, a, slope=slope: slope * (a - a.detach()).sum((1, 2)), torch.zeros(1, 1), start)
+        longest = max(longest, float(moved.actions.abs()))
+    assert 0.48 < longest <= 0.5 + 1e-9
+
+
+def test_step_size_and_reach_exclude_each_other():
+    with pytest.raises(ConfigurationError, match=r"step_size=0\.1 and reach=0.5: set one of them to null"):
+        LevenbergMarquardt(step_size=0.1, reach=0.5)
+    with pytest.raises(ConfigurationError, match=r"reach must be above 0, got 0\.0"):
+        LevenbergMarquardt(reach=0.0)
+    assert LevenbergMarquardt(max_steps=5, step_size=2e-4).reach == pytest.approx(5.0)
