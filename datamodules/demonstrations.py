@@ -18,6 +18,7 @@ from datamodules.formats.damage import clear_errors, verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.fingerprint import Fingerprint, fingerprint
+from datamodules.observation_spec import ObservationSpec
 from datamodules.windowing.columns import ClippedColumn, Column, FileColumn, MemoryColumn
 from datamodules.windowing.resumable_loader import ResumableLoader
 from datamodules.windowing.shuffle import EpochShuffle, run_seed
@@ -99,13 +100,24 @@ class DemonstrationDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one step of each observation."""
-
-    @property
-    @abstractmethod
     def _low_dim_keys(self) -> Sequence[str]:
         """The observation keys of which there are statistics."""
+
+    @property
+    def obs_specs(self) -> dict[str, ObservationSpec]:
+        """Kind, shape and type of each observation: an image, a vector, of which there are statistics, or a cloud."""
+        columns = self._train_dataset.columns
+        return {
+            name.removeprefix("obs/"): self._spec(name.removeprefix("obs/"), column.step_shape)
+            for name, column in columns.items()
+            if name.startswith("obs/")
+        }
+
+    def _spec(self, key: str, stored_shape: tuple[int, ...]) -> ObservationSpec:
+        if key in self._image_keys:
+            height, width, n_channels = stored_shape
+            return ObservationSpec.image(n_channels, height, width)
+        return (ObservationSpec.vector if key in self._low_dim_keys else ObservationSpec.point_cloud)(*stored_shape)
 
     def setup(self, stage: str | None = None) -> None:
         """Check the file against the arguments and load what is kept in memory; once, whatever the stage.

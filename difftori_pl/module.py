@@ -92,7 +92,7 @@ class ImitationModule(LightningModule, ABC):
         self.interface = self.interface or dict(interface)
         check_observations(
             self,
-            datamodule.obs_shapes,
+            datamodule.obs_specs,
             "the data deliver",
             "name it in data.init_args.obs_keys or image_keys, set the encoder's sizes to those of the data, or use an "
             "encoder (or a base policy) that does not read it",

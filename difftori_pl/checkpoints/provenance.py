@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from difftori_pl.checkpoints.reading import KEY, SCHEMA, migrate
 from difftori_pl.errors import CheckpointError
-from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.normalizer import Normalizer
 from difftori_pl.version import __version__
 
@@ -38,7 +39,7 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
     Returns:
         `schema`, `package` (version), `git_commit` ("" outside a checkout), `versions` of Python, libraries and
         simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.formats.fingerprint`)
-        where they are known, `action_dim`, `obs_shapes` (what the encoders read), `normalizers` (name -> keys).
+        where they are known, `action_dim`, `observations` (what the encoders read), `normalizers` (name -> keys).
     """
     datamodule: Any = getattr(module._trainer, "datamodule", None)
     return {
@@ -50,7 +51,7 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
         "task": _task(module),
         "data": getattr(datamodule, "fingerprint", None),
         "action_dim": action_dim,
-        "obs_shapes": _shapes(module),
+        "observations": _observations(module),
         "normalizers": {
             name: list(part.keys)
             for name, part in module.named_modules()
@@ -66,7 +67,7 @@ def verify(module: LightningModule, action_dim: int, checkpoint: dict[str, Any])
         CheckpointError: it does not fit; the message names the first difference.
     """
     known = migrate(checkpoint, "the checkpoint")[KEY]
-    own = {"action_dim": action_dim, "obs_shapes": _shapes(module)}
+    own = {"action_dim": action_dim, "observations": _observations(module)}
     for name, value in own.items():
         if known.get(name, value) != value:
             raise CheckpointError(
@@ -106,8 +107,8 @@ def _verify_shapes(module: LightningModule, state: dict[str, Any]) -> None:
         raise CheckpointError(f"the checkpoint lacks {missing[0]}: it is one of another configuration, or incomplete")
 
 
-def _shapes(module: LightningModule) -> dict[str, list[int]]:
-    return {key: list(shape) for key, shape in observation_shapes(module).items()}
+def _observations(module: LightningModule) -> dict[str, dict[str, Any]]:
+    return {key: asdict(spec) for key, spec in observation_specs(module).items()}
 
 
 def _task(module: LightningModule) -> str | None:

@@ -4,17 +4,19 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import CheckpointError
 
 KEY = "difftori"
 """Where a checkpoint says what it is; see `difftori_pl.checkpoints.provenance`."""
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout of checkpoints; one more with each change that older programs could not read."""
 
 
@@ -79,7 +81,17 @@ def _say_nothing(content: dict[str, Any]) -> None:
     content[KEY] = {"schema": 1}
 
 
-_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_say_nothing,)
+def _specify(content: dict[str, Any]) -> None:
+    """Schema 1 had only the shapes of observations: all of three dimensions were images, of two point clouds."""
+    record = content[KEY]
+    make = (ObservationSpec.vector, ObservationSpec.point_cloud, ObservationSpec.image)
+    if "obs_shapes" in record:
+        shapes = record.pop("obs_shapes").items()
+        record["observations"] = {key: asdict(make[len(shape) - 1](*shape)) for key, shape in shapes}
+    record["schema"] = 2
+
+
+_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_say_nothing, _specify)
 """The step from each schema to the next one."""
 
 

@@ -21,6 +21,7 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.policy import Observation, State
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.module import check_precision
@@ -254,7 +255,7 @@ class DiffTORIRL(LightningModule):
         trainer: Any = self.trainer
         batch = trainer.strategy.batch_to_device(next(dataloader_iter)[0])
         if self.augmentation is not None:
-            batch["obs"] = self.augmentation(batch["obs"])
+            batch["obs"] = self.augmentation(batch["obs"], observation_specs(self))
         optimizers: Any = self.optimizers()
         # Lightning counts the steps of its own optimisers; one update is one step.
         values, priorities = self.update(batch, optimizers[0], optimizers[1].optimizer)
