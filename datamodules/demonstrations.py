@@ -1,6 +1,6 @@
 """What the datamodules of demonstrations share: split, windows, statistics and loaders."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning import LightningDataModule
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
-from datamodules.batch import Batch
+from datamodules.batch import Batch, DataModule
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums
 from datamodules.formats.demo_file import DemoFile
@@ -28,7 +27,7 @@ from datamodules.windowing.window_dataset import WindowDataset, as_it_is
 from datamodules.windowing.windows import Windows
 
 
-class DemonstrationDataModule(LightningDataModule, ABC):
+class DemonstrationDataModule(DataModule):
     """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
 
     `datamodules.windowing.split` decides which demos train and which validate. The training order depends on the seed

@@ -128,8 +128,11 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
             f"{path} describes a model that this version cannot build: {beginning(error)}. It was written by "
             f"difftori-pl {content[KEY].get('package', 'of before the first release')}, here is {__version__}"
         ) from error
-    if not hasattr(module, "act"):
-        raise CheckpointError(f"{path} holds a {type(module).__name__}, which has no method `act`")
+    if not isinstance(module, Policy):
+        raise CheckpointError(
+            f"{path} holds a {type(module).__name__}, which is not a policy: derive the class from "
+            "difftori_pl.models.policy.Policy"
+        )
     return module.eval()
 
 

@@ -11,7 +11,7 @@ from difftori_pl.deployment.export import _Step
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.models.encoders import Encoder
 from difftori_pl.models.encoders.base import check_observations
-from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.policy import Observation, Policy, State
 
 SPECS = {
     "forces": ObservationSpec.vector(3, 4, 4),
@@ -33,7 +33,7 @@ class Mean(Encoder):
         return torch.stack([obs[key].float().flatten(2).mean(-1) for key in self.obs_specs], dim=-1), state
 
 
-class Averaging(nn.Module):
+class Averaging(nn.Module, Policy):
     """Acts by the means of the newest observation."""
 
     def __init__(self) -> None:
