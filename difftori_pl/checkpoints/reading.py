@@ -84,10 +84,11 @@ def _say_nothing(content: dict[str, Any]) -> None:
 def _specify(content: dict[str, Any]) -> None:
     """Schema 1 had only the shapes of observations: all of three dimensions were images, of two point clouds."""
     record = content[KEY]
-    make = (ObservationSpec.vector, ObservationSpec.point_cloud, ObservationSpec.image)
+    make = {2: ObservationSpec.point_cloud, 3: ObservationSpec.image}
     if "obs_shapes" in record:
         shapes = record.pop("obs_shapes").items()
-        record["observations"] = {key: asdict(make[len(shape) - 1](*shape)) for key, shape in shapes}
+        specs = {key: make.get(len(shape), ObservationSpec.vector)(*shape) for key, shape in shapes}
+        record["observations"] = {key: asdict(spec) for key, spec in specs.items()}
     record["schema"] = 2
 
 
