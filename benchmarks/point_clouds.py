@@ -39,14 +39,16 @@ def main() -> None:
     )
     file.close()
     data.setup()
-    shapes = data.obs_shapes
+    specs = data.obs_specs
     obs = {key: value.to(options.device) for key, value in next(iter(data.train_dataloader()))["obs"].items()}
     print("| encoder | points | step, ms | graph of all points, ms | ratio | graph, MB | of all points, MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for (name, made), n_points in [(pair, n) for pair in ENCODERS.items() for n in options.n_points]:
         torch.manual_seed(1)
-        obs_dims = {key: shape[0] for key, shape in shapes.items() if key != "point_cloud"}
-        encoder = made(n_points=n_points, n_channels=shapes["point_cloud"][1], obs_dims=obs_dims).to(options.device)
+        obs_dims = {key: spec.shape[0] for key, spec in specs.items() if spec.kind == "vector"}
+        encoder = made(n_points=n_points, n_channels=specs["point_cloud"].shape[1], obs_dims=obs_dims).to(
+            options.device
+        )
         seen = {**obs, "point_cloud": obs["point_cloud"][:, :, :n_points]}
         ours, dense = [], []
         for _ in range(options.repetitions + 1):

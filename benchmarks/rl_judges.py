@@ -32,7 +32,7 @@ NOISE = 0.3
 
 
 @dataclass
-class Memoryless:
+class Memoryless(Policy):
     """A policy that chooses by the observation (B, 1, ...) and its latent (B, Z) alone."""
 
     model: DiffTORIRL

@@ -21,9 +21,16 @@ Padding repeats the first or the last real step, as robomimic does: position i o
 clipped to the demo.
 """
 
-from typing import TypedDict
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
+from lightning import LightningDataModule
 from torch import Tensor
+
+from datamodules.formats.fingerprint import Fingerprint
+from datamodules.observation_spec import ObservationSpec
+from datamodules.windowing.statistics import Statistics
 
 
 class _Always(TypedDict):
@@ -40,3 +47,37 @@ class Batch(_Always, total=False):
     next_obs: dict[str, Tensor]
     rewards: Tensor
     dones: Tensor
+
+
+class DataModule(LightningDataModule, ABC):
+    """Loaders of `Batch`, and what a model asks about the data.
+
+    Attributes:
+        action_dim: size A of an action.
+    """
+
+    action_dim: int
+
+    @property
+    def interface(self) -> Mapping[str, Any]:
+        """Meanings of observations and actions that the policy compares, such as the controller; none by default."""
+        return {}
+
+    @property
+    def task(self) -> str:
+        """The simulator's task; empty if it is unknown."""
+        return ""
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """The identity of the data, for checkpoints; None if it is unknown."""
+        return None
+
+    @property
+    @abstractmethod
+    def obs_specs(self) -> Mapping[str, ObservationSpec]:
+        """Kind, shape and type of each observation."""
+
+    @abstractmethod
+    def statistics(self) -> Mapping[str, Statistics]:
+        """Statistics of each vector and of "actions" over the training steps."""

@@ -1,6 +1,6 @@
 """What the datamodules of demonstrations share: split, windows, statistics and loaders."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning import LightningDataModule
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
-from datamodules.batch import Batch
+from datamodules.batch import Batch, DataModule
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.fingerprint import Fingerprint, fingerprint
+from datamodules.observation_spec import ObservationSpec
 from datamodules.windowing.columns import ClippedColumn, Column, FileColumn, MemoryColumn
 from datamodules.windowing.resumable_loader import ResumableLoader
 from datamodules.windowing.shuffle import EpochShuffle, run_seed
@@ -27,7 +27,7 @@ from datamodules.windowing.window_dataset import WindowDataset, as_it_is
 from datamodules.windowing.windows import Windows
 
 
-class DemonstrationDataModule(LightningDataModule, ABC):
+class DemonstrationDataModule(DataModule):
     """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
 
     `datamodules.windowing.split` decides which demos train and which validate. The training order depends on the seed
@@ -99,13 +99,24 @@ class DemonstrationDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one step of each observation."""
-
-    @property
-    @abstractmethod
     def _low_dim_keys(self) -> Sequence[str]:
         """The observation keys of which there are statistics."""
+
+    @property
+    def obs_specs(self) -> dict[str, ObservationSpec]:
+        """Kind, shape and type of each observation: an image, a vector, of which there are statistics, or a cloud."""
+        columns = self._train_dataset.columns
+        return {
+            name.removeprefix("obs/"): self._spec(name.removeprefix("obs/"), column.step_shape)
+            for name, column in columns.items()
+            if name.startswith("obs/")
+        }
+
+    def _spec(self, key: str, stored_shape: tuple[int, ...]) -> ObservationSpec:
+        if key in self._image_keys:
+            height, width, n_channels = stored_shape
+            return ObservationSpec.image(n_channels, height, width)
+        return (ObservationSpec.vector if key in self._low_dim_keys else ObservationSpec.point_cloud)(*stored_shape)
 
     def setup(self, stage: str | None = None) -> None:
         """Check the file against the arguments and load what is kept in memory; once, whatever the stage.

@@ -87,12 +87,6 @@ class ManiSkillDataModule(DemonstrationDataModule):
         return self._interface
 
     @property
-    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one step of each observation: (D,), or (N, C) for clouds."""
-        columns = self._train_dataset.columns
-        return {key: columns[f"obs/{key}"].step_shape for key in self._keys}
-
-    @property
     def _low_dim_keys(self) -> Sequence[str]:
         return [key for key in self._keys if key != "point_cloud"]
 

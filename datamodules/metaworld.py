@@ -61,6 +61,7 @@ class MetaWorldDataModule(RobomimicDataModule):
             n_demos=n_demos,
             cache_low_dim=in_memory,
             n_workers=n_workers,
+            cloud_keys=(CLOUD,),
         )
         self.file = MetaWorldFile(path)
         self._request = replace(self._request, task=task)
@@ -70,7 +71,3 @@ class MetaWorldDataModule(RobomimicDataModule):
         """What observations and actions mean; a policy refuses data or environments that disagree with its own."""
         cloud = self.env_meta.get("env_kwargs", {}).get("cloud")
         return {"env_id": self._request.task} | (cloud if cloud and CLOUD in self._obs_keys else {})
-
-    @property
-    def _low_dim_keys(self) -> Sequence[str]:
-        return [key for key in self._obs_keys if key != CLOUD]

@@ -4,6 +4,7 @@ from datamodules.batch import Batch
 from datamodules.errors import DataError
 from datamodules.maniskill import ManiSkillDataModule
 from datamodules.metaworld import MetaWorldDataModule
+from datamodules.observation_spec import ObservationSpec
 from datamodules.point_cloud import PointCloudRecipe
 from datamodules.pusht import PushTDataModule
 from datamodules.replay import ReplayDataModule
@@ -15,6 +16,7 @@ __all__ = [
     "DataError",
     "ManiSkillDataModule",
     "MetaWorldDataModule",
+    "ObservationSpec",
     "PointCloudRecipe",
     "PushTDataModule",
     "ReplayDataModule",

@@ -75,15 +75,6 @@ class PushTDataModule(DemonstrationDataModule):
         self._cache_images = cache_images
 
     @property
-    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one step of each observation: (D,) for low-dim keys, (3, height, width) for images."""
-        shapes = {key: self._train_dataset.columns[f"obs/{key}"].step_shape for key in self._obs_keys}
-        for key in self._image_keys:
-            height, width, n_channels = self._train_dataset.columns[f"obs/{key}"].step_shape
-            shapes[key] = (n_channels, height, width)
-        return shapes
-
-    @property
     def _low_dim_keys(self) -> Sequence[str]:
         return self._obs_keys
 

@@ -37,6 +37,7 @@ class RobomimicDataModule(DemonstrationDataModule):
         load_next_obs: deliver `next_obs`.
         load_rewards: deliver `rewards` and `dones`.
         n_workers: loader processes of each loader.
+        cloud_keys: keys among `obs_keys` that hold point clouds (points, channels).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class RobomimicDataModule(DemonstrationDataModule):
         load_next_obs: bool = False,
         load_rewards: bool = False,
         n_workers: int = 0,
+        cloud_keys: Sequence[str] = (),
     ) -> None:
         super().__init__(
             RobomimicFile(path),
@@ -79,20 +81,10 @@ class RobomimicDataModule(DemonstrationDataModule):
         # to log such a pair.
         self.save_hyperparameters(logger=False)
         self.file: RobomimicFile
-        self._obs_keys = tuple(obs_keys)
+        self._obs_keys, self._cloud_keys = tuple(obs_keys), frozenset(cloud_keys)
         self._cache_low_dim, self._cache_images = cache_low_dim, cache_images
         self._load_next_obs, self._load_rewards = load_next_obs, load_rewards
         self._env_meta: dict[str, Any] = {}
-
-    @property
-    def obs_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one step of each observation: (D,) for low-dim keys, (C, height, width) for images."""
-        columns = self._train_dataset.columns
-        shapes = {key: columns[f"obs/{key}"].step_shape for key in self._obs_keys}
-        for key in self._image_keys:
-            height, width, n_channels = columns[f"obs/{key}"].step_shape
-            shapes[key] = (n_channels, height, width)
-        return shapes
 
     @property
     def env_meta(self) -> dict[str, Any]:
@@ -102,7 +94,7 @@ class RobomimicDataModule(DemonstrationDataModule):
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:
-        return self._obs_keys
+        return [key for key in self._obs_keys if key not in self._cloud_keys]
 
     def _keep_metadata(self) -> None:
         self._env_meta = self.file.env_meta()

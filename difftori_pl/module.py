@@ -1,6 +1,6 @@
 """What the LightningModules share."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from datamodules.batch import Batch
+from datamodules.batch import Batch, DataModule
 from difftori_pl.checkpoints.finite import check_finite
 from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
 from difftori_pl.checkpoints.provenance import record, verify
@@ -23,6 +23,7 @@ from difftori_pl.losses import masked_mean
 from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.encoders.base import check_observations
 from difftori_pl.models.normalizer import Normalizer
+from difftori_pl.models.policy import Policy
 from difftori_pl.skipped_updates import SkippedUpdates
 
 
@@ -42,7 +43,7 @@ def check_precision(precision: str) -> None:
         )
 
 
-class ImitationModule(LightningModule, ABC):
+class ImitationModule(LightningModule, Policy):
     """A module trained on windows of demonstrations: optimiser, scheduler, and statistics of the data.
 
     The random numbers of a training step depend on the seed, the process, the epoch and the batch alone, so that a run
@@ -87,12 +88,16 @@ class ImitationModule(LightningModule, ABC):
                     "`datamodule=` to Trainer.fit, or call the `fit` of each Normalizer before"
                 )
             return
-        interface = getattr(datamodule, "interface", {})
-        self.check_interface("data", interface)
-        self.interface = self.interface or dict(interface)
+        if not isinstance(datamodule, DataModule):
+            raise ConfigurationError(
+                f"imitation learning needs a datamodules.batch.DataModule, which states what it delivers, got a "
+                f"{type(datamodule).__name__}: derive it from datamodules.demonstrations.DemonstrationDataModule"
+            )
+        self.check_interface("data", datamodule.interface)
+        self.interface = self.interface or dict(datamodule.interface)
         check_observations(
             self,
-            datamodule.obs_shapes,
+            datamodule.obs_specs,
             "the data deliver",
             "name it in data.init_args.obs_keys or image_keys, set the encoder's sizes to those of the data, or use an "
             "encoder (or a base policy) that does not read it",
@@ -137,7 +142,7 @@ class ImitationModule(LightningModule, ABC):
 
     def _interfaces(self) -> dict[str, dict[str, Any]]:
         """What each part of the module was trained with."""
-        parts = {name: getattr(part, "interface", None) for name, part in self.named_modules() if name}
+        parts = {name: part.interface for name, part in self.named_modules() if isinstance(part, BasePolicy)}
         return {"the policy": self.interface} | {name: known for name, known in parts.items() if known}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -168,9 +173,9 @@ class ImitationModule(LightningModule, ABC):
         override_hyperparameters(self, checkpoint)
         self._seed = checkpoint.get("seed")
         self.interface = checkpoint.get("interface", {})
-        trainer = self._trainer
-        if trainer is not None and getattr(trainer, "datamodule", None) is not None:
-            self.check_interface("data", getattr(trainer.datamodule, "interface", {}))  # type: ignore[attr-defined]
+        datamodule = None if self._trainer is None else self._trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(datamodule, DataModule):
+            self.check_interface("data", datamodule.interface)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over the parameters that require a gradient."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,6 +44,7 @@ class ReplayDataModule(LightningDataModule):
         batch_size: B, of each process.
         n_steps: number of agent steps to keep, of each process.
         n_frames: number of pictures that are stacked along the channels; each is stored once.
+        image_keys: observation keys that hold such stacks; others are stored as they are.
         priority_exponent: α; 0 samples uniformly.
         importance_exponent: β; 1 undoes the bias of prioritised sampling, 0 leaves it.
         memory_limit_gb: 10^9 bytes that may be held in memory; the rest is read from memory-mapped files.
@@ -55,6 +56,7 @@ class ReplayDataModule(LightningDataModule):
         batch_size: int = 512,
         n_steps: int = 1_000_000,
         n_frames: int = 3,
+        image_keys: Sequence[str] = ("pixels",),
         priority_exponent: float = 0.6,
         importance_exponent: float = 0.4,
         memory_limit_gb: float = 8.0,
@@ -67,6 +69,7 @@ class ReplayDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.n_steps = n_steps
         self.n_frames = n_frames
+        self.image_keys = frozenset(image_keys)
         self.priority_exponent = priority_exponent
         self.importance_exponent = importance_exponent
         self.memory_limit = int(memory_limit_gb * 1e9)
@@ -110,7 +113,7 @@ class ReplayDataModule(LightningDataModule):
                 f"an episode of {n_steps} steps holds no sequence of {self.horizon}: set data.init_args.horizon (and "
                 "the model's) to the length of the shortest episode at most"
             )
-        obs = {key: self._newest_frame(value) for key, value in obs.items()}
+        obs = {key: self._newest_frame(key, value) for key, value in obs.items()}
         with np.errstate(over="ignore"):  # an overflow is refused below
             columns = {**obs, "action": actions.astype(np.float32), "reward": rewards.astype(np.float32)}
         for key, value in columns.items():
@@ -262,14 +265,14 @@ class ReplayDataModule(LightningDataModule):
             raise DataError("the buffer is empty: add episodes before drawing from it (is `collect.env` set?)")
         return self._log, self._tree
 
-    def _newest_frame(self, values: Array) -> Array:
+    def _newest_frame(self, key: str, values: Array) -> Array:
         """Of stacked pictures (T, n_frames * C, height, width) the newest; other observations as they are."""
-        return values[:, -(values.shape[1] // self.n_frames) :] if _is_picture(values) else values
+        return values[:, -(values.shape[1] // self.n_frames) :] if key in self.image_keys else values
 
     def _observations(self, key: str, first: Array, steps: Array) -> Tensor:
         """A field (B, H + 1, ...); pictures are stacked along the channels, an episode's first one repeated."""
         newest = steps[key]
-        if not _is_picture(newest[0]) or self.n_frames == 1:
+        if key not in self.image_keys or self.n_frames == 1:
             return _tensor(newest)
         log, _ = self._opened()
         before = first[:, None] - np.arange(self.n_frames - 1, 0, -1)
@@ -288,10 +291,6 @@ class _Samples(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
             yield self.replay.sample()
-
-
-def _is_picture(values: Array) -> bool:
-    return values.dtype == np.uint8 and values.ndim == 4
 
 
 def _tensor(values: Array) -> Tensor:

@@ -22,7 +22,7 @@ from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.base import check_observations
-from difftori_pl.models.policy import Observation, Policy, State
+from difftori_pl.models.policy import Observation, OnlinePolicy, Policy, State
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 if TYPE_CHECKING:
@@ -95,8 +95,13 @@ class Collect(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the environments."""
-        del trainer, pl_module
+        del trainer
         if self.env is not None:
+            if not isinstance(pl_module, OnlinePolicy):
+                raise ConfigurationError(
+                    f"Collect runs a policy that explores, got a {type(pl_module).__name__}: derive it from "
+                    "difftori_pl.models.policy.OnlinePolicy, or set the callback's env to null"
+                )
             self._pool = EnvPool(self.env, self.n_envs, self.step_timeout)
             self._pool.interface()  # an environment that cannot be started is a mistake, not a crashed episode
             self._began = time.monotonic()
@@ -121,8 +126,9 @@ class Collect(Callback):
         if self._pool is None:
             return
         ahead = self._owed / self.updates_per_step * self._action_repeat
-        pl_module.env_step.fill_(self._collected - round(ahead))  # type: ignore[operator]
-        pl_module.log("env_step", float(pl_module.env_step), prog_bar=True, logger=False, batch_size=1)  # type: ignore[arg-type]
+        assert isinstance(pl_module, OnlinePolicy)
+        pl_module.env_step.fill_(self._collected - round(ahead))
+        pl_module.log("env_step", float(pl_module.env_step), prog_bar=True, logger=False, batch_size=1)
         if self._owed < 1.0 and self._collected >= self.n_env_steps:
             trainer.should_stop = True
         self._stop_if_interrupted(trainer)
@@ -167,21 +173,22 @@ class Collect(Callback):
 
     @property
     def _action_repeat(self) -> int:
-        return getattr(self.env, "action_repeat", 1)
+        return 1 if self.env is None else self.env.action_repeat
 
     def _collect(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run one episode in each environment of each process."""
         assert self._pool is not None
+        assert isinstance(pl_module, OnlinePolicy)
         replay: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         seeding = self._collected < self.n_seed_env_steps
-        policy: Policy = _Random(pl_module) if seeding else _Explorer(pl_module)
+        policy: Policy = _Random(pl_module.action_dim) if seeding else _Explorer(pl_module)
         first = self.first_seed + self._n_episodes + trainer.global_rank * self.n_envs
         seeds = list(range(first, first + self.n_envs))
         self._n_episodes += trainer.world_size * self.n_envs
         with trainer.precision_plugin.forward_context():
             episodes = run_episodes(policy, self._pool, seeds, pl_module.device, keep_tracks=True)
             if not seeding:
-                pl_module.on_episodes_end()  # type: ignore[operator]
+                pl_module.on_episodes_end()
         faults = [_store(replay, episode, pl_module) for episode in episodes]
         kept = [
             (episode.length, episode.env_steps or episode.length * self._action_repeat, episode.total_reward)
@@ -240,26 +247,24 @@ def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) 
     return None
 
 
-class _Explorer:
+class _Explorer(Policy):
     """A module as the policy that explores."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: OnlinePolicy) -> None:
         self.module = module
 
     def initial_state(self, batch_size: int) -> State:
-        state: State = self.module.initial_state(batch_size)
-        return state
+        return self.module.initial_state(batch_size)
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        actions: tuple[Tensor, State] = self.module.explore(obs, state)
-        return actions
+        return self.module.explore(obs, state)
 
 
-class _Random:
+class _Random(Policy):
     """Uniform actions in [-1, 1]."""
 
-    def __init__(self, module: Any) -> None:
-        self.action_dim = module.world_model.action_dim
+    def __init__(self, action_dim: int) -> None:
+        self.action_dim = action_dim
 
     def initial_state(self, batch_size: int) -> State:
         del batch_size

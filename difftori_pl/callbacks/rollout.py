@@ -24,7 +24,7 @@ from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval, wilson
-from difftori_pl.models.policy import Policy, describe
+from difftori_pl.models.policy import OnlinePolicy, Policy
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ class RolloutEvaluation(Callback):
         del outputs, batch, batch_idx
         if self.env is None or self.every_n_env_steps <= 0:
             return
-        env_step = int(pl_module.env_step)  # type: ignore[arg-type]
+        assert isinstance(pl_module, OnlinePolicy)
+        env_step = int(pl_module.env_step)
         if env_step // self.every_n_env_steps > self._last_env_step // self.every_n_env_steps:
             self._evaluate(trainer, pl_module)
         self._last_env_step = env_step
@@ -117,8 +118,14 @@ class RolloutEvaluation(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse an environment whose observations or actions mean something else than in training."""
         del trainer
-        if self.env is not None:
-            self._agree(pl_module, self.env.interface)
+        if self.env is None:
+            return
+        _policy(pl_module).check_interface("environment", self.env.interface)
+        if self.every_n_env_steps > 0 and not isinstance(pl_module, OnlinePolicy):
+            raise ConfigurationError(
+                "every_n_env_steps needs a difftori_pl.models.policy.OnlinePolicy, which counts them, got a "
+                f"{type(pl_module).__name__}: set every_n_epochs"
+            )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As `on_fit_start`."""
@@ -152,8 +159,8 @@ class RolloutEvaluation(Callback):
             "|---|---|---|---|---|---|",
         ]
         try:
-            self._agree(pl_module, pool.interface())
-            for name, policy in self._policies(pl_module).items():
+            _policy(pl_module).check_interface("environment", pool.interface())
+            for name, policy in self._policies(_policy(pl_module)).items():
                 files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
                 progress = _show_and_write(trainer, f"Rollouts of {name}", len(seeds), files)
                 # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
@@ -169,15 +176,11 @@ class RolloutEvaluation(Callback):
             pool.close()
             pl_module.train(was_training)
 
-    def _agree(self, pl_module: LightningModule, interface: Mapping[str, Any]) -> None:
-        if hasattr(pl_module, "check_interface"):
-            pl_module.check_interface("environment", interface)  # type: ignore[operator]
-
-    def _policies(self, pl_module: LightningModule) -> dict[str, Policy]:
+    def _policies(self, policy: Policy) -> dict[str, Policy]:
         """Name -> policy, the module's own first; frozen ones only the first time."""
-        policies: dict[str, Policy] = {"policy": pl_module}  # type: ignore[dict-item]
+        policies = {"policy": policy}
         if self.compare:
-            others: dict[str, Policy] = getattr(pl_module, "reference_policies", dict)()
+            others = policy.reference_policies()
             policies |= {name: policy for name, policy in others.items() if name not in self._done_once}
             self._done_once |= set(others)
         return policies
@@ -234,16 +237,16 @@ class RolloutEvaluation(Callback):
     def _log(self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]) -> None:
         """Log what all ranks agree on: in reinforcement learning over environment steps."""
         logged = {f"rollout/{name}/{key}": value for key, value in values.items()}
-        if hasattr(pl_module, "env_step"):
+        if isinstance(pl_module, OnlinePolicy):
             log_at(trainer, pl_module, logged, _step(trainer, pl_module))
         else:
             pl_module.log_dict(logged, sync_dist=True, batch_size=1)
 
     def _description(self, policy: Policy) -> dict[str, Any]:
         return {
-            "task": getattr(self.env, "task", type(self.env).__name__),
-            "method": describe(policy),
-            "horizon": getattr(policy, "horizon", 1),
+            "task": (self.env and self.env.task) or type(self.env).__name__,
+            "method": policy.describe(),
+            "horizon": policy.horizon,
             "first_seed": self.first_seed,
             "n_episodes": self.n_episodes,
         }
@@ -293,4 +296,13 @@ def _of_all_ranks(values: Sequence[float]) -> Tensor:
 
 def _step(trainer: Trainer, pl_module: LightningModule) -> int:
     """Environment steps if the module counts them, else updates."""
-    return int(getattr(pl_module, "env_step", trainer.global_step))
+    return int(pl_module.env_step) if isinstance(pl_module, OnlinePolicy) else trainer.global_step
+
+
+def _policy(pl_module: LightningModule) -> Policy:
+    if not isinstance(pl_module, Policy):
+        raise ConfigurationError(
+            f"RolloutEvaluation runs a policy, got a {type(pl_module).__name__}: derive it from "
+            "difftori_pl.models.policy.Policy, or set the callback's env to null"
+        )
+    return pl_module

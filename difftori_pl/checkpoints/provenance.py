@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 from lightning import LightningModule
 from torch import Tensor
 
+from datamodules.batch import DataModule
 from difftori_pl.checkpoints.reading import KEY, SCHEMA, migrate
+from difftori_pl.envs.base import EnvFactory
 from difftori_pl.errors import CheckpointError
-from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.normalizer import Normalizer
 from difftori_pl.version import __version__
 
@@ -38,9 +41,8 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
     Returns:
         `schema`, `package` (version), `git_commit` ("" outside a checkout), `versions` of Python, libraries and
         simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.formats.fingerprint`)
-        where they are known, `action_dim`, `obs_shapes` (what the encoders read), `normalizers` (name -> keys).
+        where they are known, `action_dim`, `observations` (what the encoders read), `normalizers` (name -> keys).
     """
-    datamodule: Any = getattr(module._trainer, "datamodule", None)
     return {
         "schema": SCHEMA,
         "package": __version__,
@@ -48,9 +50,9 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
         "versions": _versions(),
         "module": type(module).__name__,
         "task": _task(module),
-        "data": getattr(datamodule, "fingerprint", None),
+        "data": None if (data := _data(module)) is None else data.fingerprint,
         "action_dim": action_dim,
-        "obs_shapes": _shapes(module),
+        "observations": _observations(module),
         "normalizers": {
             name: list(part.keys)
             for name, part in module.named_modules()
@@ -66,7 +68,7 @@ def verify(module: LightningModule, action_dim: int, checkpoint: dict[str, Any])
         CheckpointError: it does not fit; the message names the first difference.
     """
     known = migrate(checkpoint, "the checkpoint")[KEY]
-    own = {"action_dim": action_dim, "obs_shapes": _shapes(module)}
+    own = {"action_dim": action_dim, "observations": _observations(module)}
     for name, value in own.items():
         if known.get(name, value) != value:
             raise CheckpointError(
@@ -83,13 +85,14 @@ def verify(module: LightningModule, action_dim: int, checkpoint: dict[str, Any])
             f"the checkpoint was trained on {known['task']}, this run is on {task}: resume with the configuration and "
             "the data of the run"
         )
-    data = getattr(trainer.datamodule, "fingerprint", None)  # type: ignore[attr-defined]
-    if trainer.state.fn == "fit" and data and known.get("data") and data["sha256"] != known["data"]["sha256"]:
-        _log.warning("the checkpoint was trained on another %s (%s)", data["file"], known["data"]["file"])
-    there, here = known.get("versions", {}), _versions()
+    data = _data(module)
+    here = None if data is None else data.fingerprint
+    if trainer.state.fn == "fit" and here and known.get("data") and here["sha256"] != known["data"]["sha256"]:
+        _log.warning("the checkpoint was trained on another %s (%s)", here["file"], known["data"]["file"])
+    there, installed = known.get("versions", {}), _versions()
     for name in SIMULATORS:
-        if name in there and name in here and there[name] != here[name]:
-            _log.warning("the checkpoint was trained with %s %s, here is %s", name, there[name], here[name])
+        if name in there and name in installed and there[name] != installed[name]:
+            _log.warning("the checkpoint was trained with %s %s, here is %s", name, there[name], installed[name])
 
 
 def _verify_shapes(module: LightningModule, state: dict[str, Any]) -> None:
@@ -106,8 +109,8 @@ def _verify_shapes(module: LightningModule, state: dict[str, Any]) -> None:
         raise CheckpointError(f"the checkpoint lacks {missing[0]}: it is one of another configuration, or incomplete")
 
 
-def _shapes(module: LightningModule) -> dict[str, list[int]]:
-    return {key: list(shape) for key, shape in observation_shapes(module).items()}
+def _observations(module: LightningModule) -> dict[str, dict[str, Any]]:
+    return {key: asdict(spec) for key, spec in observation_specs(module).items()}
 
 
 def _task(module: LightningModule) -> str | None:
@@ -115,9 +118,14 @@ def _task(module: LightningModule) -> str | None:
     trainer: Any = module._trainer
     if trainer is None:
         return None
-    envs = [getattr(callback, "env", None) for callback in trainer.callbacks]
-    tasks = [getattr(trainer.datamodule, "task", None), *(getattr(env, "task", None) for env in envs)]
-    return next((str(task) for task in tasks if task), None)
+    data = _data(module)
+    envs = [part for callback in trainer.callbacks for part in vars(callback).values() if isinstance(part, EnvFactory)]
+    return next((str(part.task) for part in (data, *envs) if part is not None and part.task), None)
+
+
+def _data(module: LightningModule) -> DataModule | None:
+    datamodule = None if module._trainer is None else module._trainer.datamodule  # type: ignore[attr-defined]
+    return datamodule if isinstance(datamodule, DataModule) else None
 
 
 @cache

@@ -4,17 +4,19 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import CheckpointError
 
 KEY = "difftori"
 """Where a checkpoint says what it is; see `difftori_pl.checkpoints.provenance`."""
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout of checkpoints; one more with each change that older programs could not read."""
 
 
@@ -79,7 +81,18 @@ def _say_nothing(content: dict[str, Any]) -> None:
     content[KEY] = {"schema": 1}
 
 
-_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_say_nothing,)
+def _specify(content: dict[str, Any]) -> None:
+    """Schema 1 had only the shapes of observations: all of three dimensions were images, of two point clouds."""
+    record = content[KEY]
+    make = {2: ObservationSpec.point_cloud, 3: ObservationSpec.image}
+    if "obs_shapes" in record:
+        shapes = record.pop("obs_shapes").items()
+        specs = {key: make.get(len(shape), ObservationSpec.vector)(*shape) for key, shape in shapes}
+        record["observations"] = {key: asdict(spec) for key, spec in specs.items()}
+    record["schema"] = 2
+
+
+_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_say_nothing, _specify)
 """The step from each schema to the next one."""
 
 

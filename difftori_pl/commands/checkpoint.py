@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.commands.output import say
 
@@ -29,7 +30,7 @@ def _describe(file: str, content: dict[str, Any]) -> Iterator[str]:
     )
     yield f"  written by difftori-pl {known.get('package', 'before 0.1.0')}{commit}, schema {known['schema']}"
     yield f"  task {known.get('task') or 'unknown'}, {known.get('action_dim', '?')} numbers per action"
-    yield from (f"  reads {key} {tuple(shape)}" for key, shape in known.get("obs_shapes", {}).items())
+    yield from (f"  reads {key} {ObservationSpec(**spec)}" for key, spec in known.get("observations", {}).items())
     yield from (f"  normalises {', '.join(keys)} ({name})" for name, keys in known.get("normalizers", {}).items())
     yield from (f"  {name} {value}" for name, value in content.get("interface", {}).items())
     if known.get("data"):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from difftori_pl.checkpoints.building import beginning
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
-from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy
 from difftori_pl.version import __version__
@@ -27,7 +27,7 @@ class RobotPolicy:
     """A policy in one episode at a time; made by `load_policy`.
 
     Attributes:
-        obs_shapes: shape of each observation that `act` wants.
+        obs_specs: kind, shape and type of each observation that `act` wants.
 
     Args:
         policy: the trained module.
@@ -35,7 +35,7 @@ class RobotPolicy:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.obs_shapes = observation_shapes(policy)
+        self.obs_specs = observation_specs(policy)
         self._finite = FiniteCheck(policy)
         self.reset()
 
@@ -60,7 +60,7 @@ class RobotPolicy:
                 next call acts as if this one had not been made.
         """
         device = next(iter(self._parameters()), torch.empty(0)).device
-        obs = {key: self._tensor(key, observation).to(device) for key in self.obs_shapes}
+        obs = {key: self._tensor(key, observation).to(device) for key in self.obs_specs}
         if spoiled := self._finite.spoiled(obs):
             raise NotFiniteError(
                 f"the policy reads {spoiled[0]!r} and needs finite float32 numbers, got NaN or infinity: repeat the "
@@ -80,24 +80,22 @@ class RobotPolicy:
         return self.policy.parameters() if isinstance(self.policy, nn.Module) else ()
 
     def _tensor(self, key: str, observation: Mapping[str, npt.ArrayLike]) -> Tensor:
-        wanted = self.obs_shapes[key]
+        wanted = self.obs_specs[key]
         if key not in observation:
-            raise ShapeError(f"the policy reads {', '.join(self.obs_shapes)}, but the observation has no {key!r}")
-        value = np.asarray(observation[key])
-        if value.shape != wanted:
-            advice = (
-                "put the channels first" if len(wanted) == 3 and value.shape == (*wanted[1:], 3) else "check the key"
-            )
-            raise ShapeError(f"the policy reads {key!r} with the shape {wanted}, but {value.shape} came: {advice}")
-        is_image = len(wanted) == 3
+            raise ShapeError(f"the policy reads {', '.join(self.obs_specs)}, but the observation has no {key!r}")
+        value, shape = np.asarray(observation[key]), wanted.shape
+        if value.shape != shape:
+            channels_last = wanted.kind == "image" and value.shape == (*shape[1:], 3)
+            advice = "put the channels first" if channels_last else "check the key"
+            raise ShapeError(f"the policy reads {key!r} with the shape {shape}, but {value.shape} came: {advice}")
         # Not converted: images from 0 to 1 would become black, and larger integers would wrap.
-        if is_image and value.dtype != np.uint8:
+        if wanted.kind == "image" and value.dtype != wanted.dtype:
             raise ShapeError(
                 f"the policy reads the image {key!r} as uint8 from 0 to 255, but {value.dtype} came: convert it, after "
                 "multiplying by 255 if it goes from 0 to 1"
             )
         with np.errstate(over="ignore"):  # becomes infinity, which `act` refuses
-            return torch.as_tensor(value.astype(np.uint8 if is_image else np.float32))[None, None]
+            return torch.as_tensor(value.astype(wanted.dtype))[None, None]
 
 
 def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
@@ -130,8 +128,11 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
             f"{path} describes a model that this version cannot build: {beginning(error)}. It was written by "
             f"difftori-pl {content[KEY].get('package', 'of before the first release')}, here is {__version__}"
         ) from error
-    if not hasattr(module, "act"):
-        raise CheckpointError(f"{path} holds a {type(module).__name__}, which has no method `act`")
+    if not isinstance(module, Policy):
+        raise CheckpointError(
+            f"{path} holds a {type(module).__name__}, which is not a policy: derive the class from "
+            "difftori_pl.models.policy.Policy"
+        )
     return module.eval()
 
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.deployment.deploy import load_module
 from difftori_pl.errors import ExportError, MissingPackageError
-from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy
 
@@ -118,16 +119,16 @@ class _Step(nn.Module):
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
-        self.obs_shapes = observation_shapes(policy)
+        self.obs_specs = observation_specs(policy)
         self._finite = FiniteCheck(policy)
         self.state_keys = list(policy.initial_state(1))
-        self.inputs = [*self.obs_shapes, *self.state_keys]
+        self.inputs = [*self.obs_specs, *self.state_keys]
         self.outputs = ["action", *(f"next_{key}" for key in self.state_keys)]
 
     @torch.no_grad()
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip(self.inputs, tensors, strict=True))
-        obs = {key: named[key] for key in self.obs_shapes}
+        obs = {key: named[key] for key in self.obs_specs}
         action, state = self.policy.act(obs, {key: named[key] for key in self.state_keys})
         finite = [self._finite.is_finite(key, value) for key, value in obs.items() if value.is_floating_point()]
         usable = torch.stack([*finite, torch.isfinite(action).all()]).all()
@@ -139,12 +140,12 @@ class _Step(nn.Module):
         """An observation drawn at random, and the memory at the start of an episode."""
         generator = torch.Generator().manual_seed(seed)
 
-        def draw(shape: tuple[int, ...]) -> Tensor:
-            if len(shape) == 3:
-                return torch.randint(256, (1, 1, *shape), generator=generator, dtype=torch.uint8)
-            return torch.randn(1, 1, *shape, generator=generator)
+        def draw(spec: ObservationSpec) -> Tensor:
+            if spec.dtype == "uint8":
+                return torch.randint(256, (1, 1, *spec.shape), generator=generator, dtype=torch.uint8)
+            return torch.randn(1, 1, *spec.shape, generator=generator)
 
-        return [*map(draw, self.obs_shapes.values()), *self.policy.initial_state(1).values()]
+        return [*map(draw, self.obs_specs.values()), *self.policy.initial_state(1).values()]
 
 
 @contextmanager
@@ -248,10 +249,10 @@ def _is_random(node: Any) -> bool:
 def _largest_difference(step: _Step, program: Program) -> float:
     """Difference of the actions over a few steps of an episode, both with the same random numbers; NaN if one is."""
     differences = []
-    state: Sequence[Tensor] = step.example()[len(step.obs_shapes) :]
+    state: Sequence[Tensor] = step.example()[len(step.obs_specs) :]
     own = state
     for seed in range(N_CHECKED):
-        obs = step.example(seed)[: len(step.obs_shapes)]
+        obs = step.example(seed)[: len(step.obs_specs)]
         torch.manual_seed(seed)
         expected = step(*obs, *state)
         torch.manual_seed(seed)

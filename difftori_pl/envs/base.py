@@ -19,7 +19,14 @@ class EnvFactory(ABC):
 
     Environments give float32 (or uint8 image) observations and take actions in [-1, 1]. They report `info["success"]`
     where the task defines success. The seed given to `reset` fixes the initial state of an episode.
+
+    Attributes:
+        task: name of the task; empty if it has none.
+        action_repeat: environment steps for which an action is held.
     """
+
+    task: str = ""
+    action_repeat: int = 1
 
     @property
     def interface(self) -> dict[str, Any]:

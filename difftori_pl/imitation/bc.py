@@ -1,5 +1,7 @@
 """Behaviour cloning: train a policy on demonstrations with the loss that the policy defines."""
 
+from collections.abc import Mapping
+
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -29,9 +31,13 @@ class BehaviorCloning(ImitationModule):
         super().__init__(policy.action_dim, optimizer, lr_scheduler)
         self.policy = policy
 
-    def reference_policies(self) -> dict[str, Policy]:
+    def reference_policies(self) -> Mapping[str, Policy]:
         """Frozen policies to evaluate beside this one, on the same initial states."""
-        return {**self.policy.reference_policies()}
+        return self.policy.reference_policies()
+
+    def describe(self) -> str:
+        """Name the trained policy; see `Policy.describe`."""
+        return self.policy.describe()
 
     def initial_state(self, batch_size: int) -> State:
         """See `Policy.initial_state`."""

@@ -1,8 +1,11 @@
 """Random changes of observations that leave their meaning."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.models.policy import Observation
 
 
@@ -17,9 +20,10 @@ class RandomShift(nn.Module):
         super().__init__()
         self.max_shift = max_shift
 
-    def forward(self, obs: Observation) -> dict[str, Tensor]:
-        """Shift what are pictures (B, T, C, height, width); other keys stay as they are."""
-        return {key: self._shift(value) if value.ndim == 5 else value for key, value in obs.items()}
+    def forward(self, obs: Observation, specs: Mapping[str, ObservationSpec]) -> dict[str, Tensor]:
+        """Shift the images (B, T, C, height, width) among the `specs`; other keys stay as they are."""
+        images = {key for key, spec in specs.items() if spec.kind == "image"}
+        return {key: self._shift(value) if key in images else value for key, value in obs.items()}
 
     def _shift(self, pictures: Tensor) -> Tensor:
         flat = pictures.flatten(0, 1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.normalizer import Normalizer
 
 
@@ -20,7 +20,7 @@ class FiniteCheck:
     """
 
     def __init__(self, policy: object) -> None:
-        self.keys = list(observation_shapes(policy)) or None
+        self.keys = list(observation_specs(policy)) or None
         self._unseen: dict[str, Tensor] = {}
         normalizers = [part for part in _modules(policy) if isinstance(part, Normalizer)]
         for key in {key for part in normalizers for key in part.unseen}:

@@ -21,7 +21,8 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
-from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.encoders.base import observation_specs
+from difftori_pl.models.policy import Observation, OnlinePolicy, State
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.module import check_precision
 from difftori_pl.reinforcement.gradient_steps import Scaler, gradients_of, take_step
@@ -46,7 +47,7 @@ _KNOWN_WARNINGS = (
 )
 
 
-class DiffTORIRL(LightningModule):
+class DiffTORIRL(LightningModule, OnlinePolicy):
     """Learn a latent world model from replayed experience, and act by trajectory optimisation in it.
 
     With a policy gradient, the model is also trained to make its plans good (Eq. 6); without one and with the solver
@@ -140,6 +141,7 @@ class DiffTORIRL(LightningModule):
             self.save_hyperparameters()
         self.automatic_optimization = False
         self.world_model = world_model
+        self.action_dim = world_model.action_dim
         self.critic = critic
         learned = nn.ModuleDict({"world_model": world_model} | ({} if critic is None else {"critic": critic}))
         self.target = deepcopy(learned).requires_grad_(False)
@@ -171,7 +173,7 @@ class DiffTORIRL(LightningModule):
         return int(max(self.horizon_schedule.start, self.horizon_schedule.end))
 
     @property
-    def horizon(self) -> int:
+    def horizon(self) -> int:  # type: ignore[override]  (not to be set)
         """The present one."""
         return int(self.horizon_schedule(int(self.env_step)))
 
@@ -254,7 +256,7 @@ class DiffTORIRL(LightningModule):
         trainer: Any = self.trainer
         batch = trainer.strategy.batch_to_device(next(dataloader_iter)[0])
         if self.augmentation is not None:
-            batch["obs"] = self.augmentation(batch["obs"])
+            batch["obs"] = self.augmentation(batch["obs"], observation_specs(self))
         optimizers: Any = self.optimizers()
         # Lightning counts the steps of its own optimisers; one update is one step.
         values, priorities = self.update(batch, optimizers[0], optimizers[1].optimizer)
@@ -389,7 +391,7 @@ class DiffTORIRL(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what this is, and the states of each process's random number generators."""
         check_finite(self)
-        checkpoint[KEY] = record(self, self.world_model.action_dim)
+        checkpoint[KEY] = record(self, self.action_dim)
         if self.critic is not None and self.critic.config is not None and "hyper_parameters" in checkpoint:
             # So that the file that it came from is not needed again.
             checkpoint["hyper_parameters"]["critic"] = self.critic.config
@@ -401,7 +403,7 @@ class DiffTORIRL(LightningModule):
         Raises:
             CheckpointError: it does not fit.
         """
-        verify(self, self.world_model.action_dim, checkpoint)
+        verify(self, self.action_dim, checkpoint)
         override_hyperparameters(self, checkpoint)
         self._random = {name: checkpoint[name] for name in NAMES if name in checkpoint}
 

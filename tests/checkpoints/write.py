@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from datamodules import ObservationSpec
 from difftori_pl import load_policy
 from difftori_pl.cli import run
 from difftori_pl.version import __version__
@@ -35,16 +36,16 @@ SMALL_IL = [
 ]
 
 
-def observation(shapes: dict[str, tuple[int, ...]], step: int) -> dict[str, np.ndarray]:
+def observation(specs: dict[str, ObservationSpec], step: int) -> dict[str, np.ndarray]:
     """An observation that depends on the step alone."""
-    return {key: np.sin(np.arange(np.prod(shape)) + step).reshape(shape) for key, shape in shapes.items()}
+    return {key: np.sin(np.arange(np.prod(spec.shape)) + step).reshape(spec.shape) for key, spec in specs.items()}
 
 
 def actions(path: Path) -> list[list[float]]:
     """What a checkpoint's policy does in the first steps of an episode."""
     policy = load_policy(path)
     torch.manual_seed(0)  # policies draw from mixtures
-    return [policy.act(observation(policy.obs_shapes, step)).tolist() for step in range(N_STEPS)]
+    return [policy.act(observation(policy.obs_specs, step)).tolist() for step in range(N_STEPS)]
 
 
 def write(folder: Path) -> None:

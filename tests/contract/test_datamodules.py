@@ -34,9 +34,10 @@ def test_batches_have_the_shapes_types_and_ranges(data: DemonstrationDataModule)
         assert batch["demo"].dtype == batch["start"].dtype == torch.int64
         assert int(batch["demo"].max()) < len(data.demos)
         shapes = {key: tuple(value.shape) for key, value in batch["obs"].items()}
-        assert shapes == {key: (size, HORIZON, *shape) for key, shape in data.obs_shapes.items()}
+        assert shapes == {key: (size, HORIZON, *spec.shape) for key, spec in data.obs_specs.items()}
         for key, value in batch["obs"].items():
-            assert value.dtype == (torch.uint8 if len(data.obs_shapes[key]) == 3 else torch.float32), key
+            assert str(value.dtype) == f"torch.{data.obs_specs[key].dtype}", key
+            assert (value.dtype == torch.uint8) == (data.obs_specs[key].kind == "image"), key
 
 
 def test_padding_repeats_the_last_real_step(data: DemonstrationDataModule) -> None:
@@ -54,7 +55,7 @@ def test_statistics_are_finite_and_have_the_sizes_of_their_keys(data: Demonstrat
     statistics = data.statistics()
     assert "actions" in statistics
     for key, value in statistics.items():
-        size = data.action_dim if key == "actions" else data.obs_shapes[key][-1]
+        size = data.action_dim if key == "actions" else data.obs_specs[key].shape[-1]
         for numbers in (value.mean, value.std, value.min, value.max):
             assert torch.as_tensor(numbers).shape == (size,), key
             assert torch.isfinite(torch.as_tensor(numbers)).all(), key

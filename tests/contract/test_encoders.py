@@ -18,8 +18,8 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
 def seen_by(encoder: Encoder, batch: int, steps: int) -> dict[str, torch.Tensor]:
     """Observations of the sizes that the encoder declares."""
     obs = observations(batch, steps)
-    cloud = encoder.obs_shapes.get("point_cloud")
-    return obs if cloud is None else {**obs, "point_cloud": obs["point_cloud"][..., : cloud[1]]}
+    cloud = encoder.obs_specs.get("point_cloud")
+    return obs if cloud is None else {**obs, "point_cloud": obs["point_cloud"][..., : cloud.shape[1]]}
 
 
 def test_the_latent_has_the_declared_size(encoder: Encoder) -> None:
@@ -29,10 +29,9 @@ def test_the_latent_has_the_declared_size(encoder: Encoder) -> None:
 
 def test_the_declared_observations_are_those_that_are_read(encoder: Encoder) -> None:
     obs = seen_by(encoder, 2, 3)
-    read = {key: obs[key] for key in encoder.obs_shapes} or obs
-    assert {key: tuple(value.shape[2:]) for key, value in read.items() if key in encoder.obs_shapes} == {
-        key: tuple(shape) for key, shape in encoder.obs_shapes.items()
-    }
+    read = {key: obs[key] for key in encoder.obs_specs} or obs
+    for key, spec in encoder.obs_specs.items():
+        assert (tuple(read[key].shape[2:]), str(read[key].dtype)) == (spec.shape, f"torch.{spec.dtype}")
     state = encoder.initial_state(2)
     assert torch.equal(encoder(read, state)[0], encoder(obs, state)[0])
 

@@ -102,7 +102,7 @@ def test_a_checkpoint_from_before_the_first_release_loads(tmp_path: Path) -> Non
     content = torch.load(CHECKPOINT, weights_only=True)
     del content["difftori"]
     torch.save(content, tmp_path / "early.ckpt")
-    assert load_policy(tmp_path / "early.ckpt").obs_shapes
+    assert load_policy(tmp_path / "early.ckpt").obs_specs
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_checkpoint_from_before_the_first_release_loads(tmp_path: Path) -> Non
     [
         ({"task": "Lift"}, "trained on Lift, this run is on NutAssemblySquare"),
         ({"action_dim": 6}, "action_dim 6, this model has 7"),
-        ({"obs_shapes": {"other": [23]}}, "trained with obs_shapes"),
+        ({"obs_shapes": {"other": [23]}}, "trained with observations"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_not_gone_on_from(

@@ -286,6 +286,6 @@ def test_checkpoints_are_found_below_the_home_folder(
     monkeypatch.setenv("HOME", str(il_checkpoint.parent))
     main(["checkpoint", "show", "~/last.ckpt"])
     assert "DiffTORIIL" in capsys.readouterr().out
-    assert load_policy("~/last.ckpt").obs_shapes
+    assert load_policy("~/last.ckpt").obs_specs
     said = message_of(["checkpoint", "show", str(il_checkpoint.parent)])
     assert f"is a folder, not a checkpoint: its newest checkpoint is {il_checkpoint}" in said

@@ -10,7 +10,6 @@ from datamodules import RobomimicDataModule
 from difftori_pl import BehaviorCloning, DiffTORIIL, from_checkpoint
 from difftori_pl.cli import main, run
 from difftori_pl.errors import CheckpointError, ConfigurationError
-from difftori_pl.models.policy import describe
 from tests.conftest import SMALL, SQUARE_OBS
 
 
@@ -50,11 +49,11 @@ def test_a_rival_on_a_base_policy_needs_no_other_file_and_is_a_base_policy_itsel
     module = BehaviorCloning.load_from_checkpoint(path, weights_only=True)
     batch = batch_of(square)
     assert torch.equal(actions(module, batch), actions(BehaviorCloning(from_checkpoint(str(path))), batch))
-    assert describe(module) == "Residual + BCRNNGMM"
+    assert module.describe() == "Residual + BCRNNGMM"
     refined = train("il_square_low_dim.yaml", f"--model.base_policy.checkpoint={path}", "--model.encoder.hidden_dim=8")
     path.unlink()
     loaded = DiffTORIIL.load_from_checkpoint(refined, weights_only=True)
-    assert describe(loaded) == "DiffTORIIL + Residual + BCRNNGMM"
+    assert loaded.describe() == "DiffTORIIL + Residual + BCRNNGMM"
     assert torch.isfinite(actions(loaded, batch)).all()
 
 

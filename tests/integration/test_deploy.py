@@ -62,14 +62,17 @@ def test_observations_are_checked(refined: Path, image_base: Path) -> None:
     images = load_policy(image_base)
     with pytest.raises(ShapeError, match=r"but \(84, 84, 3\) came: put the channels first"):
         images.act(
-            {key: np.zeros((84, 84, 3) if len(shape) == 3 else shape) for key, shape in images.obs_shapes.items()}
+            {
+                key: np.zeros((84, 84, 3) if spec.kind == "image" else spec.shape)
+                for key, spec in images.obs_specs.items()
+            }
         )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
 def test_images_are_not_converted(image_base: Path, dtype: type) -> None:
     policy = load_policy(image_base)
-    observation = {key: np.zeros(shape, np.uint8) for key, shape in policy.obs_shapes.items()}
+    observation = {key: np.zeros(spec.shape, np.uint8) for key, spec in policy.obs_specs.items()}
     assert policy.act(observation).shape == (7,)  # vectors may be of any type
     name = np.dtype(dtype).name
     with pytest.raises(ShapeError, match=rf"'agentview_image' as uint8 from 0 to 255, but {name} came"):

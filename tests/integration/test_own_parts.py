@@ -21,16 +21,17 @@ model:
 BESIDE = "{class_path: StateEncoder, init_args: {obs_dims: {object: 14}, latent_dim: 3}}"
 ENCODER = """
 import torch
+from datamodules import ObservationSpec
 from difftori_pl.models.encoders import Encoder
 
 class Concatenate(Encoder):
     def __init__(self, obs_dims: dict[str, int]) -> None:
         super().__init__()
-        self.obs_shapes = {key: (dim,) for key, dim in obs_dims.items()}
+        self.obs_specs = {key: ObservationSpec.vector(dim) for key, dim in obs_dims.items()}
         self.latent_dim = sum(obs_dims.values())
 
     def forward(self, obs, state):
-        return torch.cat([obs[key] for key in self.obs_shapes], dim=-1), state
+        return torch.cat([obs[key] for key in self.obs_specs], dim=-1), state
 """
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from difftori_pl import load_policy
 from difftori_pl.cli import main, run
 from tests.checkpoints.write import FOLDER, SMALL_BC, actions
 
@@ -26,6 +27,8 @@ def test_it_acts_as_it_did(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"difftori-pl {path.parent.name}" in said
     assert "schema" in said
     assert "0 not finite" in said
+    for key, spec in load_policy(path).obs_specs.items():
+        assert f"reads {key} {spec}" in said
 
 
 @pytest.mark.parametrize("path", [path for path in CHECKPOINTS if path.stem == "bc_rnn"], ids=lambda p: p.parent.name)
@@ -39,12 +42,12 @@ def test_a_checkpoint_says_what_it_is(low_dim_base: Path, capsys: pytest.Capture
     known = torch.load(low_dim_base, weights_only=True)["difftori"]
     assert known["task"] == "NutAssemblySquare"
     assert known["action_dim"] == 7
-    assert known["obs_shapes"]["object"] == [14]
+    assert known["observations"]["object"] == {"kind": "vector", "shape": (14,), "dtype": "float32"}
     assert known["data"]["file"] == "square.hdf5"
     assert len(known["data"]["sha256"]) == 64
     assert {"torch", "python", "lightning"} <= known["versions"].keys()
     main(["checkpoint", "show", str(low_dim_base)])
     said = capsys.readouterr().out
     assert "task NutAssemblySquare, 7 numbers per action" in said
-    assert "reads object (14,)" in said
+    assert "reads object (14,) (vector, float32)" in said
     assert "difftori_pl.BCRNNGMM" in said

@@ -1,14 +1,14 @@
 """The base classes of base policies: they propose the actions that the trajectory optimiser starts from."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
 
-from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.policy import Observation, Policy, State
 
 
-class BasePolicy(nn.Module, ABC):
+class BasePolicy(nn.Module, Policy):
     """Proposes initial actions (the paper's "action refinement", section 4.3).
 
     Attributes:
@@ -67,10 +67,6 @@ class BasePolicy(nn.Module, ABC):
 
 class LearnedPolicy(BasePolicy):
     """A base policy with parameters, trained on demonstrations by `BehaviorCloning`."""
-
-    def reference_policies(self) -> dict[str, BasePolicy]:
-        """Frozen policies that this one starts from, to evaluate beside it on the same initial states."""
-        return {}
 
     @abstractmethod
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation, State
 
@@ -17,12 +18,11 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         latent_dim: size Z of the latent.
-        obs_shapes: shape of one step of each observation key it reads, (dim,) or (3, height, width); empty if it
-            leaves reading to another encoder.
+        obs_specs: kind, shape and type of each observation key it reads; empty if it leaves reading to another encoder.
     """
 
     latent_dim: int
-    obs_shapes: dict[str, tuple[int, ...]]
+    obs_specs: dict[str, ObservationSpec]
 
     def initial_state(self, batch_size: int) -> State:
         """Memory before the first step of `batch_size` episodes."""
@@ -55,12 +55,14 @@ def refuse_memory(encoder: Encoder, owner: object) -> None:
         )
 
 
-def check_observations(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: str, remedy: str) -> None:
+def check_observations(
+    module: nn.Module, delivered: Mapping[str, ObservationSpec | tuple[int, ...]], source: str, remedy: str
+) -> None:
     """Refuse observations that lack what an encoder inside a module reads, or have it in another shape.
 
     Args:
         module: with encoders anywhere.
-        shapes: of one step of each observation.
+        delivered: what one step of each observation is, or its shape, where no more is known.
         source: what delivers them, for the message.
         remedy: what to do about it.
 
@@ -68,18 +70,20 @@ def check_observations(module: nn.Module, shapes: Mapping[str, tuple[int, ...]],
         ConfigurationError: the first encoder that they do not fit.
     """
     for name, part in module.named_modules():
-        for key, shape in part.obs_shapes.items() if isinstance(part, Encoder) else ():
-            if tuple(shapes.get(key, ())) != shape:
-                delivered = ", ".join(f"{key} {tuple(shape)}" for key, shape in shapes.items())
+        for key, spec in part.obs_specs.items() if isinstance(part, Encoder) else ():
+            found = delivered.get(key)
+            wanted = spec if isinstance(found, ObservationSpec) else spec.shape
+            if found != wanted:
+                others = ", ".join(f"{key} {found}" for key, found in delivered.items())
                 raise ConfigurationError(
-                    f"{name} reads the observation {key!r} with the shape {shape}, but {source} {delivered}: {remedy}"
+                    f"{name} reads the observation {key!r} with the shape {wanted}, but {source} {others}: {remedy}"
                 )
 
 
-def observation_shapes(policy: object) -> dict[str, tuple[int, ...]]:
-    """Shape of each observation that the encoders inside a policy read."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def observation_specs(policy: object) -> dict[str, ObservationSpec]:
+    """Kind, shape and type of each observation that the encoders inside a policy read."""
+    specs: dict[str, ObservationSpec] = {}
     for part in policy.modules() if isinstance(policy, nn.Module) else ():
         if isinstance(part, Encoder):
-            shapes |= part.obs_shapes
-    return shapes
+            specs |= part.obs_specs
+    return specs

@@ -26,7 +26,7 @@ class HistoryEncoder(Encoder):
             raise ConfigurationError(f"n_obs_steps counts from 1, got {n_obs_steps}")
         refuse_memory(encoder, self)
         self.encoder: nn.Module = encoder
-        self.obs_shapes = {}
+        self.obs_specs = {}
         self.latent_dim = n_obs_steps * encoder.latent_dim
         self.register_buffer("blank", torch.zeros(n_obs_steps - 1, encoder.latent_dim), persistent=False)
 

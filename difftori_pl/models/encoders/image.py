@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.normalizer import Normalizer
@@ -42,8 +43,8 @@ class ImageEncoder(Encoder):
             )
         self.cameras = tuple(cameras)
         self.obs_dims = dict(obs_dims or {})
-        self.obs_shapes = dict.fromkeys(cameras, (3, image_size, image_size))
-        self.obs_shapes |= {key: (dim,) for key, dim in self.obs_dims.items()}
+        self.obs_specs = dict.fromkeys(cameras, ObservationSpec.image(3, image_size, image_size))
+        self.obs_specs |= {key: ObservationSpec.vector(dim) for key, dim in self.obs_dims.items()}
         self.crop_size = crop_size
         self.normalizer = Normalizer(self.obs_dims)
         self.backbones = nn.ModuleList([self.backbone() for _ in self.cameras])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.policy import Observation, State
 
@@ -29,7 +30,7 @@ class PixelEncoder(Encoder):
         super().__init__()
         self.key = key
         self.latent_dim = latent_dim
-        self.obs_shapes = {key: (n_channels, image_size, image_size)}
+        self.obs_specs = {key: ObservationSpec.image(n_channels, image_size, image_size)}
         layers: list[nn.Module] = []
         for in_channels, kernel in ((n_channels, 7), (n_filters, 5), (n_filters, 3), (n_filters, 3)):
             layers += [nn.Conv2d(in_channels, n_filters, kernel, stride=2), nn.ReLU()]

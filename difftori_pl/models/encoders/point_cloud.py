@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
 from difftori_pl.models.normalizer import Normalizer
@@ -40,7 +41,8 @@ class PointCloudEncoder(Encoder):
         super().__init__()
         self.key = key
         self.obs_dims = dict(obs_dims or {})
-        self.obs_shapes = {key: (n_points, n_channels)} | {name: (dim,) for name, dim in self.obs_dims.items()}
+        self.obs_specs = {key: ObservationSpec.point_cloud(n_points, n_channels)}
+        self.obs_specs |= {name: ObservationSpec.vector(dim) for name, dim in self.obs_dims.items()}
         self.normalizer = Normalizer(self.obs_dims, unseen=unseen)
         self.n_training_points = n_training_points
         self.augmentation = augmentation

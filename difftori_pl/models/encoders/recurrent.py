@@ -35,7 +35,7 @@ class RecurrentEncoder(Encoder):
         super().__init__()
         refuse_memory(encoder, self)
         self.encoder = encoder
-        self.obs_shapes = {}
+        self.obs_specs = {}
         self.restart_after = restart_after
         self.rnn = nn.LSTM(encoder.latent_dim, hidden_dim, n_layers, batch_first=True)
         self.latent_dim = hidden_dim if latent_dim is None else latent_dim

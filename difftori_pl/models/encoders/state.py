@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.mlp import mlp
@@ -39,7 +40,7 @@ class StateEncoder(Encoder):
         if unseen and not normalize:
             raise ConfigurationError("what is unseen is replaced by its mean, which takes normalize: true")
         in_dim = sum(obs_dims.values())
-        self.obs_shapes = {key: (dim,) for key, dim in obs_dims.items()}
+        self.obs_specs = {key: ObservationSpec.vector(dim) for key, dim in obs_dims.items()}
         self.latent_dim = in_dim if latent_dim is None else latent_dim
         self.normalizer = Normalizer(obs_dims, unseen=unseen) if normalize else None
         self.net = nn.Identity() if latent_dim is None else mlp(in_dim, hidden_dims, latent_dim)
@@ -47,4 +48,4 @@ class StateEncoder(Encoder):
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Encode each step on its own; see `Encoder.forward`."""
         vectors = self.normalizer(obs) if self.normalizer else obs
-        return self.net(torch.cat([vectors[key] for key in self.obs_shapes], dim=-1)), state
+        return self.net(torch.cat([vectors[key] for key in self.obs_specs], dim=-1)), state

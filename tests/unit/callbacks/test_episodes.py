@@ -12,7 +12,7 @@ from difftori_pl.callbacks.episodes import run_episodes
 from difftori_pl.envs.pool import Step
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.encoders.state import StateEncoder
-from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.policy import Observation, Policy, State
 
 
 class FakePool:
@@ -48,7 +48,7 @@ class FakePool:
         return Step({"left": np.array([left], dtype=np.float32)}, float(left), left == 0, info, frame)
 
 
-class AgePolicy:
+class AgePolicy(Policy):
     """Acts with the number of steps it remembers."""
 
     def initial_state(self, batch_size: int) -> State:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import DataError, ManiSkillDataModule, PointCloudRecipe
+from datamodules import DataError, ManiSkillDataModule, ObservationSpec, PointCloudRecipe
 from datamodules.formats.checks import check, summary
 from datamodules.formats.maniskill_file import ManiSkillFile
 from tests.data import write_maniskill
@@ -24,7 +24,10 @@ def test_clouds_of_raw_files(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     data = datamodule(path, validation_fraction=0.0, horizon=2)
     (batch,) = list(datamodule(path, validation_fraction=0.0, horizon=2, batch_size=99).predict_dataloader())
-    assert data.obs_shapes == {"point_cloud": (64, 6), "robot_state": (27,)}
+    assert data.obs_specs == {
+        "point_cloud": ObservationSpec.point_cloud(64, 6),
+        "robot_state": ObservationSpec.vector(27),
+    }
     assert batch["obs"]["point_cloud"].shape == (18, 2, 64, 6)
     assert batch["obs"]["point_cloud"].dtype == torch.float32
     with h5py.File(path) as file:
@@ -43,7 +46,7 @@ def test_clouds_of_raw_files(tmp_path: Path) -> None:
 def test_states(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="state")
     data = datamodule(path)
-    assert data.obs_shapes == {"state": (51,)}
+    assert data.obs_specs == {"state": ObservationSpec.vector(51)}
     assert data.interface["observation"] == "state"
     batch = next(iter(data.train_dataloader()))
     demo, start = data.demos[batch["demo"][0]], int(batch["start"][0])
@@ -65,7 +68,10 @@ def test_the_first_generation_needs_no_json(tmp_path: Path) -> None:
     path.with_suffix(".json").unlink()
     first = path.rename(tmp_path / "OpenCabinetDrawer_1000.h5")
     data = datamodule(first, cloud=PointCloudRecipe(64, "world"))
-    assert data.obs_shapes == {"point_cloud": (64, 6), "robot_state": (9,)}
+    assert data.obs_specs == {
+        "point_cloud": ObservationSpec.point_cloud(64, 6),
+        "robot_state": ObservationSpec.vector(9),
+    }
     assert next(iter(data.train_dataloader()))["obs"]["point_cloud"][..., 3:].max() <= 1
     with pytest.raises(DataError, match=r"expected the observation extra/tcp_pose"):
         datamodule(first).setup()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import DataError, MetaWorldDataModule
+from datamodules import DataError, MetaWorldDataModule, ObservationSpec
 from tests.data import METAWORLD_CLOUD, write_metaworld
 
 
@@ -22,7 +22,7 @@ def test_batches_hold_clouds_in_metres_and_the_hand(file: Path) -> None:
         "point_cloud": (5, 8, 16, 3),
     }
     assert batch["actions"].shape == (5, 8, 4)
-    assert data.obs_shapes == {"agent_pos": (9,), "point_cloud": (16, 3)}
+    assert data.obs_specs == {"agent_pos": ObservationSpec.vector(9), "point_cloud": ObservationSpec.point_cloud(16, 3)}
     demo, start = data.demos[int(batch["demo"][2])], int(batch["start"][2])
     with h5py.File(file, "r") as raw:
         expected = raw[f"data/{demo}/obs/point_cloud"][start]

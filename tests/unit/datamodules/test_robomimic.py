@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import Batch, DataError, RobomimicDataModule
+from datamodules import Batch, DataError, ObservationSpec, RobomimicDataModule
 from datamodules.formats.demo_file import natural_order
 from datamodules.formats.robomimic_file import RobomimicFile
 from tests.data import ENV_META, write_robomimic
@@ -161,9 +161,25 @@ def test_statistics_are_those_of_the_training_demos(path: Path) -> None:
 
 def test_facts_for_the_model(path: Path) -> None:
     data = datamodule(path)
-    assert data.obs_shapes == {"object": (5,), IMAGE: (3, 8, 8)}
+    assert data.obs_specs == {"object": ObservationSpec.vector(5), IMAGE: ObservationSpec.image(3, 8, 8)}
     assert data.env_meta == ENV_META
     assert data.action_dim == 7
+
+
+def test_only_what_is_named_an_image_is_one(tmp_path: Path) -> None:
+    shapes = {"forces": (3, 4, 4), "cloud": (12, 3), "object": (5,)}
+    file = write_robomimic(tmp_path / "demos.hdf5", obs_shapes=shapes, image_keys=[IMAGE])
+    data = RobomimicDataModule(str(file), ["forces", "cloud", "object"], 7, [IMAGE], horizon=3, cloud_keys=["cloud"])
+    assert data.obs_specs == {
+        "forces": ObservationSpec.vector(3, 4, 4),
+        "cloud": ObservationSpec.point_cloud(12, 3),
+        "object": ObservationSpec.vector(5),
+        IMAGE: ObservationSpec.image(3, 8, 8),
+    }
+    assert set(data.statistics()) == {"forces", "object", "actions"}
+    (obs, *_) = [batch["obs"] for batch in data.train_dataloader()]
+    assert obs["forces"].shape[2:] == (3, 4, 4)
+    assert obs["forces"].dtype == torch.float32
 
 
 def test_predicting_goes_through_the_held_out_demos_in_order(path: Path) -> None:

@@ -23,7 +23,7 @@ def datamodule(path: Path, **arguments: object) -> ManiSkillDataModule:
 
 def batches(path: Path, **arguments: object) -> list[object]:
     data = datamodule(path, **arguments)
-    return [*data.predict_dataloader(), data.obs_shapes, data.statistics()["robot_state"].mean]
+    return [*data.predict_dataloader(), data.obs_specs, data.statistics()["robot_state"].mean]
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -12,7 +12,7 @@ from difftori_pl.deployment import export as module
 from difftori_pl.deployment.export import Program, export
 from difftori_pl.errors import ExportError
 from difftori_pl.models.encoders import StateEncoder
-from difftori_pl.models.policy import Observation, State
+from difftori_pl.models.policy import Observation, Policy, State
 
 Fault = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -23,7 +23,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-class RunningSum(nn.Module):
+class RunningSum(nn.Module, Policy):
     """Acts by the sum of all that it has seen."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ def encode(encoder: PointCloudEncoder, obs: Observation) -> torch.Tensor:
 
 
 def test_the_order_of_the_points_does_not_matter(encoder: PointCloudEncoder) -> None:
-    obs = observation(encoder.obs_shapes["point_cloud"][1])
+    obs = observation(encoder.obs_specs["point_cloud"].shape[1])
     order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
     latent = encode(encoder, obs)
     assert latent.shape == (2, 3, encoder.latent_dim)
@@ -45,15 +45,15 @@ def test_the_order_of_the_points_does_not_matter(encoder: PointCloudEncoder) -> 
 
 
 def test_repeated_points_do_not_matter(encoder: PointCloudEncoder) -> None:
-    obs = observation(encoder.obs_shapes["point_cloud"][1])
+    obs = observation(encoder.obs_specs["point_cloud"].shape[1])
     obs["point_cloud"][:, :, 20:] = obs["point_cloud"][:, :, :20]
     assert_close(encode(encoder, {**obs, "point_cloud": obs["point_cloud"][:, :, :20]}), encode(encoder, obs))
 
 
 def test_every_part_of_the_observation_matters(encoder: PointCloudEncoder) -> None:
-    obs = observation(encoder.obs_shapes["point_cloud"][1])
+    obs = observation(encoder.obs_specs["point_cloud"].shape[1])
     latent = encode(encoder, obs)
-    for key in encoder.obs_shapes:
+    for key in encoder.obs_specs:
         changed = {**obs, key: obs[key] + 0.3}
         assert ((encode(encoder, changed) - latent).abs().amax(-1) > 1e-3).all(), key
 
@@ -83,7 +83,7 @@ def test_the_split_first_layer_is_that_of_the_concatenation() -> None:
 
 def test_training_has_the_value_and_gradient_of_a_graph_over_all_points(encoder: PointCloudEncoder) -> None:
     encoder.double()
-    obs = {key: value.double() for key, value in observation(encoder.obs_shapes["point_cloud"][1]).items()}
+    obs = {key: value.double() for key, value in observation(encoder.obs_specs["point_cloud"].shape[1]).items()}
     obs["point_cloud"][:, :, 30:] = obs["point_cloud"][:, :, :10]
     found = []
     for training in (False, True):
@@ -116,7 +116,7 @@ def test_the_graph_of_training_is_of_points_that_are_the_largest() -> None:
 def test_training_in_bfloat16(made: Callable[[], PointCloudEncoder]) -> None:
     encoder = made()
     with torch.autocast("cpu", torch.bfloat16):
-        encode(encoder, observation(encoder.obs_shapes["point_cloud"][1])).sum().backward()
+        encode(encoder, observation(encoder.obs_specs["point_cloud"].shape[1])).sum().backward()
     assert all(weight.grad.isfinite().all() for weight in encoder.parameters())
 
 

@@ -2,6 +2,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from datamodules import ObservationSpec
 from difftori_pl import ObservationCritic, PixelEncoder, RandomShift, StateEncoder, WorldModel
 from difftori_pl.models.critics import TwinQ
 
@@ -82,7 +83,8 @@ def test_pixels_are_scaled_and_encoded_step_by_step() -> None:
 def test_random_shift_is_a_crop_of_the_edge_padded_picture() -> None:
     torch.manual_seed(0)
     pictures = torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
-    shifted = RandomShift(3)({"pixels": pictures, "state": torch.ones(4, 5, 2)})["pixels"]
+    specs = {"pixels": ObservationSpec.image(2, 12, 12), "state": ObservationSpec.vector(2)}
+    shifted = RandomShift(3)({"pixels": pictures, "state": torch.ones(4, 5, 2)}, specs)["pixels"]
     assert shifted.dtype == torch.uint8
     padded = F.pad(pictures.flatten(0, 1).float(), (3, 3, 3, 3), mode="replicate")
     places = set()
@@ -96,3 +98,12 @@ def test_random_shift_is_a_crop_of_the_edge_padded_picture() -> None:
         assert found
         places.add(found[0])
     assert len(places) > 10
+
+
+def test_random_shift_moves_nothing_but_images() -> None:
+    forces, pictures = torch.rand(4, 5, 3, 4, 4), torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
+    specs = {"forces": ObservationSpec.vector(3, 4, 4), "pixels": ObservationSpec.image(2, 12, 12)}
+    shifted = RandomShift(3)({"forces": forces, "pixels": pictures, "unread": pictures}, specs)
+    assert torch.equal(shifted["forces"], forces)
+    assert torch.equal(shifted["unread"], pictures)
+    assert not torch.equal(shifted["pixels"], pictures)

@@ -15,6 +15,7 @@ from datamodules import (
     DataError,
     ManiSkillDataModule,
     MetaWorldDataModule,
+    ObservationSpec,
     PointCloudRecipe,
     PushTDataModule,
     RobomimicDataModule,
@@ -163,7 +164,7 @@ def test_nested_observations_are_named_by_path(tmp_path: Path) -> None:
     data = RobomimicDataModule(str(path), ["policy/joint_pos"], 7, horizon=1, validation_fraction=0.0)
     batch = next(iter(data.predict_dataloader()))
     np.testing.assert_array_equal(batch["obs"]["policy/joint_pos"][1, 0], [3, 4, 5])
-    assert data.obs_shapes == {"policy/joint_pos": (3,)}
+    assert data.obs_specs == {"policy/joint_pos": ObservationSpec.vector(3)}
     assert set(data.statistics()) == {"policy/joint_pos", "actions"}
     message = r"expected the observation 'policy' in `obs`, found object, policy/joint_pos, .*Name one of these"
     with pytest.raises(DataError, match=message):

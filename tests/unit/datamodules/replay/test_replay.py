@@ -146,6 +146,19 @@ def test_frames_are_stacked_within_their_episode() -> None:
         assert torch.equal(frames, expected)
 
 
+def test_only_images_are_stacked() -> None:
+    """Nine touch sensors of 4 by 4 cells have the shape of a stack of pictures."""
+    replay = ReplayDataModule(horizon=3, batch_size=8, n_steps=100, n_frames=3, image_keys=["camera"])
+    touch = np.random.default_rng(0).integers(0, 256, (9, 9, 4, 4), dtype=np.uint8)
+    camera = np.repeat(np.arange(9, dtype=np.uint8), 9 * 16).reshape(9, 9, 4, 4)
+    replay.add({"touch": touch, "camera": camera}, np.zeros((8, 1)), np.zeros(8), False)
+    assert replay._log.dtype["touch"].shape == (9, 4, 4)  # type: ignore[union-attr]
+    assert replay._log.dtype["camera"].shape == (3, 4, 4)  # type: ignore[union-attr]
+    batch = replay.sample()
+    wanted = touch[batch["index"].numpy()[:, None] + np.arange(4)]
+    np.testing.assert_array_equal(batch["obs"]["touch"].numpy(), wanted)
+
+
 def test_pictures_beyond_the_memory_limit_are_mapped_and_the_same() -> None:
     torch.manual_seed(0)
     small, large = (ReplayDataModule(3, 32, 3 * CHUNK_STEPS, memory_limit_gb=limit) for limit in (0.0, 1.0))
