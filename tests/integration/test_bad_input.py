@@ -277,7 +277,7 @@ def test_a_part_beside_a_checkpoint_is_refused_unless_it_is_the_checkpoints_own(
     resumed = [*il[:-1], f"--ckpt_path={il_checkpoint}", "--trainer.max_steps=2", "--rollout.env=null"]
     cli = run([*resumed, f"--model.base_policy.checkpoint={low_dim_base}", "--model.trajopt.solver.max_steps=3"])
     assert cli.model.trajopt.solver.max_steps == 3  # type: ignore[attr-defined]
-    assert "--model.base_policy.checkpoint is not read: the checkpoint of this run holds the part" in caplog.text
+    assert "--model.base_policy.checkpoint is ignored: the checkpoint of this run already holds" in caplog.text
 
 
 def test_checkpoints_are_found_below_the_home_folder(

@@ -118,7 +118,9 @@ def test_the_last_checkpoint_is_found_wherever_its_run_is(
         words = ["--trainer.logger.name=found", where]
         train(config, *SMALL, *words, f"--model.policy.min_std={min_std}")
         assert run([*test, words[0], *(words[1:] if "dirpath" in where else ())]).model.policy.min_std == min_std
-    with pytest.raises(ConfigurationError, match="without a logger a run has no folder of its own; name the file"):
+    with pytest.raises(
+        ConfigurationError, match=r"--ckpt_path last needs a logger, .* got none: set --ckpt_path to a file"
+    ):
         run([*test, "--trainer.logger=false"])
 
 
