@@ -91,7 +91,7 @@ def test_the_command_prints_and_writes_a_table(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_wrong_names_and_empty_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="one of the tables robomimic, init, .* got 'atari'"):
+    with pytest.raises(ConfigurationError, match=r"one of the tables robomimic, init, .* got 'atari'"):
         make_table("atari", tmp_path)
     with pytest.raises(ConfigurationError, match="no evaluated run in"):
         make_table("robomimic", tmp_path)
