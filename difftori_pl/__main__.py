@@ -1,4 +1,4 @@
-"""`python -m difftori_pl`."""
+"""Run the command line with `python -m difftori_pl`."""
 
 from difftori_pl.cli import main
 

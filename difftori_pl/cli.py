@@ -1,4 +1,4 @@
-"""The command line: LightningCLI behind `lightning`, `difftori` and `python -m difftori_pl`."""
+"""The command line of `lightning`, `difftori` and `python -m difftori_pl`, based on LightningCLI."""
 
 import errno
 import os
@@ -17,36 +17,37 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import datamodules.public  # noqa: F401  names without a path are looked for among the classes that are loaded
+import datamodules.public  # noqa: F401  LightningCLI resolves class names without a path among imported classes
 import difftori_pl.public  # noqa: F401
 from datamodules.errors import DataError
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
+from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
-from difftori_pl.checkpoints.words import changes, follow_length, refuse_other_parts
 from difftori_pl.commands import COMMANDS
 from difftori_pl.errors import ConfigurationError, DiffTORIError
 
-EPILOG = """Beside training there are `difftori demos` (demonstrations), `difftori data` (check, convert and render),
-`difftori checkpoint` (what one holds), `difftori table` (the paper's tables), `difftori plot` and `difftori export` (a
-policy as a program); each has its own --help. A configuration named without a folder is looked for here and then among
-those that ship with the package. It may list others under `template`: they are read before it, in that order."""
+EPILOG = """Further commands: `difftori demos` (record demonstrations), `difftori data` (check, convert and render),
+`difftori checkpoint` (show the content), `difftori table` (the paper's tables), `difftori plot` and `difftori export`
+(write a policy as a program); each has its own --help. The path of a configuration is looked up in the current folder,
+then among the configurations of the package. A configuration may list others under `template`, which are read before
+it, in that order."""
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
-"""The configurations that come with the package; in a checkout, a link to the folder `configs`."""
+"""Folder of the package's configurations; in a checkout, a link to the folder `configs`."""
 
 PARSER_MODE = "omegaconf+"
-"""YAML, in which `${...}` refers to other values."""
+"""YAML with references to other values, `${...}`."""
 
-ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # jsonargparse makes the reader when it is first needed
+ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # jsonargparse creates the loader on first use
 _read_yaml = get_loader(PARSER_MODE)
 
 
 def find_config(name: str) -> str:
-    """The path of a configuration: as given if it exists, else the shipped one of that name, else as given.
+    """Return the path of a configuration: an existing file, else the package's file of that name, else `name`.
 
-    While a configuration is read, what it names is looked for beside it.
+    Paths inside a configuration are relative to its folder while it is read.
     """
     shipped = SHIPPED_CONFIGS / name
     if shipped.suffix not in (".yaml", ".yml") or not shipped.is_file():
@@ -59,7 +60,7 @@ def find_config(name: str) -> str:
 
 
 def _find_fragments(content: Any) -> Any:
-    """What a configuration says, with the paths of the configurations that it names."""
+    """Return the content of a configuration with the names of other configurations replaced by their paths."""
     if isinstance(content, dict):
         return {key: _find_fragments(value) for key, value in content.items()}
     if isinstance(content, list):
@@ -74,7 +75,8 @@ def _find_configs(arguments: Sequence[str]) -> list[str]:
         if argument.startswith("-") and equals:
             name, value = option, find_config(value)
         else:
-            # "--config" and its value are two words; other words that name a configuration are left as they are.
+            # The value of "--config" may be a separate argument. Other arguments are replaced by a path if they name a
+            # configuration.
             name, value = (found.pop() if found and found[-1] in _CONFIG_OPTIONS else ""), find_config(argument)
         if name in _CONFIG_OPTIONS:
             found += [f"{name}={path}" for path in _with_templates(Path(value))]
@@ -87,7 +89,7 @@ _CONFIG_OPTIONS = ("--config", "-c")
 
 
 def _with_templates(path: Path) -> Iterator[Path]:
-    """Yield a configuration after those that its key `template` names, in that order; each may have its own."""
+    """Yield the configurations under the key `template`, in order and recursively, and then the configuration."""
     templates = _read_options(path).get("template") or () if path.exists() else ()
     for template in (templates,) if isinstance(templates, str) else templates:
         beside = path.parent / template
@@ -99,7 +101,7 @@ def _read_options(path: Path) -> dict[str, Any]:
     """Read a configuration.
 
     Raises:
-        ConfigurationError: it cannot be read, is not YAML, or is no mapping of options.
+        ConfigurationError: the file cannot be read, is not YAML, or is not a mapping of options.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -126,10 +128,10 @@ class SaveConfig(SaveConfigCallback):
     """Save the configuration in the folder of the run."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """As Lightning does.
+        """Save the configuration as Lightning does.
 
         Raises:
-            ConfigurationError: the folder has a configuration, of another run.
+            ConfigurationError: the folder already holds the configuration of another run.
         """
         try:
             super().setup(trainer, pl_module, stage)
@@ -146,7 +148,7 @@ class DiffTORICLI(LightningCLI):
     """LightningCLI with collection, rollouts and checkpoints as sections of the configuration."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the sections `collect`, `rollout` and `checkpoint`, and what `_with_templates` has read already."""
+        """Add the sections `collect`, `rollout` and `checkpoint`, and the key `template`, which is already resolved."""
         parser.add_argument(
             "--template", type=list[str] | str | None, default=None, help="configurations to start from"
         )
@@ -162,18 +164,18 @@ class DiffTORICLI(LightningCLI):
         parser.set_defaults({"checkpoint.save_last": True})
 
     def before_instantiate_classes(self) -> None:
-        """Set the precision of matrix products, and what the command line says of the model.
+        """Set the precision of matrix products, and apply the command line's model options to a checkpoint's model.
 
-        LightningCLI takes the arguments of the model from a checkpoint, where there is one, before those of
-        configurations; words of the command line are there to change them.
+        If a checkpoint is given, LightningCLI replaces the model's arguments by those of the checkpoint. Options on the
+        command line take precedence over both.
         """
         subcommand = self.config["subcommand"]
         options = self.config[subcommand]
         if options.get("ckpt_path"):
-            follow_length(self._asked, options.model, options.trainer.max_steps)
-            if words := changes(self._words, options.model):
-                self.config = self.parser.parse_args([subcommand, *words], namespace=self.config)
-            refuse_other_parts(self._words, self._asked, self.config[subcommand].model)
+            match_schedule_length(self._requested, options.model, options.trainer.max_steps)
+            if overrides := value_overrides(self._arguments, options.model):
+                self.config = self.parser.parse_args([subcommand, *overrides], namespace=self.config)
+            refuse_other_parts(self._arguments, self._requested, self.config[subcommand].model)
         kind = {"fit": "train", "validate": "val"}.get(subcommand, subcommand)
         if self.config[subcommand].trainer.get(f"limit_{kind}_batches") == 0:
             raise ConfigurationError(
@@ -193,19 +195,19 @@ class DiffTORICLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line, looking bare names of configurations up among the shipped ones."""
-        self._words = _find_configs(sys.argv[1:] if args is None else args)
-        self.config = parser.parse_args(self._words)
+        """Parse the command line, and resolve names of configurations that the package contains."""
+        self._arguments = _find_configs(sys.argv[1:] if args is None else args)
+        self.config = parser.parse_args(self._arguments)
         options = self.config[self.config.subcommand]
-        options.template = None  # the saved configuration holds everything that the templates set
-        self._asked = deepcopy(options.get("model"))
+        options.template = None  # the saved configuration includes the values of the templates
+        self._requested = deepcopy(options.get("model"))
         if options.get("ckpt_path") == "last":
             options.ckpt_path = _last_checkpoint(options)
         file = str(options.get("ckpt_path") or "")
         if file.startswith("~"):
             file = options.ckpt_path = os.path.expanduser(file)
         if file and file not in _LIGHTNINGS_CHECKPOINTS and "://" not in file:
-            # Before LightningCLI reads the model's arguments in it.
+            # Verify the file before LightningCLI reads the model's arguments from it.
             read_checkpoint(file, "training writes them to <log folder>/checkpoints/")
 
 
@@ -213,17 +215,17 @@ _LIGHTNINGS_CHECKPOINTS = ("best", "hpc", "registry")
 
 
 def _last_checkpoint(options: Namespace) -> str | None:
-    """The newest `last.ckpt` of all versions of a run; Lightning looks in the new version's folder only.
+    """Return the newest `last.ckpt` of all versions of a run; Lightning searches only the new version's folder.
 
     Args:
-        options: the configuration, whose logger's `save_dir` and `name` make the run's folder, unless
-            `checkpoint.dirpath` names one.
+        options: the configuration. The run's folder is `checkpoint.dirpath` if it is set, else `save_dir` and `name` of
+            the logger.
 
     Returns:
-        Its path; None for a new run under torchrun, which starts a run anew by the same words as the first time.
+        The path; None for a new run under torchrun, which restarts a run with the command line of the first start.
 
     Raises:
-        ConfigurationError: there is none, or the run has no folder.
+        ConfigurationError: the run has no `last.ckpt`, or no folder.
     """
     logger = options.trainer.logger
     settings = logger.get("init_args", {}) if isinstance(logger, Namespace) else {}
@@ -232,20 +234,22 @@ def _last_checkpoint(options: Namespace) -> str | None:
     elif "save_dir" in settings and "name" in settings:
         folder, pattern = Path(settings["save_dir"]) / settings["name"], "*/checkpoints/last*.ckpt"
     else:
-        raise ConfigurationError("--ckpt_path last: without a logger a run has no folder of its own; name the file")
+        raise ConfigurationError(
+            "--ckpt_path last needs a logger, whose folder holds the run, got none: set --ckpt_path to a file"
+        )
     found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             return None
-        raise ConfigurationError(f"--ckpt_path last: there is no last.ckpt below {folder}; start without --ckpt_path")
+        raise ConfigurationError(f"--ckpt_path last: there is no last.ckpt in {folder}: start without --ckpt_path")
     return str(found[-1])
 
 
 def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
-    """Run one command and return what it built; errors come as exceptions.
+    """Run a training or evaluation command and return the CLI object, with its trainer and model.
 
     Args:
-        arguments: the words after the program's name; those of this process if None.
+        arguments: the arguments after the program's name; None for those of this process.
     """
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     set_loader(PARSER_MODE, lambda text: _find_fragments(_read_yaml(text)), (yaml.YAMLError,))
@@ -259,26 +263,30 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script: like `run`, but a user's mistake ends in one message and exit code 1."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run any command, and exit with a one-line message and code 1 on a user error.
+
+    Args:
+        arguments: the arguments after the program's name; None for those of this process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # for parts of one's own, as with `python -m`
+        sys.path.append(os.getcwd())  # so that modules in the current folder are found, as with `python -m`
     try:
-        if words and words[0] in COMMANDS:
-            auto_cli(COMMANDS, args=words)
+        if given and given[0] in COMMANDS:
+            auto_cli(COMMANDS, args=given)
         else:
-            run(words)
+            run(given)
     except Exception as error:
-        mistake = _mistake(error)
-        if mistake is None:
+        cause = _user_error(error)
+        if cause is None:
             raise
-        sys.exit(f"error: {' '.join(str(mistake).split())}")
+        sys.exit(f"error: {' '.join(str(cause).split())}")
 
 
-def _mistake(error: BaseException | None) -> BaseException | None:
-    """Return the user's mistake behind an exception, if there is one: the parser wraps what constructors raise.
+def _user_error(error: BaseException | None) -> BaseException | None:
+    """Return the user error behind an exception, or None: the parser wraps exceptions of constructors.
 
-    A full disk, a missing package and what Lightning calls a misconfiguration are reported in one line, too.
+    A full disk, a missing package and Lightning's `MisconfigurationException` also count as user errors.
     """
     while error is not None and not isinstance(error, (DiffTORIError, DataError)):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

@@ -20,7 +20,7 @@ from difftori_pl.callbacks import (
     Checkpoint,
     Collect,
     ExponentialMovingAverage,
-    LandscapePictures,
+    LandscapeImages,
     RolloutEvaluation,
 )
 from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
@@ -204,7 +204,7 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     Checkpoint: Checkpoint,
     Collect: Collect,
     ExponentialMovingAverage: ExponentialMovingAverage,
-    LandscapePictures: LandscapePictures,
+    LandscapeImages: LandscapeImages,
     RolloutEvaluation: RolloutEvaluation,
 }
 

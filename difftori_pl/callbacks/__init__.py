@@ -1,9 +1,9 @@
-"""Callbacks: checkpoints, collection of experience, evaluation in the simulator, averaged weights, and pictures."""
+"""Callbacks for checkpoints, collecting experience, evaluation in the simulator, averaged weights and images."""
 
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.collect import Collect
 from difftori_pl.callbacks.ema import ExponentialMovingAverage
-from difftori_pl.callbacks.landscape import LandscapePictures
+from difftori_pl.callbacks.landscape import LandscapeImages
 from difftori_pl.callbacks.rollout import RolloutEvaluation
 
-__all__ = ["Checkpoint", "Collect", "ExponentialMovingAverage", "LandscapePictures", "RolloutEvaluation"]
+__all__ = ["Checkpoint", "Collect", "ExponentialMovingAverage", "LandscapeImages", "RolloutEvaluation"]

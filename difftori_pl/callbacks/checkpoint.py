@@ -1,4 +1,4 @@
-"""When checkpoints are saved: as Lightning does, when training ends, and before a cluster takes the machine away."""
+"""Save checkpoints on Lightning's schedule, at the end of training, and on SIGTERM."""
 
 import signal
 from collections.abc import Iterator
@@ -11,24 +11,25 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class Checkpoint(ModelCheckpoint):
-    """`ModelCheckpoint` that saves on SIGTERM too, and what training ends with.
+    """`ModelCheckpoint` that also saves on SIGTERM and at the end of training.
 
-    Of a run that saves every so many updates, Lightning keeps those, and not what was learned after the last of them.
+    With `every_n_train_steps`, Lightning does not save the updates after the last multiple; this class does.
 
-    Lightning answers SIGTERM between two updates, so that what is saved then is whole; other exceptions may come in the
-    middle of one, and are saved only if `save_on_exception` asks for it. Takes the arguments of `ModelCheckpoint`.
+    Lightning handles SIGTERM between two updates, so the state it saves is consistent. Other exceptions may interrupt
+    an update and lead to a checkpoint only with `save_on_exception`. The arguments are those of `ModelCheckpoint`.
 
-    Several processes save together. They stop after the same update, whichever of them SIGTERM reaches first; an
-    exception that one process meets alone is not saved.
+    Several processes save together: after SIGTERM to any of them, all stop after the same update. An exception in only
+    one of several processes leads to no checkpoint.
     """
 
     _terminated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let SIGTERM wait for the end of an update, where Lightning 2.6 exchanges something at once, amid others.
+        """Correct the epoch count of a resumed run, and delay SIGTERM until the end of an update.
 
-        Before that, have a run that goes on from the end of an epoch count that epoch once: Lightning 2.6 ends it again
-        if `max_steps` is what ends the run, and would shuffle all that follow as their successors.
+        Lightning 2.6 ends an epoch twice if a run resumes from its end and `max_steps` ends the run; all later epochs
+        would then have the order of their successors. On SIGTERM, Lightning 2.6 communicates between processes at
+        once, even in the middle of another communication.
         """
         super().on_train_start(trainer, pl_module)
         if trainer.fit_loop.restarted_on_epoch_end:
@@ -39,29 +40,29 @@ class Checkpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """As Lightning does; then have all processes stop if one is to."""
+        """Save on Lightning's schedule, then stop all processes if one of them received SIGTERM."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
             trainer._signal_connector.received_sigterm = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of a run that saves every so many updates; see above."""
+        """Save at the end of a run that uses `every_n_train_steps`."""
         if self._every_n_train_steps and not self._should_skip_saving_checkpoint(trainer):
             with _as_at_the_end_of_an_epoch(trainer):
                 candidates = self._monitor_candidates(trainer)
-                if self.monitor is None:  # what was monitored is of an earlier update
+                if self.monitor is None:  # otherwise the monitored value is that of an earlier update
                     self._save_topk_checkpoint(trainer, candidates)
                 self._save_last_checkpoint(trainer, candidates)
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save if the exception is a SIGTERM."""
-        asked = self.save_on_exception
+        requested = self.save_on_exception
         common = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt)
-        self.save_on_exception = (asked and common) or isinstance(exception, SIGTERMException)
+        self.save_on_exception = (requested and common) or isinstance(exception, SIGTERMException)
         with _as_at_the_end_of_an_epoch(trainer):
             super().on_exception(trainer, pl_module, exception)
-        self.save_on_exception = asked
+        self.save_on_exception = requested
 
     def _terminate(self, *_: Any) -> None:
         self._terminated = True
@@ -69,10 +70,10 @@ class Checkpoint(ModelCheckpoint):
 
 @contextmanager
 def _as_at_the_end_of_an_epoch(trainer: Trainer) -> Iterator[None]:
-    """Between two epochs, let the last one count as Lightning's own checkpoints have it: not completed.
+    """Between two epochs, count the last one as not completed, as Lightning's own checkpoints do.
 
-    Lightning 2.6 goes on from such a checkpoint; from one that counts the epoch as completed it goes on with an epoch
-    without batches, and all that follow have the order of their successors.
+    From a checkpoint that counts it as completed, Lightning 2.6 would resume with an epoch without batches, and all
+    later epochs would have the order of their successors.
     """
     epochs = trainer.fit_loop.epoch_progress.current
     number = int(0 < epochs.completed == epochs.ready)

@@ -1,4 +1,4 @@
-"""Collection: the module acts in the environment, and what happens goes into the replay buffer."""
+"""Collect experience: the module acts in the environment, and its episodes are added to the replay buffer."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_LOST = 100
-"""Consecutive rounds of episodes of which none can be kept. An untrained policy may end many episodes early."""
+"""Consecutive rounds without a usable episode that end training. An untrained policy may end many episodes early."""
 
 
 class Collect(Callback):
-    """Alternate between episodes and updates: `updates_per_step` of these for each agent step of those.
+    """Alternate between running episodes and updating the module, with `updates_per_step` updates per agent step.
 
-    The first `n_seed_env_steps` are taken at random. Training ends after `n_env_steps`; with action repeat, an agent
-    step is several environment steps. Ctrl-C ends training after the running episode or update, with a checkpoint if
-    `checkpoint.save_on_exception` is set; a second one ends it at once.
+    The actions of the first `n_seed_env_steps` are random. Training ends after `n_env_steps`; with action repeat, an
+    agent step is several environment steps. Ctrl-C ends training after the running episode or update, with a
+    checkpoint if `checkpoint.save_on_exception` is set. A second Ctrl-C ends it at once.
 
-    Several processes collect in turns: each runs an episode in each of its own environments, keeps it in its own
-    buffer, and waits for the others. All counts are sums over processes, so that `updates_per_step` and `n_env_steps`
-    mean what they do in one process with as many environments, and all processes take the same number of updates.
+    Several processes collect in rounds: each runs one episode in each of its environments, adds it to its own buffer,
+    and waits for the others. All counts are sums over processes. `updates_per_step` and `n_env_steps` therefore mean
+    the same as in one process with as many environments, and all processes run the same number of updates.
 
-    An episode is left out, with a warning, if the simulator crashed, if an observation, a reward or an action is not
+    An episode is dropped, with a warning, if the simulator crashed, if an observation, a reward or an action is not
     finite, or if it is shorter than a training sequence.
 
-    Logged for each episode under `collect/`, over environment steps: `return`, `length_steps`, and
-    `env_steps_per_second`, updates included, of the episodes that ran side by side; and `left_out_episodes`, their
-    number so far.
+    Logs for each episode under `collect/`, over environment steps: `return`, `length_steps`, `env_steps_per_second`
+    (of the episodes of the same round, including the time of the updates), and `left_out_episodes` (the number of
+    dropped episodes so far).
 
     Args:
-        env: recipe of the environment; None switches collection off, for modules that learn from demonstrations.
-        n_env_steps: environment steps in all.
-        n_seed_env_steps: of these, how many are taken with random actions; TD-MPC takes 5000 agent steps.
-        n_envs: number of environments that run at a time for each process of training, each in one of its own.
-        updates_per_step: updates for each agent step.
+        env: recipe of the environment; None disables collection, for modules that learn from demonstrations.
+        n_env_steps: total number of environment steps.
+        n_seed_env_steps: number of these with random actions; TD-MPC uses 5000 agent steps.
+        n_envs: number of environments that each training process runs in parallel, each in its own worker process.
+        updates_per_step: number of updates per agent step.
         first_seed: training episode i starts from the initial state of seed `first_seed + i`.
         step_timeout: seconds after which an environment that does not answer counts as crashed.
     """
@@ -103,7 +103,7 @@ class Collect(Callback):
                     "difftori_pl.models.policy.OnlinePolicy, or set the callback's env to null"
                 )
             self._pool = EnvPool(self.env, self.n_envs, self.step_timeout)
-            self._pool.interface()  # an environment that cannot be started is a mistake, not a crashed episode
+            self._pool.interface()  # fail here if an environment cannot start, not in each episode
             self._began = time.monotonic()
             if threading.current_thread() is threading.main_thread():
                 self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
@@ -121,7 +121,7 @@ class Collect(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the steps that were learned from, and end training once all are taken."""
+        """Update the count of environment steps, and end training after `n_env_steps`."""
         del outputs, batch, batch_idx
         if self._pool is None:
             return
@@ -134,7 +134,7 @@ class Collect(Callback):
         self._stop_if_interrupted(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """End the environments."""
+        """Close the environments."""
         del trainer, pl_module, stage
         if self._pool is not None:
             self._pool.close()
@@ -144,7 +144,7 @@ class Collect(Callback):
             self._previous_handler = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, and the task, which a resumed run must share."""
+        """Return the counters."""
         return {
             "n_episodes": self._n_episodes,
             "collected": self._collected,
@@ -153,21 +153,21 @@ class Collect(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the counters."""
         self._n_episodes = state_dict["n_episodes"]
         self._collected = state_dict["collected"]
         self._owed = state_dict["owed"]
         self._n_left_out = state_dict.get("n_left_out", 0)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Wait for a moment at which a checkpoint is whole; from the second time on, do not."""
+        """Request a stop between episodes and updates; on the second Ctrl-C, stop at once."""
         if self._interrupted:
             signal.default_int_handler(number, frame)
         self._interrupted = True
         _log.warning("stopping after the running episode or update; press Ctrl-C again to stop at once")
 
     def _stop_if_interrupted(self, trainer: Trainer) -> None:
-        """Stop if any process is to, all at the same place."""
+        """Stop all processes at the same point if any of them was interrupted."""
         if trainer.strategy.reduce_boolean_decision(self._interrupted, all=False):
             raise KeyboardInterrupt
 
@@ -200,7 +200,8 @@ class Collect(Callback):
         self._n_lost = 0 if everyone else self._n_lost + 1
         if self._n_lost == MAX_LOST:
             raise ConfigurationError(
-                f"no episode of {MAX_LOST} consecutive rounds can be kept; the last one {faults[-1]}"
+                f"expected a usable episode in {MAX_LOST} consecutive rounds, got none: fix the environment or the "
+                f"settings; the last episode {faults[-1]}"
             )
         elapsed, self._began = time.monotonic() - self._began, time.monotonic()
         n_env_steps = sum(env_steps for _, env_steps, _ in everyone)
@@ -219,21 +220,21 @@ class Collect(Callback):
 
 
 def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) -> str | None:
-    """Add an episode to the buffer, or return why it is left out.
+    """Add an episode to the buffer and return None, or return the reason for dropping it.
 
     Raises:
-        ConfigurationError: the module cannot read its observations.
+        ConfigurationError: the observations do not fit the module's encoders.
     """
     track, fault = episode.track, None
     if episode.crash:
         fault = f"crashed: {episode.crash}"
     elif episode.length < replay.horizon:
         fault = (
-            f"had {episode.length} steps, fewer than the {replay.horizon} of a training sequence: if that is common, "
-            "set data.init_args.horizon (and the model's horizon_schedule) lower"
+            f"had {episode.length} steps, fewer than the {replay.horizon} of a training sequence: if this is frequent, "
+            "lower data.init_args.horizon (and the model's horizon_schedule)"
         )
     if fault is not None:
-        _log.warning("the episode of seed %d is left out: it %s", episode.seed, fault)
+        _log.warning("dropped the episode of seed %d, which %s", episode.seed, fault)
         return fault
     assert track is not None
     obs = {key: np.stack([step[key] for step in track.obs]) for key in track.obs[0]}
@@ -241,14 +242,14 @@ def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) 
         module,
         {key: value.shape[1:] for key, value in obs.items()},
         "the environment delivers",
-        "is it the task that the model, and its critic, are for?",
+        "check that the environment's task is that of the model and its critic",
     )
     replay.add(obs, np.stack(track.actions), np.array(track.rewards), track.terminated)
     return None
 
 
 class _Explorer(Policy):
-    """A module as the policy that explores."""
+    """The exploration policy of a module."""
 
     def __init__(self, module: OnlinePolicy) -> None:
         self.module = module
@@ -261,7 +262,7 @@ class _Explorer(Policy):
 
 
 class _Random(Policy):
-    """Uniform actions in [-1, 1]."""
+    """A policy of uniformly random actions in [-1, 1]."""
 
     def __init__(self, action_dim: int) -> None:
         self.action_dim = action_dim

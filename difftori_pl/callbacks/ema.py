@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, as diffusion policies need."""
+"""Exponential moving average of the weights, as used for diffusion policies."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class ExponentialMovingAverage(WeightAveraging):
-    """Validate, save and deploy averaged weights; the average is short-lived at first and lengthens with training.
+    """Validate, save and deploy an exponential moving average of the weights, whose decay grows during training.
 
     After n updates the decay is `1 - (1 + n) ** -power`, at most `max_decay`: the schedule of Diffusion Policy.
-    Checkpoints hold the average as their weights, and those in training beside it, to go on from. Rollouts
-    between epochs use the weights in training; `test` uses the average.
+    The weights of a checkpoint are the average; it also holds the current weights, which resuming needs. Rollouts
+    between epochs use the current weights; `test` uses the average.
 
     Args:
         max_decay: largest decay; 0.9999 in Diffusion Policy.
@@ -26,7 +26,7 @@ class ExponentialMovingAverage(WeightAveraging):
         self.power = power
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up both sets of weights when training goes on; elsewhere the average alone is wanted."""
+        """Restore the average and the current weights if training resumes; otherwise load only the average."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 

@@ -1,4 +1,4 @@
-"""Logging over environment steps, the x axis of everything in reinforcement learning."""
+"""Log over environment steps, the x axis of all curves in reinforcement learning."""
 
 from collections.abc import Mapping
 
@@ -6,13 +6,13 @@ from lightning import LightningModule, Trainer
 
 
 def log_at(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float], env_step: int) -> None:
-    """Log now, and show in the progress bar and to checkpoints.
+    """Log values at once, and make them available to checkpoints.
 
-    Lightning's own `log` keeps values until `log_every_n_steps` updates are done, and drops those between.
+    Lightning's `log` writes only every `log_every_n_steps` updates and drops the values in between.
 
     Args:
-        trainer: its loggers are used.
-        pl_module: its metrics are.
+        trainer: its loggers receive the values.
+        pl_module: its metrics receive the values.
         values: name -> value.
         env_step: number of environment steps so far.
     """

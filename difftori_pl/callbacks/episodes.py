@@ -1,4 +1,4 @@
-"""Episodes of a policy in many environments at once."""
+"""Run episodes of a policy in several environments in parallel."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,13 @@ from difftori_pl.models.policy import Policy, State
 
 @dataclass
 class Track:
-    """What was observed and done in an episode of T steps.
+    """Observations, actions and rewards of an episode of T steps.
 
     Attributes:
         obs: T + 1 observations.
         actions: T actions (A,).
         rewards: T rewards.
-        terminated: the task itself ended.
+        terminated: whether the task ended, as opposed to a time limit.
     """
 
     obs: list[Mapping[str, np.ndarray[Any, Any]]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Track:
     terminated: bool = False
 
     def add(self, action: np.ndarray[Any, Any] | None, step: Step) -> None:
-        """Add what an environment answered to an action, or to a reset if that is None."""
+        """Add an environment's answer to an action, or to a reset if `action` is None."""
         if step.obs is None:
             return
         self.obs.append(step.obs)
@@ -48,15 +48,14 @@ class Episode:
 
     Attributes:
         seed: seed of the initial state.
-        success: the task was solved at some step.
+        success: whether the task was solved at some step.
         length: number of actions.
-        env_steps: number of environment steps, where the environment reports those of each action under
-            `info["env_steps"]`; else 0.
+        env_steps: number of environment steps if the environment reports it under `info["env_steps"]`, else 0.
         total_reward: undiscounted sum of rewards.
-        max_reward: largest reward of a step, at least 0; in Push-T, the share of the goal that was covered at best.
-        crash: error of the simulator, or the first observation, reward or action that was not finite; None without.
-        frames: pictures (height, width, 3), uint8, if they were asked for.
-        track: what was observed and done, if it was asked for.
+        max_reward: largest reward of a step, at least 0; in Push-T, the largest covered fraction of the goal.
+        crash: error of the simulator, or the first observation, reward or action that was not finite; None if none.
+        frames: images (height, width, 3), uint8, if requested.
+        track: observations, actions and rewards, if requested.
     """
 
     seed: int
@@ -70,7 +69,7 @@ class Episode:
     track: "Track | None" = None
 
     def add(self, step: Step) -> None:
-        """Account for what the environment answered."""
+        """Update the episode with an environment's answer."""
         self.success = self.success or bool(step.info.get("success", False))
         self.env_steps += int(step.info.get("env_steps", 0))
         self.total_reward += step.reward
@@ -80,7 +79,7 @@ class Episode:
             self.frames.append(step.frame)
 
     def to_json(self) -> str:
-        """Return one line of JSON for the tables, without frames and track."""
+        """Return one line of JSON for the tables, without frames, track and environment steps."""
         left_out = ("frames", "track", "env_steps")
         return json.dumps({name: value for name, value in vars(self).items() if name not in left_out})
 
@@ -95,35 +94,35 @@ def run_episodes(
     on_finish: Callable[[Episode], None] = lambda episode: None,
     keep_tracks: bool = False,
 ) -> list[Episode]:
-    """Run one episode from each initial state, as many at a time as the pool has environments.
+    """Run one episode from each initial state, with as many episodes in parallel as the pool has environments.
 
-    All running episodes act in one batch. A worker whose episode has ended takes the next seed, so none is idle. NaN
-    or infinity in an observation that the policy reads, in a reward or in an action ends its episode as a crash, before
-    it reaches the policy, the totals or the simulator.
+    The policy acts on all running episodes in one batch. When an episode ends, its worker starts the next seed. If an
+    observation that the policy reads, a reward or an action is NaN or infinite, its episode ends as a crash before the
+    value reaches the policy, the totals or the simulator.
 
     Args:
-        policy: acts on batches.
+        policy: the policy, which acts on batches.
         pool: the environments.
-        seeds: one per episode; a seed fixes the initial state.
-        device: where the policy lives.
-        n_videos: keep the pictures of the first so many episodes.
-        on_finish: called with each episode as it ends.
-        keep_tracks: keep what was observed and done.
+        seeds: one seed per episode, which determines its initial state.
+        device: device of the policy.
+        n_videos: number of episodes, from the first, whose frames are kept.
+        on_finish: called with each episode when it ends.
+        keep_tracks: keep observations, actions and rewards.
 
     Returns:
         The episodes, in the order of `seeds`.
 
     Raises:
-        ConfigurationError: the policy's encoders read other observations than the environments deliver.
+        ConfigurationError: the observations of the environments do not fit the policy's encoders.
     """
     episodes = [Episode(seed, track=Track() if keep_tracks else None) for seed in seeds]
-    filmed = {id(episode) for episode in episodes[:n_videos]}
+    recorded = {id(episode) for episode in episodes[:n_videos]}
     waiting = list(reversed(episodes))
     running: dict[int, tuple[Episode, dict[str, Any], State]] = {}
     check = FiniteCheck(policy)
 
     def rendered(pairs: Sequence[tuple[int, Episode]]) -> frozenset[int]:
-        return frozenset(worker for worker, episode in pairs if id(episode) in filmed)
+        return frozenset(worker for worker, episode in pairs if id(episode) in recorded)
 
     def settle(worker: int, episode: Episode, action: np.ndarray[Any, Any] | None, step: Step, state: State) -> None:
         if problem := _not_finite(step, check):
@@ -166,11 +165,11 @@ def run_episodes(
 def _check_shapes(policy: Policy, step: Step) -> None:
     if isinstance(policy, nn.Module) and step.obs is not None:
         shapes = {key: tuple(np.shape(value)) for key, value in step.obs.items()}
-        check_observations(policy, shapes, "the environment delivers", "is it the task that the policy is for?")
+        check_observations(policy, shapes, "the environment delivers", "check that its task is that of the policy")
 
 
 def _not_finite(step: Step, check: FiniteCheck) -> str | None:
-    """Name what is not finite in the answer of an environment; None if all is."""
+    """Name the part of an environment's answer that is not finite; return None if all are finite."""
     if step.obs is None:
         return None
     if spoiled := check.spoiled({key: torch.as_tensor(value) for key, value in step.obs.items()}):

@@ -1,4 +1,4 @@
-"""What samples of the prior make of one held-out state, as training goes on (Figure 5)."""
+"""Draw the objectives of prior samples for one held-out state during training (Figure 5)."""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,18 @@ from difftori_pl.trajopt import draw_landscape
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 
-class LandscapePictures(Callback):
-    """Draw the objective of several samples of the prior with the optimiser's path, and count the modes they reach.
+class LandscapeImages(Callback):
+    """Draw the objective and the optimiser's path for several samples of the prior, and count the modes they reach.
 
-    The state is the last step of a held-out window, the same one each time. Pictures go to TensorBoard and, as PNG, to
-    the folder `landscapes` of the log. Logged is `multimodality/n_modes`, the number of distinct solutions.
+    The state is the last step of a held-out window, the same window each time. Images are written to TensorBoard and,
+    as PNG, to the folder `landscapes` of the log. `multimodality/n_modes` logs the number of distinct solutions.
 
     Args:
-        every_n_epochs: draw in the validation after every so many epochs.
+        every_n_epochs: draw during validation every `every_n_epochs` epochs.
         n_samples: number of samples of the prior.
-        window: which window of the first validation batch.
+        window: index of the window in the first validation batch.
         temperature: standard deviation of the samples.
-        spacing: of those times, draw once training is by this share longer than at the last pictures; 0 for all.
+        spacing: draw again only once the number of updates has grown by this fraction; 0 draws every time.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class LandscapePictures(Callback):
         del trainer, stage
         if not isinstance(pl_module, DiffTORIIL):
             raise ConfigurationError(
-                f"LandscapePictures draws what DiffTORIIL optimises, but the model is a {type(pl_module).__name__}: "
-                "take it out of trainer.callbacks"
+                f"LandscapeImages expected a DiffTORIIL as model, got a {type(pl_module).__name__}: remove it from "
+                "trainer.callbacks"
             )
 
     def on_validation_batch_end(
@@ -76,7 +76,7 @@ class LandscapePictures(Callback):
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 and not trainer.sanity_checking
         if batch_idx > 0 or not due or not self._spacing.due(trainer.global_step):
             return
-        log_dir = trainer.log_dir  # asked for once, by all ranks: it is an exchange between them
+        log_dir = trainer.log_dir  # read once, on every rank: Lightning broadcasts it
         if not trainer.is_global_zero or log_dir is None:
             return
         assert isinstance(pl_module, DiffTORIIL)

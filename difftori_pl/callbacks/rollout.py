@@ -1,4 +1,4 @@
-"""Evaluation in the simulator, during training and by `test`."""
+"""Evaluation in the simulator, during training and in `test`."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,26 +33,26 @@ _log = logging.getLogger(__name__)
 class RolloutEvaluation(Callback):
     """Run episodes from fixed initial states and log the success rate with its Wilson 95 % interval.
 
-    A module that names several policies (`DiffTORIIL` names itself and its base) has each evaluated on the same
-    initial states; one that does not change in training is evaluated once. Episodes are shared out over ranks, and what
-    is logged is of all of them.
+    If a module provides several policies (`DiffTORIIL` provides itself and its base), each is evaluated on the same
+    initial states. A policy that training does not change is evaluated once. The ranks divide the episodes among
+    themselves; the logged values cover the episodes of all ranks.
 
-    Logged for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (shares),
+    Logs for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (fractions),
     `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted) with a 95 % interval over episodes,
-    `return_low` and `return_high`, `max_reward` (mean of the largest reward of each episode) and `crashed_episodes`;
-    in reinforcement learning, over environment steps.
+    `return_low` and `return_high`, `max_reward` (mean of the largest reward of each episode) and `crashed_episodes`.
+    In reinforcement learning the x axis is the number of environment steps.
 
     Args:
-        env: recipe of the environment; None switches evaluation off.
+        env: recipe of the environment; None disables evaluation.
         n_episodes: number of episodes.
-        n_envs: number of environments that run at a time, each in a process of its own.
-        every_n_epochs: evaluate after every so many training epochs; 0 for never. `test` always evaluates.
-        every_n_env_steps: in reinforcement learning, evaluate after every so many environment steps; 0 for never.
+        n_envs: number of environments that run in parallel, each in its own process.
+        every_n_epochs: evaluate every `every_n_epochs` training epochs; 0 for never. `test` always evaluates.
+        every_n_env_steps: in reinforcement learning, evaluate every `every_n_env_steps` environment steps; 0 for never.
         first_seed: episode i starts from the initial state of seed `first_seed + i`.
-        n_videos: number of episodes to film, as mp4 below the log folder and in TensorBoard.
-        video_fps: frames per second of the films.
-        video_spacing: in training, film again once it is by this share longer than at the last films; 0 for films of
-            every evaluation.
+        n_videos: number of episodes to record, as mp4 in the log folder and in TensorBoard.
+        video_fps: frames per second of the videos.
+        video_spacing: during training, record videos again once the step count has grown by this fraction; 0 records
+            at every evaluation.
         compare: evaluate the module's other policies too.
         step_timeout: seconds after which an environment that does not answer counts as crashed.
     """
@@ -96,7 +96,7 @@ class RolloutEvaluation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Evaluate whenever a multiple of `every_n_env_steps` is reached."""
+        """Evaluate each time the step count passes a multiple of `every_n_env_steps`."""
         del outputs, batch, batch_idx
         if self.env is None or self.every_n_env_steps <= 0:
             return
@@ -107,16 +107,16 @@ class RolloutEvaluation(Callback):
         self._last_env_step = env_step
 
     def state_dict(self) -> dict[str, Any]:
-        """When the last evaluation was due, and the last films were."""
+        """Return the steps of the last evaluation check and of the last videos."""
         return {"last_env_step": self._last_env_step, "last_films": self._films.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the steps of the last evaluation check and of the last videos."""
         self._last_env_step = state_dict["last_env_step"]
         self._films.last = state_dict.get("last_films", 0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse an environment whose observations or actions mean something else than in training."""
+        """Check that the environment's observations and actions mean the same as in training."""
         del trainer
         if self.env is None:
             return
@@ -128,7 +128,7 @@ class RolloutEvaluation(Callback):
             )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As `on_fit_start`."""
+        """Run the same check as `on_fit_start`."""
         self.on_fit_start(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -147,7 +147,7 @@ class RolloutEvaluation(Callback):
             return
         seeds = [self.first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
         step = _step(trainer, pl_module)
-        log_dir = trainer.log_dir  # asked for once, by all ranks: it is an exchange between them
+        log_dir = trainer.log_dir  # read once, on every rank: Lightning broadcasts it
         part = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         filmed = trainer.testing or self._films.due(step)
         n_videos = self.n_videos if filmed and trainer.is_global_zero else 0
@@ -163,7 +163,7 @@ class RolloutEvaluation(Callback):
             for name, policy in self._policies(_policy(pl_module)).items():
                 files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
                 progress = _show_and_write(trainer, f"Rollouts of {name}", len(seeds), files)
-                # Policies draw random numbers; each starts from the same ones, and training is not disturbed.
+                # Give every policy the same random numbers and leave the generator of training unchanged.
                 with torch.random.fork_rng(), trainer.precision_plugin.forward_context(), progress as on_finish:
                     torch.manual_seed(self.first_seed + trainer.global_rank)
                     episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
@@ -177,7 +177,7 @@ class RolloutEvaluation(Callback):
             pl_module.train(was_training)
 
     def _policies(self, policy: Policy) -> dict[str, Policy]:
-        """Name -> policy, the module's own first; frozen ones only the first time."""
+        """Return name -> policy, the module itself first; reference policies are returned only once."""
         policies = {"policy": policy}
         if self.compare:
             others = policy.reference_policies()
@@ -186,9 +186,9 @@ class RolloutEvaluation(Callback):
         return policies
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> str:
-        """Log, and return the policy's row of the table.
+        """Log the results and return the policy's row of the table.
 
-        Where every episode crashed, only their number is logged: a success rate of 0 would blame the policy.
+        If every episode crashed, only their number is logged: a success rate of 0 would blame the policy.
 
         Raises:
             ConfigurationError: every episode of a test crashed.
@@ -206,8 +206,8 @@ class RolloutEvaluation(Callback):
         if all(crashes):
             if trainer.testing:
                 raise ConfigurationError(
-                    f"all {len(crashes)} episodes of {name} crashed, which says nothing of the policy; the first one "
-                    f"with: {crashes[0]}"
+                    f"all {len(crashes)} episodes of {name} crashed, so its success rate is unknown: fix the first "
+                    f"crash ({crashes[0]})"
                 )
             self._log(trainer, pl_module, name, {"crashed_episodes": float(len(crashes))})
             return f"| {name} | – | – | – | – | {len(crashes)} |"
@@ -235,7 +235,7 @@ class RolloutEvaluation(Callback):
         return f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {n_crashes} |"
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]) -> None:
-        """Log what all ranks agree on: in reinforcement learning over environment steps."""
+        """Log values that are equal on all ranks; the x axis is environment steps in reinforcement learning."""
         logged = {f"rollout/{name}/{key}": value for key, value in values.items()}
         if isinstance(pl_module, OnlinePolicy):
             log_at(trainer, pl_module, logged, _step(trainer, pl_module))
@@ -261,7 +261,7 @@ class RolloutEvaluation(Callback):
 
 
 def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
-    """The training run whose policy is evaluated, so that its evaluations are not counted as those of several."""
+    """Identify the training run of the policy, so that the tables do not count its evaluations as several runs."""
     if trainer.testing and trainer.ckpt_path:
         folder = Path(trainer.ckpt_path).parent
         folder = folder.parent if folder.name == "checkpoints" else folder
@@ -272,7 +272,7 @@ def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
 def _show_and_write(
     trainer: Trainer, title: str, n_episodes: int, files: RolloutFiles | None
 ) -> Iterator[Callable[[Episode], None]]:
-    """What is to be done with each episode as it ends: count it in a bar, and write it down."""
+    """Yield a function that adds a finished episode to the progress bar and to the file of episodes."""
     hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
     successes: list[bool] = []
     with tqdm(total=n_episodes, desc=title, unit="episode", disable=hidden, leave=False) as bar:
@@ -290,12 +290,12 @@ def _show_and_write(
 
 
 def _of_all_ranks(values: Sequence[float]) -> Tensor:
-    """The values (N,) of all ranks' episodes; a rank may have none."""
+    """Gather the values of all ranks' episodes as a tensor (N,); a rank may have none."""
     return torch.tensor(list(chain(*gather(list(values)))), dtype=torch.float32)
 
 
 def _step(trainer: Trainer, pl_module: LightningModule) -> int:
-    """Environment steps if the module counts them, else updates."""
+    """Return the number of environment steps if the module counts them, else of updates."""
     return int(pl_module.env_step) if isinstance(pl_module, OnlinePolicy) else trainer.global_step
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in the log folder: a line for each episode, what was evaluated, and films."""
+"""Write the files of an evaluation: a line per episode, a description of the policy, and videos."""
 
 import json
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ class RolloutFiles:
     """The files of one policy's evaluation after `step` steps of training.
 
     Attributes:
-        folder: the log folder, created if need be.
+        folder: the log folder, created if missing.
         step: environment steps in reinforcement learning, else updates.
-        policy: its name.
-        part: part of the name of the file of episodes, where several processes write one each.
+        policy: name of the policy.
+        part: suffix of the file of episodes if several processes write one each.
     """
 
     folder: Path
@@ -27,21 +27,21 @@ class RolloutFiles:
     part: str = ""
 
     def begin(self) -> None:
-        """Make the file of episodes, empty: it is there to compare policies state by state."""
+        """Create an empty file of episodes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._episodes.write_text("")
 
     def add(self, episode: Episode) -> None:
-        """Write an episode down, as it ends: an evaluation that is stopped leaves what it found."""
+        """Append an episode to the file at once, so that an interrupted evaluation keeps its episodes."""
         with self._episodes.open("a") as file:
             file.write(episode.to_json() + "\n")
 
     def describe(self, description: Mapping[str, Any]) -> None:
-        """Write down what was evaluated, for `difftori table`."""
+        """Write the description of the evaluated policy, for `difftori table`."""
         (self.folder / f"{self._name}.json").write_text(json.dumps(description, indent=1) + "\n")
 
     def film(self, episode: Episode, fps: int) -> None:
-        """Save the pictures of an episode."""
+        """Save the frames of an episode as a video."""
         videos = self.folder / "videos"
         videos.mkdir(parents=True, exist_ok=True)
         outcome = "success" if episode.success else "failure"

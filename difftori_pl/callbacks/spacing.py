@@ -1,22 +1,22 @@
-"""Pictures of a training that goes on: ever further apart, so that what is logged of it does not grow without bound."""
+"""Log images and videos at growing intervals, so that the size of a log stays bounded."""
 
 
 class Spacing:
-    """Which of many evaluations leave pictures: the first, and each once training is by a share longer than then.
+    """Select steps for logging: the first, and each once the step count has grown by `fraction` since the last.
 
-    The number of pictures grows as the logarithm of the training's length. TensorBoard shows ten of a kind at most.
+    The number of images grows with the logarithm of the step count. TensorBoard shows at most ten per tag.
 
     Args:
-        share: 0.1 for a tenth longer; 0 for pictures of every evaluation.
+        fraction: relative growth of the step count, 0.1 for a tenth; 0 selects every step.
     """
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
         self.last = 0
 
     def due(self, step: int) -> bool:
-        """Whether pictures are due after `step` steps of training; they count as taken if so."""
-        due = self.last == 0 or step >= (1 + self.share) * self.last
+        """Return whether to log after `step` steps of training, and remember the step if so."""
+        due = self.last == 0 or step >= (1 + self.fraction) * self.last
         if due:
             self.last = step
         return due

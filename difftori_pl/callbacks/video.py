@@ -1,4 +1,4 @@
-"""Films of episodes: mp4 files, and moving pictures in TensorBoard."""
+"""Write videos of episodes as mp4 files and as animated images in TensorBoard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +10,25 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 Frames = Sequence[np.ndarray[Any, Any]]
-"""Pictures (height, width, 3), uint8, height and width divisible by 16."""
+"""Images (height, width, 3), uint8, height and width divisible by 16."""
 
 GIF_EVERY = 4
-"""Of an episode's frames, TensorBoard gets every so many-th: it keeps films in memory."""
+"""TensorBoard receives every `GIF_EVERY`-th frame of an episode, because it keeps images in memory."""
 
 
 def save_mp4(path: Path, frames: Frames, fps: int) -> None:
-    """Write frames as H.264, `fps` a second."""
+    """Write frames as an H.264 video with `fps` frames per second."""
     imageio.imwrite(path, np.stack(frames), fps=fps, codec="libx264")
 
 
 def log_gif(writer: SummaryWriter, tag: str, frames: Frames, fps: int, step: int) -> None:
     """Show frames in TensorBoard's image tab.
 
-    `SummaryWriter.add_video` would do, were it not for its need of moviepy.
+    `SummaryWriter.add_video` would need moviepy.
     """
-    film = np.stack(frames[::GIF_EVERY])[:, ::2, ::2]
-    encoded = imageio.imwrite("<bytes>", film, extension=".gif", duration=1000 * GIF_EVERY / fps, loop=0)
-    height, width = film.shape[1:3]
+    video = np.stack(frames[::GIF_EVERY])[:, ::2, ::2]
+    encoded = imageio.imwrite("<bytes>", video, extension=".gif", duration=1000 * GIF_EVERY / fps, loop=0)
+    height, width = video.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
     file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
     file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

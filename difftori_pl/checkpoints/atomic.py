@@ -1,4 +1,4 @@
-"""Writing a checkpoint whole or not at all."""
+"""Write checkpoints atomically."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from difftori_pl.errors import CheckpointError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's plugin for checkpoints, hardened: what was saved before is never lost, and nothing half-read.
+    """Lightning checkpoint plugin that writes atomically and reads safely.
 
-    A checkpoint is written beside its place, flushed to the disk, and then renamed: whoever is killed in between leaves
-    the checkpoint before it. Reading compares the check sums of the file, executes nothing, and knows the layouts of
-    all earlier versions. The command line uses it by default; in Python: `Trainer(plugins=[AtomicCheckpointIO()])`.
-    Addresses of remote storage (`s3://...`) are left to Lightning, but for `weights_only`.
+    A checkpoint is written to a temporary file in the same folder, flushed to the disk, and then renamed. A process
+    that is killed while writing therefore leaves the previous checkpoint intact. Reading verifies the check sums of the
+    file, executes nothing, and accepts the layouts of all earlier versions. The command line uses this plugin by
+    default; in Python, use `Trainer(plugins=[AtomicCheckpointIO()])`. Lightning handles addresses of remote storage
+    (`s3://...`), always with `weights_only`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save; see `CheckpointIO`.
+        """Save a checkpoint; see `CheckpointIO`.
 
         Raises:
-            CheckpointError: it cannot be written, for instance because the disk is full.
+            CheckpointError: the file cannot be written, for instance because the disk is full.
         """
         if _is_remote(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -51,14 +52,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if reason is None:
                 raise
             raise CheckpointError(
-                f"the checkpoint {place} cannot be written ({reason}): make room, or name another folder "
-                "(trainer.logger.init_args.save_dir), and resume from the last checkpoint, which is still whole"
+                f"the checkpoint {place} cannot be written ({reason}): free disk space, or choose another folder "
+                "(trainer.logger.init_args.save_dir), and resume from the last checkpoint, which is intact"
             ) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load to the CPU, whatever `map_location`, and never anything but tensors and plain values.
+        """Load tensors and plain values to the CPU; `map_location` and `weights_only` are ignored.
 
         Raises:
             CheckpointError: see `read_checkpoint`.
@@ -74,7 +75,7 @@ def _is_remote(path: str | Path) -> bool:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a loss of power."""
+    """Flush a folder to the disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -83,7 +84,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """What the system said: torch raises an error of its own while it handles the first one."""
+    """Return the system's error behind an exception: torch raises another error while it handles the first one."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error

@@ -1,4 +1,4 @@
-"""Building a part of a module, as a base policy or a critic, out of the checkpoint of a run."""
+"""Build a part of a module, such as a base policy or a critic, from the checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 def load_part(checkpoint: str, name: str, kind: type[Part], what: str, remedy: str) -> tuple[Part, dict[str, Any]]:
-    """Build what a module kept as its attribute, and give it the weights that it had.
+    """Build an attribute of a checkpoint's module and load its weights.
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file.
-        name: of the attribute, which is that of the argument too.
-        kind: its class, or one above.
-        what: what it is, for messages.
-        remedy: where to get such a checkpoint, for messages.
+        name: name of the attribute, which is also the name of the module's argument.
+        kind: class or base class of the part.
+        what: name of the part for error messages.
+        remedy: how to get such a checkpoint, for error messages.
 
     Returns:
         The part and the content of the checkpoint.
 
     Raises:
-        CheckpointError: there is no such file, or it has no such part, or one that cannot be built here.
+        CheckpointError: the file does not exist, lacks the part, or describes a part that this version cannot build.
     """
     content = read_checkpoint(checkpoint, remedy)
     config = content.get("hyper_parameters", {}).get(name)
@@ -42,18 +42,21 @@ def load_part(checkpoint: str, name: str, kind: type[Part], what: str, remedy: s
 
 
 def build(config: dict[str, Any], kind: type[Part], origin: str) -> Part:
-    """Build a part with fresh parameters from its class path and arguments; `origin` is named in errors."""
+    """Build a part with untrained parameters from its class path and arguments; `origin` is named in errors."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--part", type=kind)
     try:
         part: Part = parser.instantiate(parser.parse_object({"part": config})).part
     except ArgumentError as error:
-        raise CheckpointError(f"{origin} describes a part that cannot be built here: {beginning(error)}") from error
+        raise CheckpointError(
+            f"{origin} describes a part that this version cannot build: {beginning(error)}: install the version that "
+            "wrote it, or train again"
+        ) from error
     return part
 
 
 def load_weights(part: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
-    """Put `weights` into a part; all of them must fit."""
+    """Load `weights` into a part; names and shapes must match exactly."""
     try:
         part.load_state_dict(weights)
     except RuntimeError as error:
@@ -61,5 +64,5 @@ def load_weights(part: nn.Module, weights: dict[str, Tensor], origin: str) -> No
 
 
 def beginning(error: BaseException) -> BaseException:
-    """What an error began with: jsonargparse repeats it for each level of a configuration."""
+    """Return the root cause of an error: jsonargparse repeats it for each level of a configuration."""
     return error if error.__cause__ is None else beginning(error.__cause__)

@@ -1,4 +1,4 @@
-"""Optimiser settings of a resumed run that differ from those of its checkpoint."""
+"""Apply optimiser settings of a resumed run that differ from those of its checkpoint."""
 
 from typing import Any
 
@@ -8,14 +8,15 @@ from torch import nn
 
 
 def override_hyperparameters(module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Replace the optimiser and scheduler settings of a checkpoint by those of the module, where they differ.
+    """Replace the optimiser and scheduler settings of a checkpoint by those of the module if they differ.
 
-    Restoring the checkpoint unchanged would restore the old settings. Moments and counts stay. The learning rate is
-    the one that a run with the new settings has at that step.
+    Restoring the unchanged checkpoint would restore the old settings. Moments and counts are kept. The learning rate
+    becomes the one that a run with the new settings has at the checkpoint's step.
 
     Args:
-        module: its `optimizer` and `lr_scheduler`, if any, build these from parameters and an optimiser.
-        checkpoint: changed in place, before it is restored.
+        module: its `optimizer` builds an optimiser from parameters, and its `lr_scheduler`, if any, a scheduler from
+            an optimiser.
+        checkpoint: content of the checkpoint, changed in place before it is restored.
     """
     described = checkpoint.get("hyper_parameters", {})
     given = [name for name in ("optimizer", "lr_scheduler") if name in module.hparams]

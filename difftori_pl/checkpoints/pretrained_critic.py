@@ -1,25 +1,25 @@
-"""Q̃ out of a checkpoint of this package, which learns no more."""
+"""Load a frozen critic Q̃ from a checkpoint of this package."""
 
 from difftori_pl.checkpoints.building import load_part
 from difftori_pl.models.critics import ObservationCritic
 
 _REMEDY = (
     "train one first, with a critic (`lightning fit --config rl_walker_stand_state.yaml --config "
-    "rl/replayed_states.yaml`), and give its runs/<name>/version_<n>/checkpoints/last.ckpt"
+    "rl/replayed_states.yaml`), and set the path of its runs/<name>/version_<n>/checkpoints/last.ckpt"
 )
 
 
 def critic_from_checkpoint(checkpoint: str) -> ObservationCritic:
-    """Load the Q̃ of an earlier run of `DiffTORIRL`, which learns no more.
+    """Load and freeze the critic Q̃ of an earlier run of `DiffTORIRL`.
 
-    A Q̃ that learns beside the model knows less than the plans for long; one that has seen more can make them better
-    early. It judges by what the earlier run observed, so that the task and its observations must be the same.
+    A jointly trained critic lags behind the planner early in training; a pretrained critic can improve the plans from
+    the start. The task and the observations must be those of the earlier run.
 
     Args:
         checkpoint: a `.ckpt` file of a run with a critic.
 
     Raises:
-        CheckpointError: there is no such file, or it holds no critic.
+        CheckpointError: the file does not exist, or holds no critic.
     """
     critic, content = load_part(checkpoint, "critic", ObservationCritic, "critic", _REMEDY)
     described = content["hyper_parameters"]["critic"]
@@ -28,9 +28,9 @@ def critic_from_checkpoint(checkpoint: str) -> ObservationCritic:
 
 
 def frozen_critic(critic: ObservationCritic) -> ObservationCritic:
-    """Let a critic judge as it does and learn no more.
+    """Freeze a critic's parameters and return it.
 
     Args:
-        critic: of any kind.
+        critic: the critic, changed in place.
     """
     return critic.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A base policy out of a checkpoint of this package."""
+"""Load a base policy from a checkpoint of this package."""
 
 from difftori_pl.checkpoints.building import load_part
 from difftori_pl.models.base_policies.base import BasePolicy
@@ -10,16 +10,16 @@ _REMEDY = (
 
 
 def from_checkpoint(checkpoint: str) -> BasePolicy:
-    """Load the policy that `BehaviorCloning` trained.
+    """Load a policy that `BehaviorCloning` trained.
 
-    The result remembers what it is made of in its attribute `config`, so that a checkpoint of a module that uses it
-    stands on its own.
+    The attribute `config` of the result describes how to build it. A checkpoint of a module that uses it therefore
+    needs no other file.
 
     Args:
-        checkpoint: a `.ckpt` file written by training a base policy.
+        checkpoint: a `.ckpt` file of the training of a base policy.
 
     Raises:
-        CheckpointError: there is no such file, or it holds something else.
+        CheckpointError: the file does not exist, or holds no base policy.
     """
     policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _REMEDY)  # type: ignore[type-abstract]
     policy.config = content["hyper_parameters"]["policy"]

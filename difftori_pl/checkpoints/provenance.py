@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and whether it fits the run that loads it."""
+"""Describe a module in its checkpoint, and verify that a checkpoint fits the run that loads it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
     """Describe a module in plain values, for its checkpoint.
 
     Args:
-        module: what is trained.
-        action_dim: size of its actions.
+        module: the trained module.
+        action_dim: size A of its actions.
 
     Returns:
         `schema`, `package` (version), `git_commit` ("" outside a checkout), `versions` of Python, libraries and
-        simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.formats.fingerprint`)
-        where they are known, `action_dim`, `observations` (what the encoders read), `normalizers` (name -> keys).
+        simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.formats.fingerprint`),
+        which are None if unknown, `action_dim`, `observations` (inputs of the encoders), `normalizers` (name -> keys).
     """
     return {
         "schema": SCHEMA,
@@ -62,18 +62,18 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
 
 
 def verify(module: LightningModule, action_dim: int, checkpoint: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another task or model; tell of other data and other simulators.
+    """Refuse a checkpoint of another task or model, and warn if the data or a simulator's version differ.
 
     Raises:
-        CheckpointError: it does not fit; the message names the first difference.
+        CheckpointError: the checkpoint does not fit; the message names the first difference.
     """
     known = migrate(checkpoint, "the checkpoint")[KEY]
     own = {"action_dim": action_dim, "observations": _observations(module)}
     for name, value in own.items():
         if known.get(name, value) != value:
             raise CheckpointError(
-                f"the checkpoint was trained with {name} {known[name]}, this model has {value}: use the configuration "
-                "of the run"
+                f"expected a checkpoint with {name} {value}, as in this model, got {known[name]}: use the "
+                "configuration of the run that wrote it"
             )
     _verify_shapes(module, checkpoint.get("state_dict", {}))
     trainer = module._trainer
@@ -82,17 +82,21 @@ def verify(module: LightningModule, action_dim: int, checkpoint: dict[str, Any])
     task = _task(module)
     if trainer.state.fn == "fit" and None not in (task, known.get("task")) and task != known["task"]:
         raise CheckpointError(
-            f"the checkpoint was trained on {known['task']}, this run is on {task}: resume with the configuration and "
-            "the data of the run"
+            f"expected a checkpoint of the task {task}, got one of {known['task']}: resume with the configuration and "
+            "the data of the run that wrote it"
         )
     data = _data(module)
     here = None if data is None else data.fingerprint
     if trainer.state.fn == "fit" and here and known.get("data") and here["sha256"] != known["data"]["sha256"]:
-        _log.warning("the checkpoint was trained on another %s (%s)", here["file"], known["data"]["file"])
+        _log.warning(
+            "the data in %s differs from the data that the checkpoint was trained on (%s)",
+            here["file"],
+            known["data"]["file"],
+        )
     there, installed = known.get("versions", {}), _versions()
     for name in SIMULATORS:
         if name in there and name in installed and there[name] != installed[name]:
-            _log.warning("the checkpoint was trained with %s %s, here is %s", name, there[name], installed[name])
+            _log.warning("the checkpoint was trained with %s %s, installed is %s", name, there[name], installed[name])
 
 
 def _verify_shapes(module: LightningModule, state: dict[str, Any]) -> None:
@@ -101,12 +105,15 @@ def _verify_shapes(module: LightningModule, state: dict[str, Any]) -> None:
         shape = getattr(own.get(name), "shape", None)
         if isinstance(value, Tensor) and shape != value.shape:
             raise CheckpointError(
-                f"{name} is {tuple(value.shape)} in the checkpoint and {shape and tuple(shape)} in this model: the "
-                "checkpoint is one of another task or configuration"
+                f"expected {name} with shape {shape and tuple(shape)} in the checkpoint, got {tuple(value.shape)}: use "
+                "the task and the configuration of the run that wrote it"
             )
     missing = [name for name in own if name not in state]
     if missing:
-        raise CheckpointError(f"the checkpoint lacks {missing[0]}: it is one of another configuration, or incomplete")
+        raise CheckpointError(
+            f"expected {missing[0]} in the checkpoint, got no such weights: use the configuration of the run that "
+            "wrote it, or another checkpoint if it is incomplete"
+        )
 
 
 def _observations(module: LightningModule) -> dict[str, dict[str, Any]]:
@@ -114,7 +121,7 @@ def _observations(module: LightningModule) -> dict[str, dict[str, Any]]:
 
 
 def _task(module: LightningModule) -> str | None:
-    """What the data, or else the first environment of the run, say that they are of."""
+    """Return the task of the data, or else of the run's first environment that has one."""
     trainer: Any = module._trainer
     if trainer is None:
         return None
@@ -141,7 +148,7 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _git_commit() -> str:
-    """The commit of the checkout that the package is in, with a plus if it was changed; "" without one."""
+    """Return the commit of the package's checkout, with a plus if files were modified; "" outside a checkout."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return ""

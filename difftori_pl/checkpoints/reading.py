@@ -1,4 +1,4 @@
-"""Reading a checkpoint: whole, without executing anything, and brought up to today's schema."""
+"""Read a checkpoint without executing code, verify it, and migrate it to the current schema."""
 
 import os
 import pickle
@@ -14,10 +14,10 @@ from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import CheckpointError
 
 KEY = "difftori"
-"""Where a checkpoint says what it is; see `difftori_pl.checkpoints.provenance`."""
+"""Key of the description in a checkpoint; see `difftori_pl.checkpoints.provenance`."""
 
 SCHEMA = 2
-"""Version of the layout of checkpoints; one more with each change that older programs could not read."""
+"""Version of the layout of checkpoints, incremented with each change that older versions cannot read."""
 
 
 def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
@@ -25,10 +25,10 @@ def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        remedy: where to get one, for the message if there is none.
+        remedy: how to get a checkpoint, for the error message if the file does not exist.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, it cannot be read safely, or a later version wrote it.
+        CheckpointError: the file does not exist, is damaged, cannot be read safely, or a later version wrote it.
     """
     path = os.path.expanduser(path)
     if Path(path).is_dir():
@@ -40,24 +40,28 @@ def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # whose message advises to run the program
+    except pickle.UnpicklingError as error:  # torch's message advises to load the file unsafely
         raise CheckpointError(
-            f"{path} is not a readable checkpoint of tensors and plain values: it is damaged, or names programs to run"
+            f"{path} is not a readable checkpoint of tensors and plain values: it is damaged, or contains code to "
+            "execute"
         ) from error
-    except Exception as error:  # torch and zipfile raise a dozen kinds for a damaged or a foreign file
+    except Exception as error:  # torch and zipfile raise many types for files that are damaged or no checkpoints
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} is not a readable checkpoint of tensors and plain values: {reason}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} where a checkpoint is a dictionary")
+        raise CheckpointError(
+            f"expected a dictionary in the checkpoint {path}, got a {type(content).__name__}: name a checkpoint of "
+            "Lightning"
+        )
     return migrate(content, path)
 
 
 def migrate(content: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Bring a checkpoint of an earlier version up to today's schema, in place.
+    """Convert a checkpoint of an earlier version to the current schema, in place.
 
     Args:
         content: the checkpoint.
-        origin: what errors call it.
+        origin: name of the checkpoint in error messages.
 
     Raises:
         CheckpointError: a later version wrote it.
@@ -65,24 +69,26 @@ def migrate(content: dict[str, Any], origin: str) -> dict[str, Any]:
     record = content.get(KEY, {})
     schema = record.get("schema", 0) if isinstance(record, dict) else None
     if not isinstance(schema, int) or schema < 0:
-        raise CheckpointError(f"{origin} does not say which schema it has: expected a number, found {schema!r}")
+        raise CheckpointError(
+            f"expected the schema of {origin} as a number, got {schema!r}: the file is damaged, use another checkpoint"
+        )
     if schema > SCHEMA:
         raise CheckpointError(
-            f"{origin} has schema {schema}, this version knows schemas up to {SCHEMA}: update difftori-pl to "
-            f"{record.get('package', 'a later version')}"
+            f"expected a checkpoint of schema {SCHEMA} or lower, got schema {schema} in {origin}: "
+            f"update difftori-pl to {record.get('package', 'a later version')}"
         )
     for step in _MIGRATIONS[schema:]:
         step(content)
     return content
 
 
-def _say_nothing(content: dict[str, Any]) -> None:
-    """Schema 0, before the first release, said nothing of itself."""
+def _add_description(content: dict[str, Any]) -> None:
+    """Add the description that checkpoints of schema 0, from before the first release, lack."""
     content[KEY] = {"schema": 1}
 
 
 def _specify(content: dict[str, Any]) -> None:
-    """Schema 1 had only the shapes of observations: all of three dimensions were images, of two point clouds."""
+    """Convert the shapes of schema 1, where three dimensions meant an image and two a point cloud."""
     record = content[KEY]
     make = {2: ObservationSpec.point_cloud, 3: ObservationSpec.image}
     if "obs_shapes" in record:
@@ -92,14 +98,14 @@ def _specify(content: dict[str, Any]) -> None:
     record["schema"] = 2
 
 
-_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_say_nothing, _specify)
-"""The step from each schema to the next one."""
+_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_add_description, _specify)
+"""Migration from each schema to the next."""
 
 
 def _check_sums(path: str) -> None:
-    """Compare the check sums of a zip archive, which torch writes but does not compare: a flipped bit would pass."""
+    """Verify the check sums of a zip archive: torch writes them but does not verify them."""
     if not zipfile.is_zipfile(path):
-        return  # torch's old format, which robomimic may have written
+        return  # torch's old format, which robomimic may write
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise CheckpointError("its entries are compressed, which torch never does")

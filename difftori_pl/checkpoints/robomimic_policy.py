@@ -1,4 +1,4 @@
-"""A base policy out of robomimic's own checkpoint format."""
+"""Load a base policy from a checkpoint of robomimic."""
 
 import json
 from typing import Any
@@ -13,13 +13,13 @@ from difftori_pl.models.base_policies.bc_rnn_gmm import BCRNNGMM
 
 
 def from_robomimic(checkpoint: str) -> BCRNNGMM:
-    """Load a low-dimensional BC-RNN-GMM that robomimic 0.2 or later trained; robomimic itself is not needed.
+    """Load a low-dimensional BC-RNN-GMM policy of robomimic 0.2 or later; robomimic need not be installed.
 
     Args:
         checkpoint: a `.pth` file that robomimic wrote.
 
     Raises:
-        CheckpointError: there is no such file, or it holds another algorithm, or one that sees images.
+        CheckpointError: the file does not exist, or holds another algorithm or a policy with image observations.
     """
     content = read_checkpoint(checkpoint, "robomimic writes them to `<output_dir>/<experiment>/<time>/models/`")
     try:
@@ -27,10 +27,15 @@ def from_robomimic(checkpoint: str) -> BCRNNGMM:
         shapes = content["shape_metadata"]
         weights = content["model"]["policy"] if "policy" in content["model"] else content["model"]
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} is not a robomimic checkpoint: it has no {error}") from error
+        raise CheckpointError(
+            f"{checkpoint} is not a robomimic checkpoint: it has no {error}: name a .pth file of robomimic"
+        ) from error
     _require_bc_rnn_gmm(checkpoint, content, algorithm)
     if content.get("obs_normalization_stats") is not None:
-        raise CheckpointError(f"{checkpoint} normalises observations, which is not supported; train without that")
+        raise CheckpointError(
+            f"expected a policy without observation normalisation, got one with it in {checkpoint}: train with "
+            "robomimic's hdf5_normalize_obs false"
+        )
     config = {
         "class_path": "difftori_pl.BCRNNGMM",
         "init_args": {
@@ -64,13 +69,14 @@ def _require_bc_rnn_gmm(checkpoint: str, content: dict[str, Any], algorithm: dic
     fits = fits and gmm.get("std_activation") == "softplus" and not algorithm.get("actor_layer_dims")
     if content.get("algo_name") != "bc" or not fits or images:
         raise CheckpointError(
-            f"{checkpoint} must be robomimic's BC with LSTM and GMM on low-dimensional observations, but it is "
-            f"{content.get('algo_name')!r} with rnn={rnn.get('enabled')}, gmm={gmm.get('enabled')}, images={images}"
+            f"expected robomimic's BC with LSTM and GMM on low-dimensional observations in {checkpoint}, got "
+            f"{content.get('algo_name')!r} with rnn={rnn.get('enabled')}, gmm={gmm.get('enabled')}, images={images}: "
+            "name a checkpoint of such a policy"
         )
 
 
 def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Robomimic's parameter names to ours; it stores the decoder twice."""
+    """Convert robomimic's parameter names to ours; robomimic stores the decoder twice."""
     renamed = {}
     for name, value in weights.items():
         name = name.removeprefix("policy.").removeprefix("nets.")

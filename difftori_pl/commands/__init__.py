@@ -1,4 +1,4 @@
-"""The commands beside those of training, one file for each first word."""
+"""Commands besides training and evaluation, one file per command group."""
 
 from typing import Any
 
@@ -17,4 +17,4 @@ COMMANDS: dict[str, Any] = {
     "plot": {"landscape": plot_landscape},
     "table": print_table,
 }
-"""Function, or group of functions, by the words that call it; arguments are parsed from the signature."""
+"""Command -> function or group of functions; arguments are parsed from the signatures."""

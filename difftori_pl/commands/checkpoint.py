@@ -1,4 +1,4 @@
-"""`difftori checkpoint`: what one holds, in words."""
+"""`difftori checkpoint`: show the content of a checkpoint."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from difftori_pl.commands.output import say
 
 
 def show_checkpoint(file: Path) -> None:
-    """Print what a checkpoint holds, where it comes from, and which classes it names; none of them is built.
+    """Print the content and origin of a checkpoint and the classes that it names, without building any of them.
 
     Args:
         file: a `.ckpt` file.
@@ -38,7 +38,7 @@ def _describe(file: str, content: dict[str, Any]) -> Iterator[str]:
     yield f"  {', '.join(f'{name} {value}' for name, value in known.get('versions', {}).items()) or 'no versions'}"
     weights = [value for value in content.get("state_dict", {}).values() if isinstance(value, torch.Tensor)]
     n_bad = sum(int((~torch.isfinite(value)).sum()) for value in weights if value.is_floating_point())
-    averaged = ", the average of those in training" if "current_model_state" in content else ""
+    averaged = ", moving average" if "current_model_state" in content else ""
     yield f"  {sum(value.numel() for value in weights)} weights in {len(weights)} tensors, {n_bad} not finite{averaged}"
     classes = sorted(set(_classes(content.get("hyper_parameters", {}))))
     yield f"  builds {', '.join(classes) or 'nothing: no description'}"
@@ -53,4 +53,4 @@ def _classes(value: Any) -> Iterator[str]:
         for part in value:
             yield from _classes(part)
     elif isinstance(value, str) and "." in value and all(word.isidentifier() for word in value.split(".")):
-        yield value  # a class may be named by its path alone
+        yield value  # a class may be given as an import path only

@@ -1,4 +1,4 @@
-"""`difftori data`: check, convert and render files of demonstrations."""
+"""`difftori data`: check, convert and render demonstration files."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from difftori_pl.commands.output import say
 
 
 def check_data(path: Path) -> None:
-    """Report every fault of a file at once, or what a sound one holds; exit code 1 if there are faults.
+    """Report all faults of a file with exit code 1, or summarise the file if it has none.
 
     Args:
         path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
@@ -30,7 +30,7 @@ def check_data(path: Path) -> None:
 
 
 def sum_data(path: Path) -> None:
-    """Write check sums beside a file of demonstrations; every run compares the file with them before it reads it.
+    """Write the check sums of a demonstration file to a file in the same folder; every run verifies them.
 
     Args:
         path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
@@ -51,18 +51,18 @@ def render_data(
     n_processes: int | None = None,
     n_demos: int | None = None,
 ) -> None:
-    """Copy a robomimic file and add camera images, rendered from its stored states; interrupted, it goes on.
+    """Copy a robomimic file and add camera images rendered from its states; repeat an interrupted call to resume it.
 
     Args:
         path: an HDF5 file with `states`.
         output: the file to write; <path>_image.hdf5 if not given.
         cameras: robosuite's names of the cameras.
         size: height and width of the images, in pixels.
-        shadows: render shadows, as the published files do.
-        multisampling: smooth edges, as the published files do; half of the cost of software rendering.
-        reflections: reflecting surfaces, as the published files do; half of the rest.
-        n_processes: number of worker processes; all cores if not given.
-        n_demos: render the first so many demos and leave the others out; all if not given.
+        shadows: render shadows, as in the published files.
+        multisampling: smooth edges, as in the published files; half of the cost of software rendering.
+        reflections: render reflections, as in the published files; half of the remaining cost.
+        n_processes: number of worker processes; as many as cores if not given.
+        n_demos: number of demos to copy and render, from the first; all if not given.
     """
     from datamodules.formats.damage import write_check_sums
     from difftori_pl.demos import render
@@ -80,7 +80,7 @@ def render_data(
         n_demos=n_demos,
     )
     write_check_sums(target)
-    say(f"{target}: {rendering.n_frames} pictures, {rendering.frames_per_second:.0f} a second")
+    say(f"{target}: {rendering.n_frames} images, {rendering.frames_per_second:.0f} per second")
 
 
 def convert_data(
@@ -91,22 +91,24 @@ def convert_data(
     shader: str = "ibl",
     n_processes: int | None = None,
 ) -> None:
-    """Cut ManiSkill's point clouds down to what training loads, or render them from states; interrupted, it goes on.
+    """Reduce ManiSkill's point clouds to the size for training, or render them from states.
+
+    Repeat an interrupted call to resume it.
 
     Args:
-        path: ManiSkill's HDF5 file; its JSON file lies beside it.
+        path: ManiSkill's HDF5 file; its JSON file is in the same folder.
         output: the file to write; <path>.converted.h5 if not given.
-        cloud: how the clouds are cut down; the same as data.init_args.cloud.
-        n_demos: convert the first so many demos only.
-        shader: what colours rendered points: ibl, or trivial, which is faster in software.
-        n_processes: number of worker processes; all cores if not given.
+        cloud: how to reduce the clouds; the same as data.init_args.cloud.
+        n_demos: number of demos to convert, from the first; all if not given.
+        shader: shader for the colours of rendered points: ibl, or trivial, which is faster in software.
+        n_processes: number of worker processes; as many as cores if not given.
     """
     from datamodules.formats.damage import write_check_sums
     from difftori_pl.demos.convert import convert, plan
 
     target = output or path.with_suffix(".converted.h5")
     todo = plan(path, cloud, n_demos)
-    left_out = f" ({todo.n_left_out} failed or empty ones are left out)" if todo.n_left_out else ""
+    left_out = f" ({todo.n_left_out} failed or empty demos are dropped)" if todo.n_left_out else ""
     say(f"{len(todo.demos)} demos{left_out}, {todo.n_steps} steps: at most {todo.max_bytes / 1e6:.0f} MB")
     size = convert(path, target, cloud, n_processes, n_demos=n_demos, shader=shader)
     write_check_sums(target)

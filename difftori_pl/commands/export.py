@@ -1,4 +1,4 @@
-"""`difftori export`: a policy as a program."""
+"""`difftori export`: write a policy as a program."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def export_policy(ckpt: Path = Path("last.ckpt"), output: Path = Path("policy.pt
     Args:
         ckpt: a checkpoint of a run that was started from a YAML file.
         output: the file to write: .pt2 for torch.export, .onnx for ONNX.
-        n_runs: steps to time.
+        n_runs: number of steps to time.
     """
     from difftori_pl.deployment.export import export
 

@@ -1,4 +1,4 @@
-"""What a command tells its user."""
+"""Output of the commands."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`difftori plot`: pictures of what a policy optimises."""
+"""`difftori plot`: draw the objective that a policy optimises."""
 
 from pathlib import Path
 
@@ -19,16 +19,16 @@ def plot_landscape(
     temperature: float = 1.0,
     step: int = 0,
 ) -> None:
-    """Draw the landscapes that samples of the prior give from one state, and count the modes they reach (Figure 5).
+    """Draw the objectives of several prior samples for one state, and count the modes they reach (Figure 5).
 
     Args:
-        env: the environment whose initial state to look at, e.g. difftori_pl.envs.PushT.
+        env: environment that gives the initial state, e.g. difftori_pl.envs.PushT.
         ckpt: a checkpoint of DiffTORIIL.
-        output: the pictures: <output>_0.png and so on, one for each sample.
+        output: file name of the images; one per sample, <output>_0.png and so on.
         seed: seed of the initial state.
         n_samples: number of samples of the prior.
         temperature: standard deviation of the samples.
-        step: which action of the plan to draw over, from 0.
+        step: index of the plan's action on the axes, from 0.
     """
     from difftori_pl.deployment.deploy import load_module
     from difftori_pl.imitation.multimodality import sample_solutions
@@ -36,7 +36,9 @@ def plot_landscape(
 
     module = load_module(ckpt)
     if not isinstance(module, DiffTORIIL):
-        raise ConfigurationError(f"{ckpt} holds a {type(module).__name__}, but landscapes are those of DiffTORIIL")
+        raise ConfigurationError(
+            f"expected a checkpoint of DiffTORIIL, got {ckpt} with a {type(module).__name__}: name another with --ckpt"
+        )
     observation, _ = env().reset(seed=seed)
     obs = {key: torch.as_tensor(value)[None, None] for key, value in observation.items()}
     found = sample_solutions(module, obs, module.initial_state(1), n_samples, temperature, step=step)

@@ -1,4 +1,4 @@
-"""`difftori table`: the tables of the paper."""
+"""`difftori table`: compare evaluated runs with the tables of the paper."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from difftori_pl.commands.output import say
 
 
 def print_table(name: str, runs: Path = Path("runs"), csv: Path | None = None, plot: Path | None = None) -> None:
-    """Print one of the paper's tables with the success rates of the runs in a folder beside the published ones.
+    """Print a table of the paper with the success rates of our runs and the published ones.
 
     Args:
         name: robomimic (Tables 1 and 3), maniskill (Tables 2 and 4), init (Table 3) or ablation-horizon (Table 6).
-        runs: a folder; every run below it that was evaluated counts.
-        csv: write the figures to this file too.
-        plot: draw them into this file (.png, .pdf) too.
+        runs: folder of the runs; all evaluated runs in it and its subfolders count.
+        csv: also write the results to this CSV file.
+        plot: also plot the results to this file (.png, .pdf).
     """
     from difftori_pl.evaluation.tables import make_table
 

@@ -1,1 +1,1 @@
-"""Trained policies on a robot and as exported programs."""
+"""Load trained policies for a robot, and export them as programs."""

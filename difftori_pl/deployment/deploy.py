@@ -1,4 +1,4 @@
-"""Trained policies for robots: a checkpoint becomes an object that maps an observation to an action."""
+"""Load a checkpoint as an object that maps an observation to an action, for use on a robot."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from difftori_pl.version import __version__
 
 
 class RobotPolicy:
-    """A policy in one episode at a time; made by `load_policy`.
+    """A trained policy that acts in one episode at a time; `load_policy` returns it.
 
     Attributes:
-        obs_specs: kind, shape and type of each observation that `act` wants.
+        obs_specs: kind, shape and dtype of each required observation.
 
     Args:
         policy: the trained module.
@@ -40,7 +40,7 @@ class RobotPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """Begin an episode: forget what was seen."""
+        """Begin an episode: reset the policy's memory."""
         self._state = self.policy.initial_state(1)
 
     @torch.inference_mode()
@@ -49,28 +49,29 @@ class RobotPolicy:
 
         Args:
             observation: key -> vector (dim,) in the unit of the training data, or image (3, height, width) uint8; keys
-                that the policy does not read are left alone.
+                that the policy does not read are ignored.
 
         Returns:
             The action (A,) in [-1, 1], as in the training data.
 
         Raises:
             ShapeError: a key is missing or has another shape, or an image is not uint8.
-            NotFiniteError: an observation or the action holds NaN or infinity. The memory is unchanged, so that the
-                next call acts as if this one had not been made.
+            NotFiniteError: an observation or the action holds NaN or infinity. The memory stays as it was before the
+                call.
         """
         device = next(iter(self._parameters()), torch.empty(0)).device
         obs = {key: self._tensor(key, observation).to(device) for key in self.obs_specs}
         if spoiled := self._finite.spoiled(obs):
             raise NotFiniteError(
-                f"the policy reads {spoiled[0]!r} and needs finite float32 numbers, got NaN or infinity: repeat the "
-                "last good observation, or stop the robot"
+                f"observation {spoiled[0]!r} must be finite in float32, got NaN or infinity: repeat the last good "
+                "observation, or stop the robot"
             )
         actions, state = self.policy.act(obs, self._state)
         if not torch.isfinite(actions).all():
             raise NotFiniteError(
-                "the policy found no finite action for finite observations: stop the robot, compare the observations "
-                "with the training data, and count the weights that are not finite with `difftori checkpoint show`"
+                "expected a finite action, got NaN or infinity although the observations are finite: stop the robot, "
+                "compare the observations with the training data, and count the non-finite weights with "
+                "`difftori checkpoint show`"
             )
         self._state = state
         action: npt.NDArray[np.float32] = actions[0].float().cpu().numpy()
@@ -82,56 +83,56 @@ class RobotPolicy:
     def _tensor(self, key: str, observation: Mapping[str, npt.ArrayLike]) -> Tensor:
         wanted = self.obs_specs[key]
         if key not in observation:
-            raise ShapeError(f"the policy reads {', '.join(self.obs_specs)}, but the observation has no {key!r}")
+            raise ShapeError(f"expected the observations {', '.join(self.obs_specs)}, got no {key!r}: add this key")
         value, shape = np.asarray(observation[key]), wanted.shape
         if value.shape != shape:
             channels_last = wanted.kind == "image" and value.shape == (*shape[1:], 3)
             advice = "put the channels first" if channels_last else "check the key"
-            raise ShapeError(f"the policy reads {key!r} with the shape {shape}, but {value.shape} came: {advice}")
-        # Not converted: images from 0 to 1 would become black, and larger integers would wrap.
+            raise ShapeError(f"expected observation {key!r} with shape {shape}, got {value.shape}: {advice}")
+        # Conversion would turn images from 0 to 1 black and wrap larger integers.
         if wanted.kind == "image" and value.dtype != wanted.dtype:
             raise ShapeError(
-                f"the policy reads the image {key!r} as uint8 from 0 to 255, but {value.dtype} came: convert it, after "
-                "multiplying by 255 if it goes from 0 to 1"
+                f"expected image {key!r} as uint8 from 0 to 255, got {value.dtype}: convert it, and first multiply it "
+                "by 255 if it ranges from 0 to 1"
             )
-        with np.errstate(over="ignore"):  # becomes infinity, which `act` refuses
+        with np.errstate(over="ignore"):  # overflow gives infinity, which `act` refuses
             return torch.as_tensor(value.astype(wanted.dtype))[None, None]
 
 
 def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
-    """Load the module that a run trained, ready to act.
+    """Load the module of a checkpoint in evaluation mode.
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file.
-        device: where to put it.
+        device: device of the module.
 
     Raises:
-        CheckpointError: there is no such file, or it holds something else.
-        ConfigurationError: there is no such device.
+        CheckpointError: the file does not exist, or does not hold a policy that this version can build.
+        ConfigurationError: the device is not available.
     """
     _check_device(device)
     path = os.fspath(checkpoint)
     content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/")
     if "_class_path" not in content.get("hyper_parameters", {}):
         raise CheckpointError(
-            f"{path} does not describe its model: it was built in Python, or another program wrote it. Load it with "
-            "the module's load_from_checkpoint and its arguments, or train from a YAML file"
+            f"{path} does not describe its model, because the model was built in Python or another program wrote the "
+            "file: call the class's load_from_checkpoint with its arguments, or train from a YAML file"
         )
     stream = io.BytesIO()
     torch.save({name: value for name, value in content.items() if name != "optimizer_states"}, stream)
     stream.seek(0)
     try:
-        # Read again from memory, since it is the content that was verified and brought up to date.
+        # Pass the verified and migrated content, not the file.
         module = LightningModule.load_from_checkpoint(stream, map_location=device, weights_only=True)
     except ArgumentError as error:
         raise CheckpointError(
-            f"{path} describes a model that this version cannot build: {beginning(error)}. It was written by "
-            f"difftori-pl {content[KEY].get('package', 'of before the first release')}, here is {__version__}"
+            f"difftori-pl {__version__} cannot build the model that {path} describes: {beginning(error)}. Install the "
+            f"version that wrote the checkpoint ({content[KEY].get('package', 'older than 0.1.0')}), or train again"
         ) from error
     if not isinstance(module, Policy):
         raise CheckpointError(
-            f"{path} holds a {type(module).__name__}, which is not a policy: derive the class from "
-            "difftori_pl.models.policy.Policy"
+            f"expected a policy, got {path} with a {type(module).__name__}: derive the class from "
+            "difftori_pl.models.policy.Policy, or name the checkpoint of a policy"
         )
     return module.eval()
 
@@ -141,11 +142,11 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
-        raise ConfigurationError(f"the device {str(device)!r} cannot be used ({reason}): use device='cpu'") from error
+        raise ConfigurationError(f"device {str(device)!r} is not available ({reason}): use device='cpu'") from error
 
 
 def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> RobotPolicy:
-    """Load a trained policy for a robot; the checkpoint is all it needs.
+    """Load a trained policy for use on a robot; no file besides the checkpoint is needed.
 
     Example::
 
@@ -155,9 +156,10 @@ def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device =
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file.
-        device: where the policy computes.
+        device: device on which the policy computes.
 
     Raises:
-        CheckpointError: there is no such file, or it holds something else.
+        CheckpointError: the file does not exist, or does not hold a policy that this version can build.
+        ConfigurationError: the device is not available.
     """
     return RobotPolicy(load_module(checkpoint, device))

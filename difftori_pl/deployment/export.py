@@ -1,4 +1,4 @@
-"""Programs without Python: one step of a policy as a `torch.export` or ONNX file, checked and timed."""
+"""Export one step of a policy as a `torch.export` or ONNX program, and check and time the program."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ TOLERANCE = 1e-5
 """Largest difference between an exported action and the eager one, in action units."""
 
 N_CHECKED = 5
-"""Steps of an episode on which the program is compared with the policy, each with its own memory."""
+"""Steps of an episode on which the program is compared with the policy; each carries its own memory."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one step, in milliseconds.
+    """Duration of one step, in milliseconds.
 
     Attributes:
-        median: half of the steps took less.
-        p99: 99 % of the steps took less.
+        median: median over the timed steps.
+        p99: 99th percentile over the timed steps.
     """
 
     median: float
@@ -52,14 +52,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """Description of an exported program.
 
     Attributes:
         inputs: names of the program's inputs, in order: observations (1, 1, ...), then the memory.
         outputs: names of its outputs: the action (1, A), then the memory for the next step.
-        error: largest difference from the eager policy.
-        eager: time of a step of the policy in Python.
-        exported: time of a step of the program.
+        error: largest difference from the eager policy, in action units.
+        eager: duration of a step of the policy in Python.
+        exported: duration of a step of the program.
     """
 
     inputs: list[str]
@@ -72,36 +72,36 @@ class Export:
 def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
     """Write one step of a trained policy as a program: `.pt2` for `torch.export`, `.onnx` for ONNX.
 
-    Encoder, base policy and a solve with its fixed number of iterations are traced together, the gradients inside the
-    solver included. A program that draws random numbers draws them at run time; ONNX has generators of its own, so
-    such policies are refused there.
+    The encoder, the base policy and a solve with a fixed number of iterations are traced together, including the
+    gradients inside the solver. A program that draws random numbers draws them at run time. ONNX has other random
+    number generators than PyTorch, so policies that draw random numbers cannot be exported to it.
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file.
-        output: the file to write; one that is there already is replaced once the program has passed its check.
-        n_runs: steps to time.
+        output: the file to write; an existing file is replaced once the program has passed its check.
+        n_runs: number of steps to time.
 
     Raises:
-        ExportError: a part cannot be exported, which the message names, or the program gives other actions.
-        CheckpointError: the checkpoint cannot be used.
+        ExportError: a part, which the message names, cannot be exported, or the program's actions differ.
+        CheckpointError: the checkpoint cannot be loaded.
     """
     if output.suffix not in (".pt2", ".onnx"):
-        raise ExportError(f"{output}: a program is a .pt2 (torch.export) or an .onnx file; choose one of these endings")
+        raise ExportError(f"expected a file name that ends in .pt2 (torch.export) or .onnx, got {output}: rename it")
     module = load_module(checkpoint)
     step = _Step(module)
     traced = _trace(step)
     output.parent.mkdir(parents=True, exist_ok=True)
-    # A folder and not another name, which torch would write into the file.
+    # A temporary folder, not a temporary name: torch writes the file's name into the program.
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         draft = Path(folder) / output.name
         program = (_save_onnx if output.suffix == ".onnx" else _save_pt2)(step, traced, draft)
         error = _largest_difference(step, program)
         if not error <= TOLERANCE:  # so that NaN is refused too
             raise ExportError(
-                f"{output} is not written: the program's actions differ from the policy's by {error:.2g}, where at "
-                f"most {TOLERANCE:g} is allowed. Deploy the policy with difftori_pl.load_policy"
+                f"{output} was not written: the program's actions must be within {TOLERANCE:g} of the policy's, got a "
+                f"difference of {error:.2g}: deploy the policy with difftori_pl.load_policy"
             )
-        # torch.onnx puts weights above 1.5 GB into a file of their own; the program, which refers to it, comes last.
+        # torch.onnx puts weights above 1.5 GB into a separate file. Move the program, which refers to it, last.
         for file in sorted(draft.parent.iterdir(), key=lambda file: file == draft):
             file.replace(output.with_name(file.name))
     return Export(
@@ -110,10 +110,10 @@ def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
 
 
 class _Step(nn.Module):
-    """One step of a policy on plain tensors, which programs take and give.
+    """One step of a policy whose inputs and outputs are plain tensors.
 
-    NaN or infinity in an observation, or a failed solve, makes the action NaN and returns the memory unchanged: a
-    program cannot raise an error.
+    If an observation holds NaN or infinity, or if a solve fails, the action is NaN and the memory is returned
+    unchanged: a program cannot raise an error.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -137,7 +137,7 @@ class _Step(nn.Module):
         return (torch.where(usable, action, nothing / nothing), *memory)
 
     def example(self, seed: int = 0) -> list[Tensor]:
-        """An observation drawn at random, and the memory at the start of an episode."""
+        """Return a random observation and the memory at the start of an episode."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(spec: ObservationSpec) -> Tensor:
@@ -150,12 +150,12 @@ class _Step(nn.Module):
 
 @contextmanager
 def _traceable() -> Iterator[None]:
-    """Let distributions skip checks that would read values, and LSTMs be made of operators that every runtime has."""
+    """Disable the checks of distributions, which read values, and oneDNN, whose LSTM operator few runtimes have."""
     checks = torch.distributions.Distribution._validate_args
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings():
-            # torch warns of Intel GPUs whenever these flags are touched.
+            # torch warns about Intel GPUs whenever these flags are set.
             warnings.simplefilter("ignore", UserWarning)
             with torch.backends.mkldnn.flags(enabled=False):
                 yield
@@ -164,7 +164,7 @@ def _traceable() -> Iterator[None]:
 
 
 class _FixedWay(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses operators whose shapes or whose Python values depend on data: a recording of them is of one case only."""
+    """Refuse operators whose output shapes or Python values depend on data: such control flow cannot be traced."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -174,21 +174,22 @@ class _FixedWay(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _trace(step: _Step) -> Any:
-    """Record the operators of a step, those of the solver's gradients too, which `torch.export` alone cannot see."""
+    """Trace the operators of a step, including the solver's gradients, which `torch.export` alone cannot trace."""
     try:
         with _traceable(), torch.no_grad():
             with _FixedWay():  # type: ignore[no-untyped-call]
                 step(*step.example())
             return make_fx(lambda *tensors: step(*tensors))(*step.example())
-    except Exception as error:  # whatever the tracer throws, the part that it happened in is what helps
+    except Exception as error:  # the tracer raises many types; the message needs the part that failed
         raise ExportError(
-            f"{_part_of(error)} cannot be exported: what it does depends on values at run time "
-            f"({str(error).strip().splitlines()[0]}). Deploy it with difftori_pl.load_policy, or replace that part"
+            f"{_part_of(error)} cannot be exported: its control flow depends on values at run time "
+            f"({str(error).strip().splitlines()[0]}): deploy the policy with difftori_pl.load_policy, or replace this "
+            "part"
         ) from error
 
 
 def _part_of(error: Exception) -> str:
-    """The innermost of our own parts that an exception passed through."""
+    """Name the innermost class of this package in an exception's traceback."""
     name = "the policy"
     for frame, _ in traceback.walk_tb(error.__traceback__):
         owner = type(frame.f_locals.get("self"))
@@ -208,9 +209,9 @@ def _save_onnx(step: _Step, traced: Any, output: Path) -> Program:
     drawn = {node.target.__name__ for node in traced.graph.nodes if _is_random(node)}
     if drawn:
         raise ExportError(
-            f"the policy draws random numbers ({', '.join(sorted(drawn))}), which ONNX would draw differently: write a "
-            ".pt2 file, or use a policy without draws (model.init_args.prior_temperature 0, a base policy other than a "
-            "mixture)"
+            "expected a deterministic policy, because ONNX would draw other random numbers, got one that draws random "
+            f"numbers ({', '.join(sorted(drawn))}): write a .pt2 file, or set model.init_args.prior_temperature to 0 "
+            "and use a base policy other than a mixture"
         )
     try:
         import onnxruntime
@@ -229,12 +230,12 @@ def _save_onnx(step: _Step, traced: Any, output: Path) -> Program:
             external_data=False,
         )
     except Exception as error:
-        raise ExportError(f"ONNX has no equivalent of an operator of the policy: {error}; write a .pt2 file") from error
+        raise ExportError(f"ONNX lacks an operator that the policy needs: {error}: write a .pt2 file") from error
     session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
 
     def program(*tensors: Tensor) -> list[Tensor]:
-        # Inputs that do not influence the action are not part of the graph.
+        # The graph lacks inputs that do not influence its outputs.
         feed = {name: tensor.numpy() for name, tensor in zip(step.inputs, tensors, strict=True) if name in names}
         return [torch.from_numpy(value) for value in session.run(None, feed)]
 
@@ -247,7 +248,7 @@ def _is_random(node: Any) -> bool:
 
 @torch.no_grad()
 def _largest_difference(step: _Step, program: Program) -> float:
-    """Difference of the actions over a few steps of an episode, both with the same random numbers; NaN if one is."""
+    """Return the largest difference of the actions over `N_CHECKED` steps with equal random numbers; NaN if one is."""
     differences = []
     state: Sequence[Tensor] = step.example()[len(step.obs_specs) :]
     own = state
@@ -259,7 +260,7 @@ def _largest_difference(step: _Step, program: Program) -> float:
         given = program(*obs, *own)
         differences.append((given[0] - expected[0]).abs().max())
         state, own = expected[1:], given[1:]
-    return float(torch.stack(differences).max())  # unlike Python's max, that of a tensor keeps NaN
+    return float(torch.stack(differences).max())  # unlike Python's max, Tensor.max propagates NaN
 
 
 @torch.no_grad()
@@ -270,5 +271,5 @@ def _time(step: _Step, program: Program, n_runs: int) -> Latency:
         begin = time.perf_counter()
         program(*tensors)
         times.append(1000.0 * (time.perf_counter() - begin))
-    measured = torch.tensor(times[3:])  # the first ones warm up
+    measured = torch.tensor(times[3:])  # the first three are warm-up
     return Latency(float(measured.median()), float(measured.quantile(0.99)))

@@ -1,1 +1,1 @@
-"""Success rates with intervals, and the tables of the paper."""
+"""Success rates with confidence intervals, and the tables of the paper."""

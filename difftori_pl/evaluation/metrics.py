@@ -1,4 +1,4 @@
-"""Success rate with its uncertainty."""
+"""Success rates, confidence intervals and the number of modes."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Z_95 = 1.959963984540054
 
 
 class Proportion(NamedTuple):
-    """A share of successes with its Wilson 95 % interval, all in [0, 1]."""
+    """A success rate with its Wilson 95 % interval, all in [0, 1]."""
 
     rate: float
     low: float
@@ -22,7 +22,7 @@ class Proportion(NamedTuple):
     n_trials: int
 
     def __str__(self) -> str:
-        """For tables: `39/50 = 78 % (65 to 87)`."""
+        """Format for tables: `39/50 = 78 % (65 to 87)`."""
         if self.n_trials == 0:
             return "no episodes"
         percent = [f"{100 * value:.0f}" for value in (self.rate, self.low, self.high)]
@@ -30,7 +30,7 @@ class Proportion(NamedTuple):
 
 
 def wilson(n_successes: int, n_trials: int) -> Proportion:
-    """Wilson score interval (Wilson 1927), which stays inside [0, 1] and is sensible at 0 and at n successes."""
+    """Compute the Wilson score interval (Wilson 1927), which stays in [0, 1] and is valid for 0 and n successes."""
     if n_trials == 0:
         return Proportion(math.nan, 0.0, 1.0, 0, 0)
     rate = n_successes / n_trials
@@ -41,7 +41,7 @@ def wilson(n_successes: int, n_trials: int) -> Proportion:
 
 
 def mean_interval(values: Sequence[float], n_resamples: int = 10_000) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of the mean (Efron 1979), from resamples with a fixed seed."""
+    """Compute the percentile bootstrap 95 % interval of the mean (Efron 1979), with a fixed seed."""
     if len(values) < 2:
         return (-math.inf, math.inf)
     sample = torch.tensor(values, dtype=torch.float64)
@@ -52,10 +52,10 @@ def mean_interval(values: Sequence[float], n_resamples: int = 10_000) -> tuple[f
 
 
 class SuccessRate(Metric):
-    """Share of successful episodes, summed over ranks.
+    """Fraction of successful episodes over all ranks.
 
-    `compute` returns a `Proportion`. An episode that crashed is a failure: leaving it out would reward a policy that
-    drives the simulator into the ground.
+    `compute` returns a `Proportion`. A crashed episode counts as a failure: dropping it would reward a policy that
+    crashes the simulator.
     """
 
     full_state_update = False
@@ -73,17 +73,17 @@ class SuccessRate(Metric):
         self.n_trials += successes.numel()
 
     def compute(self) -> Proportion:
-        """The rate so far, with its interval."""
+        """Return the success rate so far with its interval."""
         return wilson(int(self.n_successes), int(self.n_trials))
 
 
 def n_modes(points: Tensor, radius: float) -> int:
-    """Number of groups that points (N, D) fall into, where neighbours within `radius` belong together.
+    """Count the clusters of points (N, D) by single linkage with the distance `radius`.
 
-    Single linkage: two points are in one group if a chain of points, each within `radius` of the next, joins them.
+    Two points are in one cluster if a chain of points, each within `radius` of the next, connects them.
     """
     near = torch.cdist(points, points) <= radius
     reached = near
-    for _ in range(max(len(points) - 1, 0).bit_length()):  # each squaring doubles the length of the chains
+    for _ in range(max(len(points) - 1, 0).bit_length()):  # each squaring doubles the length of the chains found
         reached = (reached.float() @ reached.float()) > 0
     return len(torch.unique(reached, dim=0)) if len(points) else 0

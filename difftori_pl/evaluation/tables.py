@@ -1,4 +1,4 @@
-"""The paper's tables, with the success rates of our own runs beside the published ones."""
+"""Tables of the paper with the success rates of our runs and the published ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from difftori_pl.evaluation.metrics import Proportion, wilson
 PUBLISHED = Path(__file__).parent / "published.csv"
 """Tables 1, 2, 3, 4 and 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds.
 
-Methods are patterns: `[!NZ]*` is any base policy, which Noise and Zeros are not.
+Methods are patterns: `[!NZ]*` matches every base policy except Noise and Zeros.
 """
 
 
@@ -26,11 +26,11 @@ class Evaluation:
     """Episodes of one policy of one run.
 
     Attributes:
-        name: `policy` for what was trained, `base` for what it starts from.
+        name: `policy` for the trained policy, `base` for its base policy.
         task: the environment's name of the task.
-        method: what the policy is made of, e.g. `DiffTORIIL + BCRNNGMM`.
+        method: classes of the policy and its base policies, e.g. `DiffTORIIL + BCRNNGMM`.
         horizon: planning horizon.
-        episodes: the lines of the file, by seed.
+        episodes: seed -> values of the episode.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one task.
+    """Results of one method on one task.
 
     Attributes:
         label: the paper's name of the method.
         task: the environment's name of the task.
         published: mean and standard deviation over training seeds, as printed.
-        success: ours, over the episodes of all runs.
-        max_reward: mean of the largest reward of each episode; what the paper reports of Push-T.
+        success: our success rate over the episodes of all runs.
+        max_reward: mean of the largest reward of each episode, which is the paper's score for Push-T.
         n_runs: number of our runs.
     """
 
@@ -75,28 +75,28 @@ class Table:
 
     Attributes:
         name: its name on the command line.
-        cells: row by row.
+        cells: the cells, row by row.
     """
 
     name: str
     cells: Sequence[Cell]
 
     def markdown(self) -> str:
-        """A Markdown table: in each cell ours, with the Wilson 95 % interval, and the paper's after the stroke."""
+        """Return a Markdown table; each cell has our result with its Wilson 95 % interval, a slash, and the paper's."""
         tasks, labels = _unique(cell.task for cell in self.cells), _unique(cell.label for cell in self.cells)
         at = {(cell.label, cell.task): cell for cell in self.cells}
         lines = [f"| ours / paper | {' | '.join(tasks)} |", "|---|" + "---|" * len(tasks)]
         lines += [f"| {label} | {' | '.join(str(at[label, task]) for task in tasks)} |" for label in labels]
         notes = [
             "",
-            "Ours: successful episodes with Wilson 95 % interval. Paper: mean ± standard deviation of its seeds.",
+            "Ours: success rate with Wilson 95 % interval. Paper: mean ± standard deviation over training seeds.",
         ]
         if "PushT" in tasks:
-            notes.append("The paper's figure for Push-T is the score, the mean of each episode's largest coverage.")
+            notes.append("For Push-T, the paper reports the score, the mean of each episode's largest coverage.")
         return "\n".join(lines + notes)
 
     def csv(self) -> str:
-        """One line for each cell."""
+        """Return CSV text with one line per cell."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
@@ -122,7 +122,7 @@ class Table:
         return text.getvalue()
 
     def plot(self, path: Path) -> None:
-        """Draw ours with intervals beside the paper's, one panel for each task.
+        """Plot our success rates with intervals and the published ones, one panel per task.
 
         Raises:
             MissingPackageError: matplotlib is not installed.
@@ -153,44 +153,44 @@ class Table:
 
 
 def make_table(name: str, runs: Path) -> Table:
-    """Fill a table of the paper with the runs below a folder.
+    """Make a table of the paper from the evaluated runs in a folder.
 
-    Of each training run the latest evaluation counts, one by `test` before those by `fit`. Several runs of a method on
-    a task are taken together. A base policy that was evaluated beside what was trained on it counts only where no run
-    of its own was evaluated, and once.
+    The latest evaluation of each training run counts; evaluations by `test` take precedence over those by `fit`.
+    Several runs of a method on a task are pooled. The evaluation of a base policy during another run counts only if no
+    run of the base policy itself was evaluated, and only once.
 
     Args:
         name: name of the table.
-        runs: the folder.
+        runs: the folder, searched recursively.
 
     Raises:
-        ConfigurationError: there is no such table, or nothing was evaluated.
+        ConfigurationError: the table is unknown, or the folder has no evaluated run.
     """
     with PUBLISHED.open(newline="") as file:
         published = list(csv.DictReader(file))
     names = _unique(row["table"] for row in published)
     if name not in names:
-        raise ConfigurationError(f"there is no table {name!r}; there are {', '.join(names)}")
+        raise ConfigurationError(f"expected one of the tables {', '.join(names)}, got {name!r}: choose one of these")
     evaluations = list(read_evaluations(runs))
     if not evaluations:
         raise ConfigurationError(
-            f"no evaluated run lies below {runs}: run `lightning test --config ... --ckpt_path ...`, which writes "
-            "rollouts_*.jsonl into its log folder, or name another folder with --runs"
+            f"found no evaluated run in {runs}: run `lightning test --config ... --ckpt_path ...`, which writes "
+            "rollouts_*.jsonl to its log folder, or set --runs to another folder"
         )
     return Table(name, [_cell(row, evaluations) for row in published if row["table"] == name])
 
 
 def read_evaluations(runs: Path) -> Iterator[Evaluation]:
-    """Read the latest evaluation of each policy of each training run below a folder, by `test` before by `fit`.
+    """Read the latest evaluation of each policy of each training run in a folder; `test` takes precedence over `fit`.
 
-    One that was made in parts, from other initial states each, is put together. One in which every episode crashed is
-    left out: it says nothing about the policy.
+    Evaluations of the same checkpoint from different initial states are merged. An evaluation in which every episode
+    crashed is ignored, because the success rate is unknown.
     """
     found: dict[tuple[str, str], dict[tuple[bool, int], list[Path]]] = {}
     for path in sorted(runs.rglob("rollouts_step*_*.json"), key=lambda path: path.stat().st_mtime):
         step, name = path.stem.removeprefix("rollouts_step").split("_", 1)
         description = json.loads(path.read_text())
-        # Files of early versions do not say which run they are of: the folder they are in.
+        # Files of early versions do not name their run, so the run is identified by their folder.
         run = description.get("run", str(path.parent))
         found.setdefault((run, name), {}).setdefault((description.get("stage") == "test", int(step)), []).append(path)
     for (_, name), evaluations in sorted(found.items()):
@@ -198,7 +198,7 @@ def read_evaluations(runs: Path) -> Iterator[Evaluation]:
         description = json.loads(parts[-1].read_text())
         episodes: dict[int, dict[str, Any]] = {}
         for path in parts:
-            for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one for each rank
+            for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one per rank
                 episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
         if any(not episode.get("crash") for episode in episodes.values()):
             yield Evaluation(name, description["task"], description["method"], int(description["horizon"]), episodes)

@@ -1,7 +1,7 @@
-"""Write small checkpoints of today's version, which all later versions have to read.
+"""Write small checkpoints of the current version, which all later versions must be able to read.
 
-Run `python -m tests.checkpoints.write` once for every release, and commit what it wrote: `<version>/<name>.ckpt`, and
-beside each what its policy does, in `<name>.json`. Nothing that is here is ever changed.
+Run `python -m tests.checkpoints.write` once per release, and commit the files that it writes: `<version>/<name>.ckpt`,
+and the actions of its policy in `<name>.json`. Never change files of earlier versions.
 """
 
 import json
@@ -37,19 +37,19 @@ SMALL_IL = [
 
 
 def observation(specs: dict[str, ObservationSpec], step: int) -> dict[str, np.ndarray]:
-    """An observation that depends on the step alone."""
+    """Return an observation that depends only on the step."""
     return {key: np.sin(np.arange(np.prod(spec.shape)) + step).reshape(spec.shape) for key, spec in specs.items()}
 
 
 def actions(path: Path) -> list[list[float]]:
-    """What a checkpoint's policy does in the first steps of an episode."""
+    """Return the actions of a checkpoint's policy in the first steps of an episode."""
     policy = load_policy(path)
-    torch.manual_seed(0)  # policies draw from mixtures
+    torch.manual_seed(0)  # some policies sample from mixtures
     return [policy.act(observation(policy.obs_specs, step)).tolist() for step in range(N_STEPS)]
 
 
 def write(folder: Path) -> None:
-    """Train each for two updates."""
+    """Train each kind of module for two updates, and write the checkpoints to `folder`."""
     folder.mkdir()
     with TemporaryDirectory() as name:
         runs = Path(name)

@@ -15,7 +15,7 @@ def callbacks(request: pytest.FixtureRequest) -> tuple[Callback, Callback]:
     return build(), build()
 
 
-def test_the_state_survives_a_checkpoint_that_is_loaded_safely(callbacks: tuple[Callback, Callback]) -> None:
+def test_the_state_survives_a_checkpoint(callbacks: tuple[Callback, Callback]) -> None:
     before, after = callbacks
     stream = io.BytesIO()
     torch.save(before.state_dict(), stream)

@@ -1,4 +1,4 @@
-"""Damage to files, and what reading them comes to: tried in a process of its own, which may crash or hang."""
+"""Damage files and classify the outcomes of reading them, in a separate process that may crash or hang."""
 
 import json
 import os
@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 SECONDS = 30
-"""After so many, reading counts as hung."""
+"""Seconds after which reading counts as hung."""
 
 MEMORY = 6 * 2**30
-"""Bytes of address space beyond what the process has: damaged sizes may not take the machine along."""
+"""Limit of additional address space in bytes, so that a damaged size cannot exhaust the machine's memory."""
 
 SIGNATURES = (b"TREE", b"HEAP", b"SNOD", b"OHDR", b"FRHP", b"BTHD", b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06")
-"""Where HDF5 and zip archives keep their structure."""
+"""Signatures of the structural parts of HDF5 files and zip archives."""
 
 ROUNDS = int(os.environ.get("DIFFTORI_FAULT_ROUNDS", "0"))
-"""How many rounds to run in place of the few of an ordinary test run."""
+"""Number of rounds; 0 for the small default of each test."""
 
 
 def mutate(content: bytes, seed: int) -> bytes:
-    """Flip bits, overwrite, blank, cut off, cut out or put in bytes; every other time where the structure is."""
+    """Flip a bit, or overwrite, zero, truncate, delete or insert bytes; odd seeds target a structural part."""
     random = np.random.default_rng(seed)
     damaged = bytearray(content)
     at = int(random.integers(len(content)))
@@ -62,18 +62,18 @@ def outcomes(
     folder: Path,
     clear: tuple[type[Exception], ...],
 ) -> Counter[str]:
-    """Read a file again and again, each time with another damage, and count what came of it.
+    """Read damaged copies of a file and count the outcomes.
 
     Args:
-        read: reads a file, and gives what compares equal if it read the same.
-        original: a sound file or folder.
-        damage: damages a copy of it, by a seed.
-        seeds: one for each round.
-        folder: where to put the copy.
-        clear: the exceptions that are clear errors.
+        read: reads a file and returns its content, which must support `equal`.
+        original: the undamaged file or folder.
+        damage: damages a copy in place, as a function of a seed.
+        seeds: one seed per round.
+        folder: folder of the copy.
+        clear: exception types that count as clear errors.
 
     Returns:
-        Counts of `error` (a clear one), `same` (a correct read), `different` (another read), `unclear ...` (another
+        Counts of `error` (a clear error), `same` (correct content), `different` (wrong content), `unclear ...` (another
         exception), `crash ...` and `hang`.
     """
     report = folder / "outcomes.jsonl"
@@ -119,12 +119,12 @@ def outcomes(
             counts["hang" if number == signal.SIGALRM else f"crash by signal {number} (seed {left[0]})"] += 1
             left = left[1:]
         elif left:
-            raise RuntimeError(f"the reader gave up at seed {left[0]}")
+            raise RuntimeError(f"the reader exited early at seed {left[0]}")
     return counts
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """Copy a folder, or a file and those that have its name but for the ending."""
+    """Copy a folder, or a file and the files with the same stem."""
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, copy_function=shutil.copyfile)
@@ -135,7 +135,7 @@ def copy_data(source: Path, target: Path) -> None:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two nested structures of arrays and plain values are the same."""
+    """Return whether two nested structures of arrays and plain values are equal."""
     if isinstance(a, Mapping):
         return isinstance(b, Mapping) and a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What goes wrong while a run trains: a batch that is not finite, and a loader process that is killed."""
+"""Faults during training: non-finite batches and killed loader processes."""
 
 import os
 import signal
@@ -20,28 +20,28 @@ FIT = ["fit", "--config=bc_rnn_square_low_dim.yaml", *SMALL, "--trainer.limit_va
 
 
 @pytest.fixture
-def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
-    """Make the batches with these numbers NaN; the checks of files leave none."""
+def corrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
+    """Return a function that sets the batches with the given numbers to NaN; files with NaN would be refused."""
 
-    def spoil(numbers: set[int]) -> None:
+    def corrupt(numbers: set[int]) -> None:
         fetch, count = WindowDataset.__getitems__, iter(range(10**6))
 
-        def fetch_spoilt(self: WindowDataset, indices: Sequence[int]) -> Batch:
+        def fetch_corrupt(self: WindowDataset, indices: Sequence[int]) -> Batch:
             batch = fetch(self, indices)
             if next(count) in numbers:
                 batch["actions"].fill_(torch.nan)
             return batch
 
-        monkeypatch.setattr(WindowDataset, "__getitems__", fetch_spoilt)
+        monkeypatch.setattr(WindowDataset, "__getitems__", fetch_corrupt)
 
-    return spoil
+    return corrupt
 
 
 @pytest.mark.parametrize("kind", ["bc_rnn", "il"])
-def test_a_batch_that_is_not_finite_is_left_out(
-    kind: str, spoil: Callable[[set[int]], None], quick: list[str], low_dim_base: Path
+def test_a_non_finite_batch_is_skipped(
+    kind: str, corrupt: Callable[[set[int]], None], quick: list[str], low_dim_base: Path
 ) -> None:
-    spoil({1, 3})
+    corrupt({1, 3})
     il = ["fit", "--config=il_square_low_dim.yaml", f"--model.base_policy.checkpoint={low_dim_base}", FIT[-1]]
     trainer = run([*(il if kind == "il" else FIT), *quick, "--trainer.max_steps=6"]).trainer
     assert trainer.global_step == 6
@@ -51,16 +51,16 @@ def test_a_batch_that_is_not_finite_is_left_out(
     assert all(torch.isfinite(value).all() for state in moments for value in state.values())
 
 
-def test_training_that_has_diverged_ends(
-    spoil: Callable[[set[int]], None], quick: list[str], monkeypatch: pytest.MonkeyPatch
+def test_diverged_training_ends(
+    corrupt: Callable[[set[int]], None], quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("difftori_pl.skipped_updates.MAX_IN_A_ROW", 3)
-    spoil(set(range(2, 100)))
+    corrupt(set(range(2, 100)))
     with pytest.raises(DivergenceError, match=r"4 consecutive updates were not finite.*resume"):
         run([*FIT, *quick, "--trainer.max_steps=50"])
 
 
-def test_a_loader_process_that_is_killed_is_named(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_loader_process_is_reported(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = WindowDataset.__getitems__
 
     def die(self: WindowDataset, indices: Sequence[int]) -> Any:
@@ -74,7 +74,9 @@ def test_a_loader_process_that_is_killed_is_named(quick: list[str], monkeypatch:
         main(options)
 
 
-def test_so_is_one_whose_last_batch_was_on_its_way(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loader_process_killed_while_sending_a_batch_is_reported(
+    quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def reset(self: DataLoader[Any]) -> Iterator[Any]:
         raise ConnectionResetError(104, "Connection reset by peer")
         yield

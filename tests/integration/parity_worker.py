@@ -1,7 +1,7 @@
-"""Train every module for ten steps in float64, in however many processes; rank 0 saves the parameters.
+"""Train every module for ten steps in float64 in one or more processes; rank 0 saves the parameters.
 
-Used by `test_ddp.py`. Random numbers are drawn for the batches of all processes together, and each takes its share, so
-that what is compared is the training and not the draws.
+Used by `test_ddp.py`. Random numbers are drawn for the whole batch and divided among the processes, so that the numbers
+do not depend on the number of processes.
 """
 
 import sys
@@ -91,11 +91,11 @@ MODULES: dict[str, Callable[[], LightningModule]] = {
 
 
 class SharedReplay(ReplayDataModule):
-    """A buffer that all processes hold; of each batch, each takes its share."""
+    """A buffer with the same content in all processes; each process uses its part of every batch."""
 
     def __init__(self, rank: int, n_ranks: int) -> None:
         super().__init__(horizon=3, batch_size=BATCH, priority_exponent=0.0)
-        self.share = slice(rank, None, n_ranks)
+        self.part = slice(rank, None, n_ranks)
         random = np.random.default_rng(0)
         obs = {key: random.normal(size=(41, size)) for key, size in OBS.items()}
         self.add(obs, random.uniform(-1, 1, (40, 7)), random.uniform(size=40), terminated=True)
@@ -107,19 +107,19 @@ class SharedReplay(ReplayDataModule):
         batch = super().sample()
         flat = batch.pop("obs") | batch
         own = {
-            key: value[self.share].double() if value.is_floating_point() else value[self.share]
+            key: value[self.part].double() if value.is_floating_point() else value[self.part]
             for key, value in flat.items()
         }
         return {"obs": {key: own.pop(key) for key in OBS}} | own
 
 
-class Dealt:
-    """Draws for the whole batch of all processes, of which this one takes every `n_ranks`-th window's."""
+class DistributedDraws:
+    """Draws random numbers for the whole batch and returns those of every `n_ranks`-th window, from `rank`."""
 
     def __init__(self, rank: int, n_ranks: int) -> None:
         self.rank, self.n_ranks, self.n_calls = rank, n_ranks, 0
 
-    def deal(self, draw: Callable[..., Tensor], shape: tuple[int, ...], **options: Any) -> Tensor:
+    def draw_part(self, draw: Callable[..., Tensor], shape: tuple[int, ...], **options: Any) -> Tensor:
         self.n_calls += 1
         generator = torch.Generator().manual_seed(self.n_calls)
         n_windows = BATCH // self.n_ranks
@@ -127,11 +127,11 @@ class Dealt:
         windows = whole.view(BATCH, shape[0] // n_windows, *shape[1:])
         return windows[self.rank :: self.n_ranks].reshape(shape)
 
-    def take_over(self) -> None:
+    def replace_generators(self) -> None:
         randn, rand, randint = torch.randn, torch.rand, torch.randint
-        torch.randn_like = lambda like: self.deal(randn, tuple(like.shape), dtype=like.dtype)  # type: ignore[assignment]
-        torch.rand = lambda *shape, device=None: self.deal(rand, shape)  # type: ignore[assignment]
-        torch.randint = lambda high, shape, device=None: self.deal(  # type: ignore[assignment]
+        torch.randn_like = lambda like: self.draw_part(randn, tuple(like.shape), dtype=like.dtype)  # type: ignore[assignment]
+        torch.rand = lambda *shape, device=None: self.draw_part(rand, shape)  # type: ignore[assignment]
+        torch.randint = lambda high, shape, device=None: self.draw_part(  # type: ignore[assignment]
             lambda size, generator: randint(high, size, generator=generator), shape
         )
 
@@ -153,12 +153,12 @@ def train(name: str, data: str, n_ranks: int) -> dict[str, Tensor]:
             validation_fraction=0.0,
         )  # fmt: skip
     real = torch.randn_like, torch.rand, torch.randint
-    Dealt(trainer.global_rank, n_ranks).take_over()
+    DistributedDraws(trainer.global_rank, n_ranks).replace_generators()
     trainer.fit(module, datamodule=batches)
     torch.randn_like, torch.rand, torch.randint = real
     assert trainer.global_step == N_STEPS
     moved = torch.nn.utils.parameters_to_vector(module.parameters()) - before
-    assert moved.abs().max() > 1e-3, "what does not move is not compared"
+    assert moved.abs().max() > 1e-3, "the parameters must change for a fair comparison"
     return dict(module.state_dict())
 
 

@@ -1,4 +1,4 @@
-"""A user's mistake ends in one message, without a traceback, and not with exit code 0."""
+"""A user error ends in a one-line message without a traceback, and with a non-zero exit code."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from tests.unit.datamodules.formats.test_checks import FAULTS
 
 
 def message_of(arguments: list[str]) -> str:
-    """Run the console script in this process and give what it says before it exits with an error."""
+    """Run the console script in this process and return its error message."""
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert isinstance(end.value.code, str), "the exit code must not be 0"
@@ -49,7 +49,7 @@ def test_the_process_exits_with_1_and_no_traceback(tmp_path: Path) -> None:
     assert "difftori data render" in done.stderr
 
 
-def test_the_folder_of_another_run(bc: list[str], tmp_path: Path) -> None:
+def test_a_run_in_the_folder_of_another_run(bc: list[str], tmp_path: Path) -> None:
     one_update = [*bc[:-1], "--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--rollout.env=null"]
     folder = [f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=run", "--trainer.logger.version=mine"]
     main([*one_update, *folder])
@@ -66,7 +66,7 @@ def test_unreadable_base_checkpoint(il: list[str], tmp_path: Path) -> None:
     assert "is not a readable checkpoint" in message_of([*il, f"--model.base_policy.checkpoint={path}"])
 
 
-def test_a_checkpoint_of_something_else(il: list[str], tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_base_policy(il: list[str], tmp_path: Path) -> None:
     path = tmp_path / "base.ckpt"
     torch.save({"weights": torch.zeros(3)}, path)
     assert "does not hold a base policy" in message_of([*il, f"--model.base_policy.checkpoint={path}"])
@@ -97,7 +97,7 @@ def test_a_base_with_another_action_size(il: list[str], low_dim_base: Path, tmp_
     assert "5" in said
 
 
-def test_a_base_whose_normaliser_was_made_for_other_units(
+def test_a_base_whose_normaliser_was_fitted_in_other_units(
     il: list[str], train: Callable[..., Path], square: Path, tmp_path: Path
 ) -> None:
     base = train("bc_rnn_square_low_dim.yaml", *SMALL, "--model.policy.encoder.normalize=true")
@@ -143,17 +143,17 @@ def test_a_horizon_without_dynamics(il: list[str], low_dim_base: Path) -> None:
 
 @pytest.mark.parametrize("rule", FAULTS)
 def test_faults_of_a_file_reach_the_user(bc: list[str], tmp_path: Path, rule: str) -> None:
-    spoil, message = FAULTS[rule]
+    corrupt, expected = FAULTS[rule]
     path = write_robomimic(tmp_path / "demos.hdf5", image_keys=["agentview_image"], masks={"few": ["demo_0", "demo_1"]})
     with h5py.File(path, "r+") as file:
-        spoil(file)
+        corrupt(file)
     keys = ["--data.obs_keys=[object]", "--data.image_keys=[agentview_image]"]
     said = message_of([*bc, f"--data.path={path}", *keys, "--data.load_next_obs=true", "--data.load_rewards=true"])
-    assert re.search(message, said)
+    assert re.search(expected, said)
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None])
-def test_a_file_that_is_no_hdf5(bc: list[str], tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_not_hdf5(bc: list[str], tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "demos.hdf5"
     whole = write_robomimic(tmp_path / "whole.hdf5").read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content is None else content)
@@ -184,7 +184,7 @@ def test_an_unknown_key_is_refused(bc: list[str], capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "expected"),
     [
         (
             b"template: [bc_rnn_square_low_dim.yaml]\ndata:\n\tinit_args: {}\n",
@@ -197,14 +197,14 @@ def test_an_unknown_key_is_refused(bc: list[str], capsys: pytest.CaptureFixture[
         (None, "Is a directory"),
     ],
 )
-def test_a_configuration_that_cannot_be_read(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_read(content: bytes | None, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     if content is None:
         path.mkdir()
     else:
         path.write_bytes(content)
     said = message_of(["fit", f"--config={path}"])
-    assert re.search(f"own.yaml.*{message}", said), said
+    assert re.search(f"own.yaml.*{expected}", said), said
 
 
 def test_one_template_needs_no_list(tmp_path: Path, quick: list[str]) -> None:
@@ -232,11 +232,11 @@ def test_one_template_needs_no_list(tmp_path: Path, quick: list[str]) -> None:
         ("--rollout.first_seed=-5", "first_seed must be 0 or above, got -5"),
     ],
 )
-def test_a_value_without_a_meaning(bc: list[str], option: str, message: str) -> None:
+def test_an_invalid_value(bc: list[str], option: str, message: str) -> None:
     assert re.search(message, message_of([*bc, option]))
 
 
-def test_an_unknown_quantity_to_choose_checkpoints_by(bc: list[str]) -> None:
+def test_an_unknown_metric_to_monitor(bc: list[str]) -> None:
     options = [*bc[:-1], "--trainer.max_epochs=1", "--trainer.max_steps=-1", "--rollout.env=null"]
     assert "val/los" in message_of([*options, "--checkpoint.monitor=val/los"])
 
@@ -260,7 +260,7 @@ def il_checkpoint(il: list[str], low_dim_base: Path, tmp_path: Path) -> Path:
     return next(tmp_path.rglob("last.ckpt"))
 
 
-def test_a_part_beside_a_checkpoint_is_refused_unless_it_is_the_checkpoints_own(
+def test_a_part_on_the_command_line_must_be_that_of_the_checkpoint(
     il: list[str], il_checkpoint: Path, low_dim_base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -273,14 +273,14 @@ def test_a_part_beside_a_checkpoint_is_refused_unless_it_is_the_checkpoints_own(
         said = message_of([*resumed, option, f"--model.base_policy.checkpoint={low_dim_base}"])
         assert f"{option.partition('=')[0]} would have no effect" in said
         assert kept in said
-    # The words of the first run, and single values.
+    # Options of the first run and single values are accepted.
     resumed = [*il[:-1], f"--ckpt_path={il_checkpoint}", "--trainer.max_steps=2", "--rollout.env=null"]
     cli = run([*resumed, f"--model.base_policy.checkpoint={low_dim_base}", "--model.trajopt.solver.max_steps=3"])
     assert cli.model.trajopt.solver.max_steps == 3  # type: ignore[attr-defined]
-    assert "--model.base_policy.checkpoint is not read: the checkpoint of this run holds the part" in caplog.text
+    assert "--model.base_policy.checkpoint is ignored: the checkpoint of this run already holds" in caplog.text
 
 
-def test_checkpoints_are_found_below_the_home_folder(
+def test_checkpoints_are_found_in_the_home_folder(
     il_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(il_checkpoint.parent))

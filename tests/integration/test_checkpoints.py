@@ -1,4 +1,4 @@
-"""What was trained comes back: alone, to the bit, and to go on from."""
+"""Checkpoints load without other files, restore the exact module, and can be resumed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def actions(module: DiffTORIIL | BehaviorCloning, batch: dict[str, torch.Tensor]
     return module.eval().predict_step(batch, 0)  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_loads_alone_and_acts_the_same(
+def test_a_checkpoint_needs_no_other_file_and_gives_the_same_actions(
     train: Callable[..., Path], square: Path, low_dim_base: Path, tmp_path: Path, quick: list[str]
 ) -> None:
     base = tmp_path / "base.ckpt"
@@ -38,7 +38,7 @@ def test_a_checkpoint_loads_alone_and_acts_the_same(
     assert torch.equal(actions(loaded, batch), actions(cli.model, batch))
 
 
-def test_a_rival_on_a_base_policy_needs_no_other_file_and_is_a_base_policy_itself(
+def test_a_residual_policy_needs_no_other_file_and_can_be_a_base_policy(
     train: Callable[..., Path], square: Path, low_dim_base: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "base.ckpt"
@@ -57,7 +57,7 @@ def test_a_rival_on_a_base_policy_needs_no_other_file_and_is_a_base_policy_itsel
     assert torch.isfinite(actions(loaded, batch)).all()
 
 
-def test_base_policies_load_alone(low_dim_base: Path, square: Path) -> None:
+def test_base_policies_need_no_other_file(low_dim_base: Path, square: Path) -> None:
     batch = batch_of(square)
     module = BehaviorCloning.load_from_checkpoint(low_dim_base, weights_only=True)
     policy = BehaviorCloning(from_checkpoint(str(low_dim_base)))
@@ -86,8 +86,8 @@ def test_test_needs_only_the_checkpoint_for_the_model(low_dim_base: Path, quick:
     assert torch.isfinite(cli.trainer.callback_metrics["test/action_error"])
 
 
-def test_words_on_the_command_line_come_before_the_checkpoint(train: Callable[..., Path], quick: list[str]) -> None:
-    run_options = ["bc_rnn_square_low_dim.yaml", "--trainer.logger.name=words"]
+def test_command_line_options_override_the_checkpoint(train: Callable[..., Path], quick: list[str]) -> None:
+    run_options = ["bc_rnn_square_low_dim.yaml", "--trainer.logger.name=overrides"]
     trained = train(*run_options, *SMALL, "--model.policy.min_std=0.01")
     test = ["test", f"--config={run_options[0]}", *quick, run_options[1], "--rollout.env=null"]
     for checkpoint in (trained, "last"):
@@ -95,38 +95,40 @@ def test_words_on_the_command_line_come_before_the_checkpoint(train: Callable[..
         assert (policy.min_std, policy.mean.in_features) == (0.25, 8)
 
 
-def test_a_run_goes_on_with_another_rate(train: Callable[..., Path]) -> None:
+def test_a_run_resumes_with_another_learning_rate(train: Callable[..., Path]) -> None:
     options = ["bc_rnn_square_low_dim.yaml", *SMALL, "--model.optimizer.weight_decay=0.1"]
     half = train(*options, "--trainer.max_steps=2", "--model.optimizer.lr=1e-3", "--model.lr_scheduler.T_max=2")
-    words = ["--model.optimizer.lr=4e-4", "--model.lr_scheduler.T_max=8", f"--ckpt_path={half}"]
-    content = torch.load(train(*options, "--trainer.max_steps=4", *words), weights_only=True)
+    resume = ["--model.optimizer.lr=4e-4", "--model.lr_scheduler.T_max=8", f"--ckpt_path={half}"]
+    content = torch.load(train(*options, "--trainer.max_steps=4", *resume), weights_only=True)
     (state,) = content["optimizer_states"]
     (group,) = state["param_groups"]
     assert group["lr"] == pytest.approx(2e-4), "half way down the cosine from 4e-4"
     assert (group["initial_lr"], group["weight_decay"]) == (4e-4, 0.1)
-    assert {int(moments["step"]) for moments in state["state"].values()} == {4}, "moments go on"
+    assert {int(moments["step"]) for moments in state["state"].values()} == {4}, "the moments must be kept"
     assert content["lr_schedulers"][0]["T_max"] == 8
 
 
-def test_the_last_checkpoint_is_found_wherever_its_run_is(
+def test_the_last_checkpoint_is_found_in_any_folder_of_its_run(
     train: Callable[..., Path], quick: list[str], tmp_path: Path
 ) -> None:
     config = "bc_rnn_square_low_dim.yaml"
     test = ["test", f"--config={config}", *quick, "--rollout.env=null", "--ckpt_path=last"]
     for min_std, where in ((0.1, "--trainer.logger.version=mine"), (0.2, f"--checkpoint.dirpath={tmp_path}/elsewhere")):
-        words = ["--trainer.logger.name=found", where]
-        train(config, *SMALL, *words, f"--model.policy.min_std={min_std}")
-        assert run([*test, words[0], *(words[1:] if "dirpath" in where else ())]).model.policy.min_std == min_std
-    with pytest.raises(ConfigurationError, match="without a logger a run has no folder of its own; name the file"):
+        options = ["--trainer.logger.name=found", where]
+        train(config, *SMALL, *options, f"--model.policy.min_std={min_std}")
+        assert run([*test, options[0], *(options[1:] if "dirpath" in where else ())]).model.policy.min_std == min_std
+    with pytest.raises(
+        ConfigurationError, match=r"--ckpt_path last needs a logger, .* got none: set --ckpt_path to a file"
+    ):
         run([*test, "--trainer.logger=false"])
 
 
-def test_a_checkpoint_that_is_not_there_is_missed_by_its_name(quick: list[str]) -> None:
+def test_a_missing_checkpoint_is_named(quick: list[str]) -> None:
     with pytest.raises(CheckpointError, match=r"there is no checkpoint LAST\.ckpt"):
         run(["test", "--config=il_square_low_dim.yaml", *quick, "--ckpt_path=LAST.ckpt"])
 
 
-def test_a_class_that_a_checkpoint_names_by_its_path_alone_is_shown(
+def test_a_class_that_a_checkpoint_names_only_by_its_import_path_is_shown(
     low_dim_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(low_dim_base, weights_only=True)
@@ -136,7 +138,7 @@ def test_a_class_that_a_checkpoint_names_by_its_path_alone_is_shown(
     assert "stranger.Encoder" in capsys.readouterr().out.split("builds ")[1]
 
 
-def test_the_spread_of_the_actions_is_in_the_checkpoint(
+def test_the_standard_deviations_of_the_actions_are_in_the_checkpoint(
     train: Callable[..., Path], square: Path, low_dim_base: Path
 ) -> None:
     path = train("il_square_low_dim.yaml", f"--model.base_policy.checkpoint={low_dim_base}")

@@ -1,4 +1,4 @@
-"""Every shipped configuration and fragment through the real command line."""
+"""Every shipped configuration and fragment through the command line."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SMALL = {
     "diffusion": ["--model.policy.dims=[8, 16]"],
     "ibc": ["--model.policy.n_samples=8", "--model.policy.n_counter_examples=8"],
 }
-"""What makes the networks of some configurations quick to train."""
+"""Options that make some networks small enough to train quickly."""
 
 
 def base_options(config: str, low_dim_base: Path, image_base: Path) -> list[str]:
@@ -54,7 +54,7 @@ def test_sampler_swaps_in(sampler: str, quick: list[str]) -> None:
 
 
 USED = "".join(path.read_text() for path in SHIPPED_CONFIGS.glob("*.yaml"))
-"""The fragments named here run with the configurations that name them."""
+"""Text of all configurations; fragments that it names are tested with these configurations."""
 UNUSED = [
     encoder for encoder in FRAGMENTS["encoder"] if encoder not in USED and any(task in encoder for task in ACTION_DIMS)
 ]
@@ -71,9 +71,9 @@ def test_encoder_swaps_in(
 
 DETACHED = "backward_mode/detached.yaml"
 MODE_OF = {"lbfgs": "backward_mode/implicit.yaml", "newton_cg": "backward_mode/implicit.yaml", "mppi": DETACHED}
-"""Solvers that are differentiated at the solution come with a mode that does."""
+"""Backward mode for solvers whose steps cannot be differentiated."""
 SOLVER_OF = {"implicit": "solver/lbfgs.yaml", "direct_loss": "solver/lbfgs.yaml", "library": "solver/theseus.yaml"}
-"""Modes that need a solution, or a library, come with a solver that gives one."""
+"""Solver for backward modes that need a converged solution or a library solver."""
 
 
 @pytest.mark.parametrize("solver", FRAGMENTS["solver"])
@@ -93,7 +93,7 @@ def test_backward_mode_swaps_in(backward_mode: str, quick: list[str], low_dim_ba
 
 
 def _train_with(swap: list[str], quick: list[str], low_dim_base: Path) -> None:
-    """Take some steps from the start, where the score's last layer is zero, and look at what became of them."""
+    """Take two steps from the initialisation, where the score's last layer is zero, and check the metrics."""
     options = [f"--model.base_policy.checkpoint={low_dim_base}", "--trainer.max_steps=2", *swap]
     cli = run(["fit", "--config=il_square_low_dim.yaml", *quick, *options])
     metrics = cli.trainer.callback_metrics
@@ -111,7 +111,7 @@ def test_base_policy_swaps_in(base_policy: str, quick: list[str]) -> None:
     run(["fit", "--config=il_square_low_dim.yaml", *quick, option, "--trainer.fast_dev_run=1"])
 
 
-def test_a_longer_horizon_brings_in_the_dynamics(quick: list[str], low_dim_base: Path) -> None:
+def test_a_longer_horizon_uses_the_dynamics(quick: list[str], low_dim_base: Path) -> None:
     options = ["--model.horizon=3", "--model.dynamics=LatentDynamics"]
     base = f"--model.base_policy.checkpoint={low_dim_base}"
     cli = run(["fit", "--config=il_square_low_dim.yaml", *quick, base, *options, "--trainer.fast_dev_run=1"])
@@ -136,7 +136,7 @@ def test_interpolations_resolve_after_overrides(capsys: pytest.CaptureFixture[st
     assert printed["model"]["init_args"]["policy"]["init_args"]["restart_after"] == 7
 
 
-def test_a_config_here_comes_before_a_shipped_one(
+def test_a_configuration_in_the_current_folder_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

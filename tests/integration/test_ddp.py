@@ -1,4 +1,4 @@
-"""Several processes train as one with the whole batch does, and none waits for ever."""
+"""Training in several processes gives the same parameters as training in one with the whole batch."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ def parameters(data: Path, output: Path, n_ranks: int) -> dict[str, dict[str, to
 
 
 @pytest.mark.slow
-def test_two_processes_with_half_the_batch_train_as_one(tmp_path: Path) -> None:
-    lengths = [4 * BATCH - 20, 20]  # short demos, so that the parts of the batches have unequal padding
+def test_two_processes_with_half_the_batch_equal_one(tmp_path: Path) -> None:
+    lengths = [4 * BATCH - 20, 20]  # short demos give the processes unequal padding
     data = write_robomimic(tmp_path / "demos.hdf5", lengths, SQUARE_OBS)
     one, two = (parameters(data, tmp_path / f"{n}.pt", n) for n in (1, 2))
     assert N_STEPS == 10

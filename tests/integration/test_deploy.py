@@ -1,4 +1,4 @@
-"""A trained policy leaves the laboratory: as an object, and as a program."""
+"""Loading and exporting trained policies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +17,14 @@ from tests.conftest import SQUARE_OBS
 
 @pytest.fixture(scope="session")
 def refined(train: Callable[..., Path], low_dim_base: Path) -> Path:
-    """A checkpoint of DiffTORI on a mixture."""
+    """Train DiffTORI with a mixture as base policy and return the checkpoint."""
     options = [f"--model.base_policy.checkpoint={low_dim_base}", "--model.encoder.hidden_dim=8"]
     return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=2")
 
 
 @pytest.fixture(scope="session")
 def refined_without_draws(train: Callable[..., Path]) -> Path:
-    """A checkpoint of DiffTORI from zero."""
+    """Train DiffTORI with the base policy `Zeros`, which draws no random numbers, and return the checkpoint."""
     options = ["--model.base_policy=Zeros", "--model.base_policy.action_dim=7", "--model.encoder.hidden_dim=8"]
     return train("il_square_low_dim.yaml", *options, "--model.trajopt.solver.max_steps=2")
 
@@ -36,7 +36,7 @@ def observations(n_steps: int) -> list[dict[str, np.ndarray]]:
 
 def test_a_loaded_policy_acts_as_the_module(refined: Path) -> None:
     policy, module = load_policy(refined), load_module(refined)
-    for _ in range(2):  # the second episode begins as the first
+    for _ in range(2):  # the second episode must equal the first
         policy.reset()
         torch.manual_seed(1)
         ours = [policy.act(observation) for observation in observations(3)]
@@ -54,13 +54,13 @@ def test_a_loaded_policy_acts_as_the_module(refined: Path) -> None:
 def test_observations_are_checked(refined: Path, image_base: Path) -> None:
     policy = load_policy(refined)
     (observation,) = observations(1)
-    with pytest.raises(ShapeError, match=r"the observation has no 'object'"):
+    with pytest.raises(ShapeError, match=r"got no 'object'"):
         policy.act({key: value for key, value in observation.items() if key != "object"})
-    with pytest.raises(ShapeError, match=r"'object' with the shape \(14,\), but \(3,\) came"):
+    with pytest.raises(ShapeError, match=r"'object' with shape \(14,\), got \(3,\)"):
         policy.act(observation | {"object": np.zeros(3)})
     assert policy.act(observation | {"temperature": np.zeros(1)}).shape == (7,)
     images = load_policy(image_base)
-    with pytest.raises(ShapeError, match=r"but \(84, 84, 3\) came: put the channels first"):
+    with pytest.raises(ShapeError, match=r"got \(84, 84, 3\): put the channels first"):
         images.act(
             {
                 key: np.zeros((84, 84, 3) if spec.kind == "image" else spec.shape)
@@ -73,14 +73,16 @@ def test_observations_are_checked(refined: Path, image_base: Path) -> None:
 def test_images_are_not_converted(image_base: Path, dtype: type) -> None:
     policy = load_policy(image_base)
     observation = {key: np.zeros(spec.shape, np.uint8) for key, spec in policy.obs_specs.items()}
-    assert policy.act(observation).shape == (7,)  # vectors may be of any type
+    assert policy.act(observation).shape == (7,)  # vectors may have any dtype
     name = np.dtype(dtype).name
-    with pytest.raises(ShapeError, match=rf"'agentview_image' as uint8 from 0 to 255, but {name} came"):
+    with pytest.raises(ShapeError, match=rf"'agentview_image' as uint8 from 0 to 255, got {name}"):
         policy.act(observation | {"agentview_image": np.zeros((3, 84, 84), dtype)})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e39])
-def test_observations_must_be_finite_and_leave_the_memory_alone(low_dim_base: Path, number: float) -> None:
+def test_a_non_finite_observation_is_an_error_and_leaves_the_memory_unchanged(
+    low_dim_base: Path, number: float
+) -> None:
     policy = load_policy(low_dim_base)
     before, after = observations(2)
     torch.manual_seed(1)
@@ -88,42 +90,42 @@ def test_observations_must_be_finite_and_leave_the_memory_alone(low_dim_base: Pa
     policy.reset()
     torch.manual_seed(1)
     np.testing.assert_array_equal(policy.act(before), expected[0])
-    with pytest.raises(NotFiniteError, match="the policy reads 'object' and needs finite float32 numbers"):
+    with pytest.raises(NotFiniteError, match="observation 'object' must be finite in float32"):
         policy.act(after | {"object": np.full(14, number)})
     np.testing.assert_array_equal(policy.act(after), expected[1])
 
 
-def test_a_solve_that_fails_is_an_error_and_leaves_the_memory_alone(refined: Path) -> None:
+def test_a_failed_solve_is_an_error_and_leaves_the_memory_unchanged(refined: Path) -> None:
     policy = load_policy(refined)
     (observation,) = observations(1)
     memory = {name: value.clone() for name, value in policy._state.items()}
     next(policy.policy.score.parameters()).data.fill_(torch.nan)  # type: ignore[attr-defined]
-    with pytest.raises(NotFiniteError, match=r"found no finite action .*difftori checkpoint show"):
+    with pytest.raises(NotFiniteError, match=r"expected a finite action, .*difftori checkpoint show"):
         policy.act(observation)
     assert all(torch.equal(policy._state[name], value) for name, value in memory.items())
 
 
-def test_a_device_that_is_not_there_is_named(refined: Path) -> None:
+def test_an_unavailable_device_is_named(refined: Path) -> None:
     for device in ["no_such_device"] + ["cuda"] * (not torch.cuda.is_available()):
-        with pytest.raises(ConfigurationError, match=f"the device '{device}' cannot be used .*use device='cpu'"):
+        with pytest.raises(ConfigurationError, match=f"device '{device}' is not available .*use device='cpu'"):
             load_policy(refined, device=device)
 
 
 def test_a_checkpoint_without_a_description_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match="was built in Python"):
+    with pytest.raises(CheckpointError, match="does not describe its model"):
         load_policy(tmp_path / "last.ckpt")
 
 
 @pytest.mark.slow
-def test_the_optimiser_and_its_mixture_are_exported(
+def test_difftori_on_a_mixture_is_exported_to_pt2(
     refined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "policy.pt2"
     main(["export", f"--ckpt={refined}", f"--output={output}", "--n_runs=3"])
-    said = capsys.readouterr().out
-    assert "object" in said
-    assert "99th percentile" in said
+    printed = capsys.readouterr().out
+    assert "object" in printed
+    assert "99th percentile" in printed
     program = torch.export.load(output).module()
     module = load_module(refined)
     state = module.initial_state(1)
@@ -137,7 +139,7 @@ def test_the_optimiser_and_its_mixture_are_exported(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_policy_without_draws_becomes_an_onnx_file(refined_without_draws: Path, tmp_path: Path) -> None:
+def test_a_deterministic_policy_is_exported_to_onnx(refined_without_draws: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     written = export(refined_without_draws, tmp_path / "policy.onnx", n_runs=3)
@@ -146,10 +148,12 @@ def test_a_policy_without_draws_becomes_an_onnx_file(refined_without_draws: Path
     assert written.eager.median > 0
 
 
-def test_what_cannot_be_exported_is_named(refined: Path, train: Callable[..., Path], tmp_path: Path) -> None:
+def test_errors_name_the_part_that_cannot_be_exported(
+    refined: Path, train: Callable[..., Path], tmp_path: Path
+) -> None:
     with pytest.raises(ExportError, match=r"draws random numbers \(.*multinomial.*\).*\.pt2"):
         export(refined, tmp_path / "policy.onnx")
-    with pytest.raises(ExportError, match=r"a \.pt2 \(torch.export\) or an \.onnx file"):
+    with pytest.raises(ExportError, match=r"ends in \.pt2 \(torch.export\) or \.onnx, got .*policy\.bin"):
         export(refined, tmp_path / "policy.bin")
     diffusion = train("diffusion_square_low_dim.yaml", "--model.policy.dims=[8, 16]")
     with pytest.raises(ExportError, match=r"DiffusionPolicy cannot be exported: .*difftori_pl.load_policy"):

@@ -14,7 +14,7 @@ pendulum = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pendulum)
 
 
-def test_the_known_dynamics_are_the_simulators() -> None:
+def test_the_known_dynamics_equal_the_simulator() -> None:
     env = gymnasium.make("Pendulum-v1").unwrapped
     env.reset(seed=0)
     state = torch.as_tensor(np.array(env.state))[None]  # type: ignore[attr-defined]
@@ -26,5 +26,5 @@ def test_the_known_dynamics_are_the_simulators() -> None:
 
 @pytest.mark.slow
 def test_the_pendulum_swings_up() -> None:
-    # A pendulum that hangs for 200 steps earns about -2000.
+    # The return of a pendulum that hangs down for 200 steps is about -2000.
     assert pendulum.swing_up(seed=0) > -400

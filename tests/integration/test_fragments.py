@@ -1,7 +1,7 @@
-"""A fragment means the same wherever it is put: nothing is left of the one whose place it takes.
+"""A configuration fragment has the same effect regardless of the fragment that it replaces.
 
-When the class of a part changes, jsonargparse keeps the settings that the new class has under the same name. A fragment
-therefore names what others of its kind name too.
+When the class of a part changes, jsonargparse keeps settings that the new class has under the same name. A fragment
+therefore sets every value that other fragments of its kind set.
 """
 
 from itertools import permutations
@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-import difftori_pl.public  # noqa: F401  names without a path are looked for among the classes that are loaded
+import difftori_pl.public  # noqa: F401  jsonargparse resolves class names without a path among imported classes
 from difftori_pl.cli import SHIPPED_CONFIGS, run
 from difftori_pl.models.action_samplers import ActionSampler
 from difftori_pl.trajopt.backward import BackwardMode
@@ -28,10 +28,10 @@ def pairs() -> list[tuple[str, Path, Path]]:
 
 
 @pytest.mark.parametrize(("kind", "first", "second"), pairs(), ids=lambda value: getattr(value, "stem", value))
-def test_nothing_is_left_of_the_fragment_before(kind: str, first: Path, second: Path) -> None:
+def test_no_setting_of_the_replaced_fragment_remains(kind: str, first: Path, second: Path) -> None:
     parser = ArgumentParser(parser_mode="omegaconf+")
     parser.add_argument("--part", type=KINDS[kind], sub_configs=True)
-    alone, after = (parser.parse_args([f"--part={one}" for one in words]) for words in ([second], [first, second]))
+    alone, after = (parser.parse_args([f"--part={one}" for one in given]) for given in ([second], [first, second]))
     assert after.part.class_path == alone.part.class_path
     assert settings(after.part) == settings(alone.part)
 

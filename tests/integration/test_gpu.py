@@ -1,4 +1,4 @@
-"""On a GPU: the same answers as on a CPU, steps as one CUDA graph, and LSTMs in float16, which a CPU has none of."""
+"""On a GPU: agreement with the CPU, solver steps as a CUDA graph, and LSTMs in float16, which CPUs do not support."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from difftori_pl.trajopt.solvers import Adam, LevenbergMarquardt, Solver
 from tests.conftest import SMALL
 from tests.integration.test_precision import check
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
 def solve(solver: Solver, device: str, compiled: bool = False, n_problems: int = 16) -> list[Tensor]:
-    """Actions, and the gradient of their squares by the weights of a small score."""
+    """Return the actions and the gradient of their sum of squares with respect to the weights of a small score."""
     torch.manual_seed(0)
     score = nn.Sequential(nn.Linear(5 + 6, 32), nn.ELU(), nn.Linear(32, 1, bias=False)).double().to(device)
     latent, start = (torch.randn(n_problems, *shape, dtype=torch.float64).to(device) for shape in ((5,), (2, 3)))
@@ -38,19 +38,21 @@ solvers = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
 
 @solvers
-def test_both_devices_compute_the_same(solver: Solver) -> None:
+def test_gpu_and_cpu_agree(solver: Solver) -> None:
     assert_close(solve(solver, "cuda"), solve(solver, "cpu"))
 
 
 @solvers
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
-def test_a_cuda_graph_computes_what_single_steps_do(solver: Solver) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by torch's inductor
+def test_a_cuda_graph_equals_single_steps(solver: Solver) -> None:
     for n_problems in (16, 16, 5):
         assert_close(solve(solver, "cuda", True, n_problems), solve(solver, "cuda", False, n_problems))
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
-@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")  # float16 left out the first update
+@pytest.mark.filterwarnings(
+    "ignore:Detected call of .lr_scheduler.step"
+)  # the float16 gradient scaler skips the first update
 def test_lstms_train_in_mixed_precision(precision: str, quick: list[str], low_dim_base: Path) -> None:
     on_gpu = [*quick, "--trainer.accelerator=gpu", "--trainer.devices=1", f"--trainer.precision={precision}"]
     check(["--config=bc_rnn_square_low_dim.yaml", *SMALL, *on_gpu])

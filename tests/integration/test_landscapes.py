@@ -1,4 +1,4 @@
-"""Pictures of the objective while a policy trains, through the command line."""
+"""Images of the objective during training, through the command line."""
 
 import subprocess
 import sys
@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from difftori_pl.callbacks import LandscapePictures
+from difftori_pl.callbacks import LandscapeImages
 from difftori_pl.cli import main, run
 
-PICTURES = ["--trainer.callbacks+=LandscapePictures", "--trainer.callbacks.every_n_epochs=2"]
+IMAGES = ["--trainer.callbacks+=LandscapeImages", "--trainer.callbacks.every_n_epochs=2"]
 PROCESSES = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
-def test_pictures_and_the_number_of_modes_are_logged(quick: list[str], low_dim_base: Path, tmp_path: Path) -> None:
+def test_images_and_the_number_of_modes_are_logged(quick: list[str], low_dim_base: Path, tmp_path: Path) -> None:
     run(
         [
             *("fit", "--config=il_square_low_dim.yaml", *quick, f"--trainer.logger.save_dir={tmp_path}"),
             *(f"--model.base_policy.checkpoint={low_dim_base}", "--trainer.max_epochs=3", "--trainer.max_steps=-1"),
-            *("--trainer.limit_train_batches=2", *PICTURES, "--trainer.callbacks.n_samples=3"),
+            *("--trainer.limit_train_batches=2", *IMAGES, "--trainer.callbacks.n_samples=3"),
         ]
     )
     folder = next(tmp_path.glob("*/version_0"))
@@ -32,7 +32,7 @@ def test_pictures_and_the_number_of_modes_are_logged(quick: list[str], low_dim_b
 
 
 def test_the_spacing_of_images_survives_a_checkpoint() -> None:
-    before, after = LandscapePictures(), LandscapePictures()
+    before, after = LandscapeImages(), LandscapeImages()
     assert before._spacing.due(100)
     after.load_state_dict(before.state_dict())
     assert not after._spacing.due(105)
@@ -40,14 +40,14 @@ def test_the_spacing_of_images_survives_a_checkpoint() -> None:
 
 
 def test_a_module_without_a_prior_is_refused(quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="the model is a BehaviorCloning"):
-        main(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, "--trainer.max_steps=1", *PICTURES])
+    with pytest.raises(SystemExit, match="got a BehaviorCloning"):
+        main(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, "--trainer.max_steps=1", *IMAGES])
 
 
 @pytest.mark.slow
-def test_the_first_of_two_processes_draws(quick: list[str], low_dim_base: Path, tmp_path: Path) -> None:
+def test_only_the_first_of_two_processes_draws(quick: list[str], low_dim_base: Path, tmp_path: Path) -> None:
     command = [
-        *(sys.executable, "-m", "difftori_pl", "fit", "--config=il_square_low_dim.yaml", *quick, *PROCESSES, *PICTURES),
+        *(sys.executable, "-m", "difftori_pl", "fit", "--config=il_square_low_dim.yaml", *quick, *PROCESSES, *IMAGES),
         *(f"--model.base_policy.checkpoint={low_dim_base}", f"--trainer.logger.save_dir={tmp_path}"),
         *("--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.limit_train_batches=2"),
     ]

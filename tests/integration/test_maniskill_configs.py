@@ -1,4 +1,4 @@
-"""The configurations of ManiSkill's tasks through the real command line, and what a policy refuses."""
+"""The configurations of ManiSkill's tasks through the command line, and the data that a policy refuses."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ ACTION_DIMS = {
     "pushchair": 22,
     "movebucket": 22,
 }
-"""Table 8, but for the two tasks whose arm has no gripper."""
+"""Action sizes of Table 8, except for the two tasks whose arm has no gripper."""
 
 SMALL = ["--data.cloud.n_points=64", "--data.cloud.n_goal_points=8"]
 
@@ -48,7 +48,7 @@ def options(pickcube: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 
 @pytest.fixture(scope="module")
 def base(options: list[str]) -> Path:
-    """A checkpoint of a base policy."""
+    """Train a base policy and return its checkpoint."""
     trainer = run(["fit", "--config=bc_pickcube.yaml", *options, "--trainer.max_steps=1"]).trainer
     return Path(trainer.checkpoint_callback.last_model_path)  # type: ignore[union-attr]
 
@@ -59,7 +59,7 @@ def difftori(options: list[str], base: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("kind", "task"), [("bc", "pickcube"), *(("il", task) for task in ACTION_DIMS)])
-def test_every_task_has_its_sizes(kind: str, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sizes_of_every_task_are_consistent(kind: str, task: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         run(["fit", f"--config={kind}_{task}.yaml", "--print_config"])
     assert end.value.code == 0
@@ -89,7 +89,7 @@ def test_difftori_trains_on_clouds(difftori: list[str]) -> None:
     assert torch.isfinite(trainer.callback_metrics["val/action_error"])
 
 
-def test_without_a_base_policy_there_are_two_commands(
+def test_a_missing_base_policy_suggests_two_commands(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -115,7 +115,7 @@ def test_encoders_swap_in(options: list[str], encoder: str) -> None:
     assert run(["fit", "--config=bc_pickcube.yaml", *options, *swap]).trainer.global_step == 1
 
 
-def test_states_train_too(options: list[str], tmp_path: Path) -> None:
+def test_policies_train_on_states(options: list[str], tmp_path: Path) -> None:
     own = [*options, f"--data.path={write_maniskill(tmp_path, obs_mode='state')}"]
     trainer = run(["fit", "--config=bc_pickcube_state.yaml", *own, "--trainer.max_steps=1"]).trainer
     checkpoint = trainer.checkpoint_callback.last_model_path
@@ -125,11 +125,11 @@ def test_states_train_too(options: list[str], tmp_path: Path) -> None:
         assert torch.isfinite(trainer.callback_metrics["val/action_error"])
 
 
-def test_chunks_of_states_train_too(options: list[str], tmp_path: Path) -> None:
+def test_policies_with_action_chunks_train_on_states(options: list[str], tmp_path: Path) -> None:
     own = [*options, f"--data.path={write_maniskill(tmp_path, obs_mode='state')}"]
     small = ["--model.policy.dims=[8, 16]", "--trainer.max_steps=1"]
     trainer = run(["fit", "--config=diffusion_pickcube_state.yaml", *own, *small]).trainer
-    # The demonstrations are shorter than the chunks shipped.
+    # The demonstrations are shorter than the chunks of the shipped configuration.
     own += [f"--model.base_policy.checkpoint={trainer.checkpoint_callback.last_model_path}", "--model.horizon=2"]
     trainer = run(["fit", "--config=il_pickcube_state_diffusion.yaml", *own, "--trainer.fast_dev_run=1"]).trainer
     assert torch.isfinite(trainer.callback_metrics["val/action_error"])
@@ -143,7 +143,7 @@ def message_of(arguments: list[str]) -> str:
     return end.value.code
 
 
-def test_data_that_mean_something_else_are_refused(
+def test_data_with_another_interface_are_refused(
     options: list[str], difftori: list[str], base: Path, tmp_path: Path
 ) -> None:
     fast = "--trainer.fast_dev_run=1"
@@ -171,7 +171,7 @@ def test_a_running_environment_with_other_cameras_is_refused(
     assert "cameras ['base_camera', 'hand_camera'], but the environment has ['hand_camera', 'base_camera']" in said
 
 
-def test_templates_of_templates_and_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_configuration_may_have_nested_templates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("template: [bc_pickcube.yaml]\ndata: {init_args: {batch_size: 77}}\n")
     with pytest.raises(SystemExit):
@@ -180,7 +180,7 @@ def test_templates_of_templates_and_of_ones_own(tmp_path: Path, capsys: pytest.C
     assert (data["batch_size"], data["horizon"], data["task"]) == (77, 3, "PickCube-v0")
 
 
-def test_what_is_saved_needs_no_template(base: Path) -> None:
+def test_the_saved_configuration_needs_no_template(base: Path) -> None:
     saved = yaml.safe_load((base.parents[1] / "config.yaml").read_text())
     assert saved.get("template") is None
     assert saved["data"]["init_args"]["task"] == "PickCube-v0"

@@ -1,4 +1,4 @@
-"""The configurations of Meta-World through the real command line: one template, any task."""
+"""The configurations of Meta-World through the command line, each for any task."""
 
 from pathlib import Path
 
@@ -55,12 +55,12 @@ def test_base_and_difftori_train_on_any_task(task: str, ending: str, encoder: st
         main(["fit", f"--config=il_metaworld{ending}.yaml", *other, FAST])
 
 
-def test_no_base_policy_is_needed(tmp_path: Path) -> None:
+def test_difftori_trains_without_a_base_policy(tmp_path: Path) -> None:
     cli = run(["fit", "--config=il_metaworld_zeros.yaml", *options_for("hammer-v3", tmp_path), FAST])
     assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
 
 
-def test_the_task_is_one_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_task_is_set_in_one_place(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         run(["fit", "--config=il_metaworld.yaml", "--data.task=soccer-v3", "--print_config"])
     assert end.value.code == 0

@@ -1,4 +1,4 @@
-"""Files of one's own in the current folder: configurations that name shipped parts, and parts in Python."""
+"""A user's files in the current folder: configurations that refer to shipped fragments, and parts in Python."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def encoder_in(printed: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("folder", [".", "sub"])
-def test_what_a_configuration_names_is_beside_it_or_shipped(
+def test_fragments_are_found_next_to_the_configuration_or_in_the_package(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -62,9 +62,9 @@ def test_what_a_configuration_names_is_beside_it_or_shipped(
 def test_a_part_in_the_current_folder_is_found_by_the_console_script(tmp_path: Path) -> None:
     (tmp_path / "my_encoders.py").write_text(ENCODER)
     script = Path(sys.executable).parent / "difftori"
-    words = ["--model.encoder=my_encoders.Concatenate", "--model.encoder.obs_dims={object: 14}", "--print_config"]
+    options = ["--model.encoder=my_encoders.Concatenate", "--model.encoder.obs_dims={object: 14}", "--print_config"]
     done = subprocess.run(
-        [script, "fit", "--config=il_square_low_dim.yaml", *words],
+        [script, "fit", "--config=il_square_low_dim.yaml", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,

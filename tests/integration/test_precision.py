@@ -1,6 +1,6 @@
-"""Mixed precision through the command line: training stays finite and learns, in float16 with a scale for gradients.
+"""Mixed precision through the command line: training stays finite and updates the weights; float16 scales gradients.
 
-Lightning takes float16 on GPUs only; the plugin that it would take there runs on a CPU, too.
+Lightning accepts float16 only on GPUs; its plugin for GPUs also runs on a CPU.
 """
 
 from pathlib import Path
@@ -29,10 +29,10 @@ def check(arguments: list[str]) -> None:
     assert all(torch.isfinite(parameter).all() for parameter in trainer.lightning_module.parameters())
     for optimizer in trainer.optimizers:
         taken = [int(state["step"]) for state in optimizer.state_dict()["state"].values()]
-        assert min(taken) > N_STEPS / 2, "float16 leaves out some of its first steps, while it looks for a scale"
+        assert min(taken) > N_STEPS / 2, "float16 skips some of the first steps while its gradient scale adapts"
 
 
-# Without LSTMs, of which there are none in float16 on a CPU.
+# Without LSTMs, which CPUs do not support in float16.
 IMITATION = {
     "diffusion": ["--config=diffusion_square_low_dim.yaml", "--model.policy.dims=[8, 16]"],
     "il": [
@@ -44,7 +44,9 @@ IMITATION = {
 
 
 @precisions
-@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")  # float16 left out the first update
+@pytest.mark.filterwarnings(
+    "ignore:Detected call of .lr_scheduler.step"
+)  # the float16 gradient scaler skips the first update
 @pytest.mark.parametrize("options", IMITATION.values(), ids=IMITATION)
 def test_imitation_trains(options: list[str], precision: list[str], quick: list[str]) -> None:
     check([*options, *quick, *precision])

@@ -1,4 +1,4 @@
-"""A checkpoint of every released version loads, acts as it did, and can be gone on from."""
+"""Checkpoints of every released version load, give the same actions, and can be resumed."""
 
 import json
 from pathlib import Path
@@ -14,31 +14,31 @@ from tests.checkpoints.write import FOLDER, SMALL_BC, actions
 CHECKPOINTS = sorted(FOLDER.glob("*/*.ckpt"))
 
 
-def test_there_are_some_of_each_kind() -> None:
+def test_there_is_a_checkpoint_of_each_kind() -> None:
     assert {path.stem for path in CHECKPOINTS} >= {"bc_rnn", "il", "rl"}
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_it_acts_as_it_did(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_actions_are_unchanged(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = json.loads(path.with_suffix(".json").read_text())
-    assert_close(actions(path), expected, rtol=1e-4, atol=1e-5)  # other versions of torch round otherwise
+    assert_close(actions(path), expected, rtol=1e-4, atol=1e-5)  # rounding differs between versions of torch
     main(["checkpoint", "show", str(path)])
-    said = capsys.readouterr().out
-    assert f"difftori-pl {path.parent.name}" in said
-    assert "schema" in said
-    assert "0 not finite" in said
+    printed = capsys.readouterr().out
+    assert f"difftori-pl {path.parent.name}" in printed
+    assert "schema" in printed
+    assert "0 not finite" in printed
     for key, spec in load_policy(path).obs_specs.items():
-        assert f"reads {key} {spec}" in said
+        assert f"reads {key} {spec}" in printed
 
 
 @pytest.mark.parametrize("path", [path for path in CHECKPOINTS if path.stem == "bc_rnn"], ids=lambda p: p.parent.name)
-def test_it_is_gone_on_from(path: Path, quick: list[str]) -> None:
+def test_training_resumes(path: Path, quick: list[str]) -> None:
     options = [*quick, *SMALL_BC, f"--ckpt_path={path}", "--trainer.max_steps=4"]
     trainer = run(["fit", "--config=bc_rnn_square_low_dim.yaml", *options]).trainer
     assert trainer.global_step == 4
 
 
-def test_a_checkpoint_says_what_it_is(low_dim_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_describes_itself(low_dim_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = torch.load(low_dim_base, weights_only=True)["difftori"]
     assert known["task"] == "NutAssemblySquare"
     assert known["action_dim"] == 7
@@ -47,7 +47,7 @@ def test_a_checkpoint_says_what_it_is(low_dim_base: Path, capsys: pytest.Capture
     assert len(known["data"]["sha256"]) == 64
     assert {"torch", "python", "lightning"} <= known["versions"].keys()
     main(["checkpoint", "show", str(low_dim_base)])
-    said = capsys.readouterr().out
-    assert "task NutAssemblySquare, 7 numbers per action" in said
-    assert "reads object (14,) (vector, float32)" in said
-    assert "difftori_pl.BCRNNGMM" in said
+    printed = capsys.readouterr().out
+    assert "task NutAssemblySquare, 7 numbers per action" in printed
+    assert "reads object (14,) (vector, float32)" in printed
+    assert "difftori_pl.BCRNNGMM" in printed

@@ -1,4 +1,4 @@
-"""A run that was stopped, wherever, ends where one does that never was: to the bit, on the CPU."""
+"""A resumed run ends with the same bits as an uninterrupted one on the CPU, wherever it was stopped."""
 
 import json
 import math
@@ -94,7 +94,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "n_updates", "n_workers"), CASES)
-def test_in_the_middle_of_an_epoch(
+def test_resuming_in_the_middle_of_an_epoch(
     name: str, n_updates: int, n_workers: int, demos: Path, low_dim_base: Path, tmp_path: Path
 ) -> None:
     options = [*options_of(name, demos, low_dim_base, tmp_path / "whole"), f"--data.n_workers={n_workers}"]
@@ -103,17 +103,19 @@ def test_in_the_middle_of_an_epoch(
     whole = run(["fit", *options, save, "--checkpoint.save_top_k=-1", end])
     (middle,) = (tmp_path / "whole").glob(f"run/version_0/checkpoints/*step={n_updates}.ckpt")
     progress = torch.load(middle, weights_only=True)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-    assert progress["ready"] % whole.trainer.num_training_batches > 0, "the checkpoint is to be one within an epoch"
+    assert progress["ready"] % whole.trainer.num_training_batches > 0, "the checkpoint must be within an epoch"
     options[options.index(f"--trainer.logger.save_dir={tmp_path / 'whole'}")] = f"--trainer.logger.save_dir={tmp_path}"
     run(["fit", *options, save, end, f"--ckpt_path={middle}"])
     whole_end, resumed_end = everything(last(tmp_path / "whole")), everything(last(tmp_path))
     assert whole_end["global_step"] == resumed_end["global_step"]
     assert_same(whole_end, resumed_end)
-    assert ("current_model_state" in whole_end) == (name == "diffusion"), "the average of the weights is tested too"
+    assert ("current_model_state" in whole_end) == (name == "diffusion"), (
+        "the average of the weights must be compared too"
+    )
 
 
 class SigtermAt(Callback):
-    """Send the last process SIGTERM when a hook is called after a number of updates."""
+    """Send SIGTERM to the last process when a hook is called after a number of updates."""
 
     def __init__(self, hook: str, n_updates: int) -> None:
         setattr(self, hook, partial(self._send, n_updates))
@@ -173,7 +175,7 @@ def test_sigterm_to_one_of_two_processes_at_the_end_of_an_epoch(
 
 @pytest.mark.parametrize("end", [(21, -1), (-1, 3)], ids=["steps", "epochs"])
 @pytest.mark.parametrize("after_training", ["true", "false"], ids=["after training", "after validation"])
-def test_from_a_checkpoint_of_an_epoch(
+def test_resuming_from_the_end_of_an_epoch(
     after_training: str, end: tuple[int, int], demos: Path, low_dim_base: Path, tmp_path: Path
 ) -> None:
     saves = ["--checkpoint.save_top_k=-1", f"--checkpoint.save_on_train_epoch_end={after_training}"]
@@ -185,7 +187,7 @@ def test_from_a_checkpoint_of_an_epoch(
     assert_same(everything(last(tmp_path / "whole")), everything(last(tmp_path)))
 
 
-def test_a_longer_run_equals_one_of_that_length_from_the_start(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
+def test_an_extended_run_equals_one_of_full_length(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
     options = [*options_of("bc_rnn", demos, low_dim_base, tmp_path), "--model.lr_scheduler=null"]
     for n_updates in (7, 10):  # the end of an epoch, and the middle of one
         folder = f"--trainer.logger.name=run{n_updates}"
@@ -198,7 +200,7 @@ def test_a_longer_run_equals_one_of_that_length_from_the_start(demos: Path, low_
         assert_same(whole, everything(extended), f"from {n_updates}")
 
 
-def test_the_schedule_of_a_longer_run_is_that_of_its_length(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
+def test_the_schedule_of_an_extended_run_has_its_new_length(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
     options = [*options_of("il", demos, low_dim_base, tmp_path), "--trainer.logger.version=0"]
     options += ["--checkpoint.every_n_train_steps=2", "--checkpoint.save_top_k=-1"]
     run(["fit", *options, "--trainer.max_steps=4"])
@@ -212,7 +214,7 @@ def test_the_schedule_of_a_longer_run_is_that_of_its_length(demos: Path, low_dim
     start = torch.load(first, weights_only=True)["optimizer_states"][0]["param_groups"][0]["initial_lr"]
     expected = {step: start * 0.5 * (1 + math.cos(math.pi * step / 8)) for step in (6, 8)}
     assert rates == pytest.approx(expected, rel=1e-6, abs=1e-12)
-    # A configuration that was saved with a run holds the number, and not that it is the run's length.
+    # The saved configuration of a run holds the number of updates, not the reference to `trainer.max_steps`.
     saved = f"--config={first.parents[1] / 'config.yaml'}"
     with pytest.raises(
         ConfigurationError, match="after 4 updates and would rise again, but the run has 8: set --model"
@@ -221,7 +223,7 @@ def test_the_schedule_of_a_longer_run_is_that_of_its_length(demos: Path, low_dim
 
 
 @pytest.mark.slow
-def test_sigterm_leaves_a_checkpoint_to_go_on_from(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
+def test_sigterm_writes_a_checkpoint_that_can_be_resumed(demos: Path, low_dim_base: Path, tmp_path: Path) -> None:
     options = [*options_of("il", demos, low_dim_base, tmp_path), "--model.lr_scheduler.T_max=100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "difftori_pl", "fit", *options, "--trainer.max_steps=100000"],

@@ -1,4 +1,4 @@
-"""Our windows are robomimic's, element by element; and Lightning's Trainer can use the datamodule."""
+"""Our windows equal robomimic's element by element, and Lightning's Trainer can use the datamodule."""
 
 import os
 import warnings
@@ -30,9 +30,9 @@ WINDOWS = [
 
 
 def sequence_dataset(path: Path, obs_keys: list[str], window: tuple[int, int, bool, bool]) -> Any:
-    """robomimic's own dataset of the same windows."""
+    """Return robomimic's dataset with the same windows."""
     with warnings.catch_warnings():
-        # Its imports warn about old interfaces of numpy and of torchvision: nothing that concerns us.
+        # robomimic's imports warn about deprecated interfaces of numpy and torchvision.
         warnings.simplefilter("ignore")
         dataset = pytest.importorskip("robomimic.utils.dataset", exc_type=ImportError)
     n_obs_steps, horizon, pad_obs, pad_horizon = window
@@ -87,7 +87,7 @@ def assert_same_windows(batch: Batch, theirs: Any) -> None:
     for name in ("obs", "next_obs"):
         assert {*batch[name], "pad_mask"} == set(windows[0][name])
         for key, values in batch[name].items():
-            # robomimic puts the channels first later, in the training loop.
+            # robomimic moves the channels to the front later, in the training loop.
             same(values.movedim(-3, -1) if key == IMAGE else values, [window[name][key] for window in windows])
 
 
@@ -99,7 +99,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_windows_are_those_of_robomimic(generated: Path, window: tuple[int, int, bool, bool]) -> None:
+def test_windows_equal_those_of_robomimic(generated: Path, window: tuple[int, int, bool, bool]) -> None:
     theirs = sequence_dataset(generated, [*OBS_SHAPES, IMAGE], window)
     ours = our_batch(generated, list(OBS_SHAPES), [IMAGE], window, in_memory=True)
     from_file = our_batch(generated, list(OBS_SHAPES), [IMAGE], window, in_memory=False)
@@ -108,9 +108,9 @@ def test_windows_are_those_of_robomimic(generated: Path, window: tuple[int, int,
 
 
 @pytest.mark.parametrize("window", [(1, 10, True, True), (3, 5, False, False)])
-def test_windows_of_human_demonstrations_are_those_of_robomimic(window: tuple[int, int, bool, bool]) -> None:
+def test_windows_of_human_demonstrations_equal_those_of_robomimic(window: tuple[int, int, bool, bool]) -> None:
     if "DIFFTORI_DATA" not in os.environ:
-        pytest.skip("DIFFTORI_DATA is not set: it names a folder with robomimic/square/ph/low_dim.hdf5")
+        pytest.skip("set DIFFTORI_DATA to a folder with robomimic/square/ph/low_dim.hdf5")
     path = Path(os.environ["DIFFTORI_DATA"]) / "robomimic/square/ph/low_dim.hdf5"
     theirs = sequence_dataset(path, SQUARE_KEYS, window)
     ours = our_batch(path, SQUARE_KEYS, [], window, in_memory=True)
@@ -118,7 +118,7 @@ def test_windows_of_human_demonstrations_are_those_of_robomimic(window: tuple[in
 
 
 def quiet_trainer(test: Any) -> Any:
-    """Let pass what Lightning 2.6 itself warns about."""
+    """Ignore warnings that Lightning 2.6 itself causes."""
     for message in (
         "ignore:.*does not have many workers:UserWarning",
         "ignore:Checkpoint directory .* exists and is not empty:UserWarning",
@@ -130,7 +130,7 @@ def quiet_trainer(test: Any) -> Any:
 
 
 class Regression(lightning.LightningModule):
-    """A linear policy, which writes down what it was shown."""
+    """A linear policy that records the windows of its training batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def fit(path: Path, folder: Path, max_epochs: int, checkpoint: Path | None = Non
 
 
 @quiet_trainer
-def test_a_resumed_fit_sees_what_an_uninterrupted_one_sees(tmp_path: Path) -> None:
+def test_a_resumed_fit_has_the_batches_of_an_uninterrupted_one(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "demos.hdf5")
     whole = fit(path, tmp_path / "whole", 3)
     first = fit(path, tmp_path / "parts", 1)

@@ -1,4 +1,4 @@
-"""Runs that torchrun starts: on two hosts, again after one of their processes was killed, and until SIGTERM."""
+"""Runs under torchrun: on two hosts, with a restart after a process was killed, and with SIGTERM."""
 
 import os
 import signal
@@ -32,11 +32,11 @@ def last_checkpoints(folder: Path) -> list[Path]:
 
 
 def signalled(number: int, quick: list[str], folder: Path, n_steps: int) -> str:
-    """Run in two processes, of which one gets a signal once there is a checkpoint; give what was written to stderr."""
+    """Run two processes, send one a signal after the first checkpoint, and return the text on stderr."""
     launcher = [*TORCHRUN, "--standalone", "--nproc_per_node=2", "--max-restarts=1", "--monitor-interval=0.1"]
     process = subprocess.Popen(
         [*launcher, *command(quick, folder, n_steps), "--trainer.devices=2"],
-        # Otherwise torch 2.13 hands the addresses of the dead processes to those that it starts anew.
+        # Otherwise torch 2.13 passes the addresses of the dead processes to the restarted ones.
         cwd=ROOT, env=os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -48,34 +48,34 @@ def signalled(number: int, quick: list[str], folder: Path, n_steps: int) -> str:
         workers = sorted(int(pid) for pid in children if "difftori_pl" in Path(f"/proc/{pid}/cmdline").read_text())
         assert len(workers) == 2
         os.kill(workers[1], number)
-        _, said = process.communicate(timeout=400)
+        _, stderr = process.communicate(timeout=400)
     finally:
         process.terminate()
-    assert process.returncode == 0, said[-3000:]
-    return said
+    assert process.returncode == 0, stderr[-3000:]
+    return stderr
 
 
 def test_sigterm_to_one_process_stops_both_with_a_checkpoint(quick: list[str], tmp_path: Path) -> None:
-    said = signalled(signal.SIGTERM, quick, tmp_path, n_steps=100_000)
+    stderr = signalled(signal.SIGTERM, quick, tmp_path, n_steps=100_000)
     (checkpoint,) = last_checkpoints(tmp_path)
     step = torch.load(checkpoint, weights_only=True)["global_step"]
     assert 0 < step < 100_000
-    # Nothing more is saved where the last update before the end had its checkpoint already, as every 20th has.
-    assert step % 20 == 0 or "SIGTERMException was raised" in said
+    # If the last update is a multiple of 20, its checkpoint already exists and SIGTERM saves no other.
+    assert step % 20 == 0 or "SIGTERMException was raised" in stderr
 
 
-def test_after_a_process_was_killed_the_run_goes_on(quick: list[str], tmp_path: Path) -> None:
+def test_the_run_restarts_after_a_process_was_killed(quick: list[str], tmp_path: Path) -> None:
     n_steps = 600
-    said = signalled(signal.SIGKILL, quick, tmp_path, n_steps)
+    stderr = signalled(signal.SIGKILL, quick, tmp_path, n_steps)
     first, second = last_checkpoints(tmp_path)
     assert 0 < torch.load(first, weights_only=True)["global_step"] < n_steps
     assert torch.load(second, weights_only=True)["global_step"] == n_steps
-    assert f"Restoring states from the checkpoint path at {first}" in said
+    assert f"Restoring states from the checkpoint path at {first}" in stderr
 
 
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
-    """Two network namespaces with a cable between them; their names."""
+    """Connect two network namespaces by a virtual cable and return their names."""
     names = [f"difftori{os.getpid()}{end}" for end in "ab"]
     cable = [f"dt{os.getpid() % 10**7}{end}" for end in "ab"]
     setup = [f"ip link add {cable[0]} type veth peer name {cable[1]}"]
@@ -89,11 +89,11 @@ def hosts() -> Iterator[list[str]]:
             f"ip -n {name} link set lo up",
         ]
     try:
-        for words in setup:
+        for line in setup:
             try:
-                subprocess.run(words.split(), check=True, capture_output=True, text=True)
+                subprocess.run(line.split(), check=True, capture_output=True, text=True)
             except (OSError, subprocess.CalledProcessError) as error:
-                pytest.skip(f"network namespaces cannot be made here: {getattr(error, 'stderr', error)}")
+                pytest.skip(f"cannot create network namespaces: {getattr(error, 'stderr', error)}")
         yield names
     finally:
         for name in names:
@@ -109,7 +109,7 @@ def test_two_hosts_train_together(hosts: list[str], quick: list[str], tmp_path: 
             f"--master_addr={ADDRESSES[0]}", "--master_port=29517",
         ]  # fmt: skip
         options = ["--trainer.num_nodes=2", "--trainer.devices=1"]
-        # Both hosts would find their common name at the same address.
+        # Without it, both hosts would resolve their common host name to the same address.
         env = os.environ | {"GLOO_SOCKET_IFNAME": "cable"}
         processes.append(
             subprocess.Popen(
@@ -121,11 +121,11 @@ def test_two_hosts_train_together(hosts: list[str], quick: list[str], tmp_path: 
             )
         )
     try:
-        said = [process.communicate(timeout=400)[1] for process in processes]
+        stderr = [process.communicate(timeout=400)[1] for process in processes]
     finally:
         for process in processes:
             process.terminate()
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in said[1]
+    assert [process.returncode for process in processes] == [0, 0], stderr
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in stderr[1]
     (checkpoint,) = last_checkpoints(tmp_path)
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 20

@@ -83,7 +83,7 @@ def test_the_mixture_is_robomimics(network: torch.nn.Module, tmp_path: Path) -> 
     [
         ({"algo_name": "bcq"}, "'bcq'"),
         ({"config": "{}"}, "is not a robomimic checkpoint"),
-        ({"obs_normalization_stats": {"object": {}}}, "normalises observations"),
+        ({"obs_normalization_stats": {"object": {}}}, "without observation normalisation"),
         ({"model": {}}, "do not fit"),
     ],
 )

@@ -12,7 +12,7 @@ from difftori_pl.callbacks import ExponentialMovingAverage
 
 
 class Walk(lightning.LightningModule):
-    """A weight that grows by one at each step."""
+    """A module whose weight grows by one at each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def expected(n_steps: int) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:The `LightningModule` does not have")
-def test_the_average_is_validated_saved_and_gone_on_from(tmp_path: Path) -> None:
+def test_the_average_is_validated_saved_and_resumed(tmp_path: Path) -> None:
     module = walk(tmp_path, 2)
     assert_close(module.seen, [expected(5)] * 5 + [expected(10)] * 5)
     saved = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)

@@ -16,7 +16,7 @@ from difftori_pl.models.policy import Observation, Policy, State
 
 
 class FakePool:
-    """Episodes that last `seed` steps; those of an odd seed succeed, that of seed 4 crashes."""
+    """A pool whose episodes last `seed` steps; odd seeds succeed, and seed 4 crashes."""
 
     def __init__(self, n_envs: int) -> None:
         self.n_envs = n_envs
@@ -49,7 +49,7 @@ class FakePool:
 
 
 class AgePolicy(Policy):
-    """Acts with the number of steps it remembers."""
+    """A policy whose action is the number of steps since the start of the episode."""
 
     def initial_state(self, batch_size: int) -> State:
         return {"age": torch.zeros(batch_size, 1)}
@@ -59,7 +59,7 @@ class AgePolicy(Policy):
         return state["age"], {"age": state["age"] + 1}
 
 
-def test_each_episode_keeps_its_memory_and_its_outcome() -> None:
+def test_each_episode_has_its_own_memory_and_outcome() -> None:
     seeds = [3, 5, 4, 2, 1, 6, 7]
     finished = []
     episodes = run_episodes(AgePolicy(), FakePool(3), seeds, torch.device("cpu"), 1, finished.append)  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_each_episode_keeps_its_memory_and_its_outcome() -> None:
 
 
 class ReadingPolicy(nn.Module):
-    """Reads two numbers named `left`, where `FakePool` delivers one."""
+    """A policy that reads two numbers named `left`; `FakePool` delivers one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,54 +85,54 @@ class ReadingPolicy(nn.Module):
         return self.encoder.initial_state(batch_size)
 
 
-def test_an_environment_that_the_policy_cannot_read_is_refused() -> None:
+def test_observations_that_do_not_fit_the_policy_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"encoder reads .*'left' .*\(2,\), but .* delivers left \(1,\)"):
         run_episodes(ReadingPolicy(), FakePool(2), [1, 2], torch.device("cpu"))  # type: ignore[arg-type]
 
 
-class SpoiledPool(FakePool):
-    """Spoils what the environment of one seed answers when `left` steps remain."""
+class CorruptPool(FakePool):
+    """A pool with a corrupt answer for one seed when `left` steps remain."""
 
     def __init__(self, n_envs: int, seed: int, left: int, **answer: Any) -> None:
         super().__init__(n_envs)
-        self.spoiled = seed, left
+        self.corrupt = seed, left
         self.answer = answer
 
     def _step(self, worker: int, render: bool) -> Step:
         step = super()._step(worker, render)
-        return replace(step, **self.answer) if (self.seeds[worker], self.left[worker]) == self.spoiled else step
+        return replace(step, **self.answer) if (self.seeds[worker], self.left[worker]) == self.corrupt else step
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("name", "key"), [("the observation 'left'", "obs"), ("the reward", "reward")])
-def test_an_answer_that_is_not_finite_ends_its_episode_alone(name: str, key: str, number: float) -> None:
+def test_a_non_finite_answer_ends_only_its_episode(name: str, key: str, number: float) -> None:
     answer = {"obs": {"left": np.array([number], dtype=np.float32)}} if key == "obs" else {"reward": number}
-    pool = SpoiledPool(2, seed=3, left=1, **answer)
-    spoiled, other = run_episodes(AgePolicy(), pool, [3, 5], torch.device("cpu"), keep_tracks=True)  # type: ignore[arg-type]
-    assert spoiled.crash == f"{name} is not finite after step 2"
-    assert (spoiled.length, spoiled.total_reward, spoiled.max_reward) == (2, 5, 3)
-    assert spoiled.track is not None
-    assert [obs["left"].item() for obs in spoiled.track.obs] == [3, 2]
+    pool = CorruptPool(2, seed=3, left=1, **answer)
+    corrupt, other = run_episodes(AgePolicy(), pool, [3, 5], torch.device("cpu"), keep_tracks=True)  # type: ignore[arg-type]
+    assert corrupt.crash == f"{name} is not finite after step 2"
+    assert (corrupt.length, corrupt.total_reward, corrupt.max_reward) == (2, 5, 3)
+    assert corrupt.track is not None
+    assert [obs["left"].item() for obs in corrupt.track.obs] == [3, 2]
     assert (other.crash, other.success, other.length, other.total_reward) == (None, True, 5, 15)
 
 
-def test_a_first_observation_that_is_not_finite_never_reaches_the_policy() -> None:
-    pool = SpoiledPool(1, seed=3, left=3, obs={"left": np.array([np.nan], dtype=np.float32)})
-    spoiled, other = run_episodes(AgePolicy(), pool, [3, 5], torch.device("cpu"))  # type: ignore[arg-type]
-    assert (spoiled.crash, spoiled.length) == ("the observation 'left' is not finite after step 0", 0)
+def test_a_non_finite_first_observation_never_reaches_the_policy() -> None:
+    pool = CorruptPool(1, seed=3, left=3, obs={"left": np.array([np.nan], dtype=np.float32)})
+    corrupt, other = run_episodes(AgePolicy(), pool, [3, 5], torch.device("cpu"))  # type: ignore[arg-type]
+    assert (corrupt.crash, corrupt.length) == ("the observation 'left' is not finite after step 0", 0)
     assert other.success
 
 
-class UndecidedPolicy(AgePolicy):
-    """Gives NaN for an action where three steps are left."""
+class FailingPolicy(AgePolicy):
+    """A policy that returns NaN when three steps remain."""
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         actions, state = super().act(obs, state)
         return torch.where(obs["left"][:, 0] == 3, torch.nan, actions), state
 
 
-def test_an_action_that_is_not_finite_ends_its_episode_before_the_simulator_gets_it() -> None:
-    short, stopped = run_episodes(UndecidedPolicy(), FakePool(2), [2, 5], torch.device("cpu"))  # type: ignore[arg-type]
+def test_a_non_finite_action_ends_its_episode_before_it_reaches_the_simulator() -> None:
+    short, stopped = run_episodes(FailingPolicy(), FakePool(2), [2, 5], torch.device("cpu"))  # type: ignore[arg-type]
     assert (short.crash, short.length) == (None, 2)
     assert (stopped.crash, stopped.length) == ("the policy's action is not finite after step 2", 2)
     assert stopped.total_reward == 5 + 4 + 3

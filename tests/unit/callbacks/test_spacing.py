@@ -4,7 +4,7 @@ import math
 from difftori_pl.callbacks.spacing import Spacing
 
 
-def test_pictures_come_ever_further_apart() -> None:
+def test_the_intervals_grow() -> None:
     spacing = Spacing(0.1)
     drawn = [step for step in range(100, 100_100, 100) if spacing.due(step)]
     assert drawn[:11] == [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100]
@@ -12,6 +12,6 @@ def test_pictures_come_ever_further_apart() -> None:
     assert len(drawn) < 12 + math.log(100_000 / 1000) / math.log(1.1)
 
 
-def test_a_share_of_zero_is_every_time() -> None:
+def test_a_fraction_of_zero_selects_every_step() -> None:
     spacing = Spacing(0.0)
     assert all(spacing.due(step) for step in (5, 6, 7))

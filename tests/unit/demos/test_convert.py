@@ -87,5 +87,5 @@ def test_the_command_says_the_size_first(tmp_path: Path, capsys: pytest.CaptureF
     raw = write_maniskill(tmp_path, failed=[0])
     main(["data", "convert", str(raw), "--cloud.n_points=64", "--cloud.frame=base", "--n_processes=1"])
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("2 demos (1 failed or empty ones are left out), 12 steps: at most 0 MB")
+    assert first.startswith("2 demos (1 failed or empty demos are dropped), 12 steps: at most 0 MB")
     assert str(raw.with_suffix(".converted.h5")) in last

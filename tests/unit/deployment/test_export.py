@@ -1,4 +1,4 @@
-"""The check of an exported program, which no faulty one passes, and what is left behind of one that does not."""
+"""The check of an exported program refuses faulty programs and leaves no file of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ FAULTS: dict[str, Fault] = {
 
 
 class RunningSum(nn.Module, Policy):
-    """Acts by the sum of all that it has seen."""
+    """A policy whose action depends on the sum of the encoded observations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> RunningSum:
 
 
 def break_programs(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
-    """Let what is written give faulty results."""
+    """Make the written programs return faulty results."""
     save = module._save_pt2
 
     def save_broken(step: Any, traced: Any, output: Path) -> Program:
@@ -62,12 +62,12 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_faulty_program_is_refused_and_replaces_nothing(
+def test_a_faulty_program_is_refused_and_replaces_no_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_programs(monkeypatch, FAULTS[name])
     output = tmp_path / "policy.pt2"
-    with pytest.raises(ExportError, match=r"differ from the policy's by .*, where at most 1e-05 is allowed"):
+    with pytest.raises(ExportError, match=r"must be within 1e-05 of the policy's, got a difference of"):
         export(Path("last.ckpt"), output, n_runs=1)
     assert names(tmp_path) == []
     output.write_bytes(b"an earlier program")
@@ -77,7 +77,7 @@ def test_a_faulty_program_is_refused_and_replaces_nothing(
     assert names(tmp_path) == ["policy.pt2"]
 
 
-def test_a_sound_program_replaces_an_earlier_one(policy: RunningSum, tmp_path: Path) -> None:
+def test_a_correct_program_replaces_an_earlier_one(policy: RunningSum, tmp_path: Path) -> None:
     output = tmp_path / "policy.pt2"
     output.write_bytes(b"an earlier program")
     assert export(Path("last.ckpt"), output, n_runs=1).error <= 1e-5
@@ -87,12 +87,12 @@ def test_a_sound_program_replaces_an_earlier_one(policy: RunningSum, tmp_path: P
     torch.testing.assert_close((action, total), (expected, state["sum"]))
 
 
-@pytest.mark.filterwarnings("ignore")  # torch.onnx uses what other packages have renamed
+@pytest.mark.filterwarnings("ignore")  # torch.onnx uses deprecated names of other packages
 @pytest.mark.parametrize("large", [False, True])
-def test_an_onnx_file_comes_with_its_weights(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnx_file_is_written_with_its_weights(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    if large:  # torch puts weights above 1.5 GB into a file of their own, whatever it is asked for
+    if large:  # torch puts weights above 1.5 GB into a separate file, even with external_data=False
         write = torch.onnx.export
         monkeypatch.setattr(torch.onnx, "export", lambda *args, **kw: write(*args, **kw | {"external_data": True}))
     output = tmp_path / "policy.onnx"
@@ -101,7 +101,7 @@ def test_an_onnx_file_comes_with_its_weights(large: bool, tmp_path: Path, monkey
     onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
 
 
-def test_a_program_gives_nan_and_keeps_its_memory_where_an_observation_is_not_finite(tmp_path: Path) -> None:
+def test_a_program_returns_nan_and_its_memory_for_a_non_finite_observation(tmp_path: Path) -> None:
     export(Path("last.ckpt"), tmp_path / "policy.pt2", n_runs=1)
     program = torch.export.load(tmp_path / "policy.pt2").module()
     memory = torch.ones(1, 2)
