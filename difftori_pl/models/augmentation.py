@@ -1,4 +1,4 @@
-"""Random changes of observations that leave their meaning."""
+"""Data augmentation of observations."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from difftori_pl.models.policy import Observation
 
 
 class RandomShift(nn.Module):
-    """Shift each picture by a few pixels, repeating its edge (DrQ-v2, arXiv:2107.09645), by whole pixels as in TD-MPC.
+    """Shift each image by a few whole pixels, as in TD-MPC, and pad by repeating its edge (DrQ-v2, arXiv:2107.09645).
 
     Args:
         max_shift: largest shift in each direction, in pixels.
@@ -18,7 +18,7 @@ class RandomShift(nn.Module):
         self.max_shift = max_shift
 
     def forward(self, obs: Observation) -> dict[str, Tensor]:
-        """Shift what are pictures (B, T, C, height, width); other keys stay as they are."""
+        """Shift the images (B, T, C, height, width); return other keys unchanged."""
         return {key: self._shift(value) if value.ndim == 5 else value for key, value in obs.items()}
 
     def _shift(self, pictures: Tensor) -> Tensor:
@@ -29,6 +29,6 @@ class RandomShift(nn.Module):
             (torch.arange(size, device=device) + offset).clamp(0, size - 1)
             for size, offset in zip(flat.shape[-2:], shift, strict=True)
         )
-        # Indices on the first and the last two dimensions leave (N, height, width, C).
+        # Indexing the first and the last two dimensions gives (N, height, width, C).
         shifted = flat[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         return shifted.reshape(pictures.shape)

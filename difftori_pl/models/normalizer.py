@@ -37,24 +37,28 @@ class Normalizer(nn.Module):
         dims: size of each low-dimensional observation key.
         min_std: floor of the standard deviation, in the key's unit: a coordinate that never moves in the
             demonstrations must not blow up when it moves by a hair in a rollout.
-        unseen: components of a key, counted from 0, that are always given as their mean: what a policy must not see.
+        masked_components: indices, from 0, of the components of each key that are hidden from the policy; they are
+            replaced by their mean.
 
     Raises:
-        ConfigurationError: `unseen` names a key or a component that there is not.
+        ConfigurationError: `masked_components` names a key or component that does not exist.
     """
 
     fitted: Tensor
 
     def __init__(
-        self, dims: Mapping[str, int], min_std: float = 1e-3, unseen: Mapping[str, Sequence[int]] | None = None
+        self,
+        dims: Mapping[str, int],
+        min_std: float = 1e-3,
+        masked_components: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        self.unseen = dict(unseen or {})
-        for key, components in self.unseen.items():
+        self.masked_components = dict(masked_components or {})
+        for key, components in self.masked_components.items():
             if key not in dims or not all(0 <= component < dims[key] for component in components):
                 raise ConfigurationError(
-                    f"unseen: {{{key}: {list(components)}}} counts components from 0 of {dict(dims)}, and there are "
-                    "not as many"
+                    f"masked_components must hold indices, from 0, of components of {dict(dims)}, got "
+                    f"{{{key!r}: {list(components)}}}"
                 )
         self.keys = tuple(dims)
         self.min_std = min_std
@@ -62,10 +66,10 @@ class Normalizer(nn.Module):
         for key, dim in dims.items():
             self.register_buffer(f"{key}_mean", torch.zeros(dim))
             self.register_buffer(f"{key}_std", torch.ones(dim))
-        for key, components in self.unseen.items():
-            unseen_components = torch.zeros(dims[key], dtype=torch.bool)
-            unseen_components[list(components)] = True
-            self.register_buffer(f"{key}_unseen", unseen_components, persistent=False)
+        for key, components in self.masked_components.items():
+            is_masked = torch.zeros(dims[key], dtype=torch.bool)
+            is_masked[list(components)] = True
+            self.register_buffer(f"{key}_is_masked", is_masked, persistent=False)
 
     def fit(self, statistics: Mapping[str, Statistics]) -> None:
         """Take over mean and standard deviation of every key, once."""
@@ -95,10 +99,10 @@ class Normalizer(nn.Module):
         """The standard deviation (dim,) of a key, in its unit; 1 before `fit`."""
         return self.get_buffer(f"{key}_std")
 
-    def unseen_mask(self, key: str) -> Tensor:
-        """Mark the components (dim,) of a key that are always given as their mean."""
-        if key in self.unseen:
-            return self.get_buffer(f"{key}_unseen")
+    def is_masked(self, key: str) -> Tensor:
+        """Return a mask (dim,) of the components of a key that are replaced by their mean."""
+        if key in self.masked_components:
+            return self.get_buffer(f"{key}_is_masked")
         return torch.zeros_like(self.std(key), dtype=torch.bool)
 
     def restore(self, key: str, standardised: Tensor) -> Tensor:
@@ -111,5 +115,7 @@ class Normalizer(nn.Module):
 
     def _standardise(self, key: str, value: Tensor) -> Tensor:
         standardised = (value - self.get_buffer(f"{key}_mean")) / self.std(key)
-        # Not multiplied by zero: what is unseen may be NaN.
-        return standardised.masked_fill(self.get_buffer(f"{key}_unseen"), 0.0) if key in self.unseen else standardised
+        if key not in self.masked_components:
+            return standardised
+        # Masked components may be NaN; multiplying by zero would keep it.
+        return standardised.masked_fill(self.get_buffer(f"{key}_is_masked"), 0.0)

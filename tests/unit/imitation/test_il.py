@@ -206,7 +206,7 @@ def test_a_chunk_has_no_dynamics(dynamics: type[LatentDynamics] | None) -> None:
     if dynamics is None:
         assert DiffTORIIL(encoder, Zeros(2), trajopt, horizon=3, chunked=True).dynamics is None
     else:
-        with pytest.raises(ConfigurationError, match="a chunk of 3 has no use for dynamics"):
+        with pytest.raises(ConfigurationError, match="a chunk of 3 does not use dynamics"):
             DiffTORIIL(encoder, Zeros(2), trajopt, dynamics=dynamics, horizon=3, chunked=True)
 
 

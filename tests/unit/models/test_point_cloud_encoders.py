@@ -58,9 +58,9 @@ def test_every_part_of_the_observation_matters(encoder: PointCloudEncoder) -> No
         assert ((encode(encoder, changed) - latent).abs().amax(-1) > 1e-3).all(), key
 
 
-def test_components_of_the_state_may_be_unseen() -> None:
+def test_masked_components_of_the_state_do_not_affect_the_latent() -> None:
     torch.manual_seed(0)
-    encoder = DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, unseen={"robot_state": [1, 4]}).eval()
+    encoder = DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, masked_components={"robot_state": [1, 4]}).eval()
     obs = observation()
     hidden = obs["robot_state"] + torch.tensor([0, 1, 0, 0, 1])
     shown = obs["robot_state"] + torch.tensor([0, 0, 1, 0, 0])
