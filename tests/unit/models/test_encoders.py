@@ -89,7 +89,7 @@ def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
 
 
 def test_a_history_refuses_what_it_cannot_hold() -> None:
-    with pytest.raises(ConfigurationError, match="RecurrentEncoder has a memory of its own"):
+    with pytest.raises(ConfigurationError, match="without memory, got RecurrentEncoder"):
         HistoryEncoder(recurrent())
     for remembers in (recurrent(), HistoryEncoder(StateEncoder({"position": 3}))):
         with pytest.raises(ConfigurationError, match=f"without memory, got {type(remembers).__name__}"):
