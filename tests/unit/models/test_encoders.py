@@ -22,7 +22,7 @@ def recurrent() -> RecurrentEncoder:
     return encoder
 
 
-def test_a_memory_restarts_after_its_span() -> None:
+def test_the_memory_is_reset_after_restart_after_steps() -> None:
     torch.manual_seed(0)
     encoder = recurrent()
     obs = observations(1, 6)
@@ -31,7 +31,7 @@ def test_a_memory_restarts_after_its_span() -> None:
     assert_close(latent[:, 4:], fresh)
 
 
-def test_rows_of_different_age_restart_on_their_own() -> None:
+def test_batch_elements_of_different_age_are_reset_independently() -> None:
     torch.manual_seed(0)
     encoder = recurrent()
     obs = observations(1, 1)
@@ -46,7 +46,7 @@ def test_rows_of_different_age_restart_on_their_own() -> None:
     assert_close(latent[1:], encoder(obs, encoder.initial_state(1))[0])
 
 
-def test_crops_are_central_when_acting_and_somewhere_within_in_training() -> None:
+def test_crops_are_central_when_acting_and_random_in_training() -> None:
     torch.manual_seed(0)
     encoder = SmallConvEncoder(CAMERAS)
     images = torch.arange(84 * 84).view(1, 1, 1, 84, 84).expand(64, 2, 3, 84, 84)
@@ -80,7 +80,7 @@ def test_spatial_softmax_finds_a_bright_spot() -> None:
     assert_close(layer(features), torch.tensor([[-0.5, 1.0]]))
 
 
-def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
+def test_a_history_holds_the_last_steps_and_repeats_the_first() -> None:
     encoder = HistoryEncoder(StateEncoder({"position": 3}, latent_dim=None, normalize=False), n_obs_steps=2)
     positions = observations(2, 4)["position"]
     latent, _ = encoder({"position": positions}, encoder.initial_state(2))
@@ -88,7 +88,7 @@ def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
     assert torch.equal(latent, torch.cat([before, positions], dim=-1))
 
 
-def test_a_history_refuses_what_it_cannot_hold() -> None:
+def test_encoders_with_memory_refuse_other_encoders_with_memory() -> None:
     with pytest.raises(ConfigurationError, match="without memory, got RecurrentEncoder"):
         HistoryEncoder(recurrent())
     for remembers in (recurrent(), HistoryEncoder(StateEncoder({"position": 3}))):
