@@ -100,7 +100,7 @@ class ImitationModule(LightningModule, ABC):
         )
         if datamodule.action_dim != self.action_dim:
             raise ConfigurationError(
-                f"the model expects actions of {self.action_dim} numbers, got data with {datamodule.action_dim} numbers "
+                f"the model expects actions of {self.action_dim} numbers, got data with {datamodule.action_dim} "
                 "per action: set data.init_args.action_dim, or the action_dim of the policy (model.init_args.policy, "
                 "or model.init_args.base_policy if that is not a trained policy)"
             )

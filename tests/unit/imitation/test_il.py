@@ -211,9 +211,7 @@ def test_a_chunk_has_no_dynamics(dynamics: type[LatentDynamics] | None) -> None:
 
 
 @pytest.mark.parametrize(("horizon", "dynamics"), [(3, None), (1, LatentDynamics), (0, None)])
-def test_only_horizons_above_one_require_dynamics(
-    horizon: int, dynamics: type[LatentDynamics] | None
-) -> None:
+def test_only_horizons_above_one_require_dynamics(horizon: int, dynamics: type[LatentDynamics] | None) -> None:
     trajopt = TrajOptLayer(LevenbergMarquardt(), Truncated(n_steps=5))
     with pytest.raises(ConfigurationError, match="dynamics"):
         DiffTORIIL(StateEncoder({"x": 3}), Zeros(2), trajopt, dynamics=dynamics, horizon=horizon)

@@ -12,7 +12,7 @@ from difftori_pl.trajopt.solvers import LBFGS
 from tests.unit.imitation.test_il import policy
 
 
-class TwoWays(torch.nn.Module):
+class TwoModes(torch.nn.Module):
     """A score with its maximum at 0.8 or -0.8, depending on the sign of the sample's first component."""
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def test_n_modes_counts_groups_of_points() -> None:
 
 def test_samples_of_the_prior_reach_both_modes_from_one_proposal() -> None:
     module = policy().eval()
-    module.score = TwoWays()  # type: ignore[assignment]
+    module.score = TwoModes()  # type: ignore[assignment]
     module.objective = type(module.objective)(module.score, None, 1.0)
     module.trajopt.solver.step_size = 2e-3  # type: ignore[assignment]
     module.trajopt.solver.damping = 10.0  # type: ignore[assignment]
