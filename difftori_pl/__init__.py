@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that who imports the optimiser alone does not wait for Lightning and all else.
+    # Imported lazily, so that `import difftori_pl.trajopt` does not import Lightning.
     public = import_module("difftori_pl.public")
     if name == "__all__" or name in public.__all__:
         return getattr(public, name)

@@ -1,8 +1,8 @@
-"""The exceptions of the package. Each message says what was expected, what came and what to change."""
+"""Exceptions of the package; each message states what was expected, what was given and what to change."""
 
 
 class DiffTORIError(Exception):
-    """Root of all errors a user of the package can cause; the command line prints it without a traceback."""
+    """Base class of all errors that a user can cause; the command line prints them without a traceback."""
 
 
 class ShapeError(DiffTORIError, ValueError):
@@ -10,15 +10,15 @@ class ShapeError(DiffTORIError, ValueError):
 
 
 class ConfigurationError(DiffTORIError, ValueError):
-    """Parts that do not fit together, found when they are put together."""
+    """Arguments or parts are invalid or do not fit together."""
 
 
 class CheckpointError(DiffTORIError, ValueError):
-    """A checkpoint that cannot be read, or that was trained for something else."""
+    """A checkpoint cannot be read or does not fit the model or the task."""
 
 
 class DivergenceError(DiffTORIError, ArithmeticError):
-    """Training that meets NaN or infinity again and again."""
+    """Training repeatedly produced NaN or infinity."""
 
 
 class NotFiniteError(DiffTORIError, ArithmeticError):
@@ -26,8 +26,8 @@ class NotFiniteError(DiffTORIError, ArithmeticError):
 
 
 class ExportError(DiffTORIError):
-    """A policy, or a part of one, that cannot be written as a program."""
+    """A policy, or a part of one, cannot be exported."""
 
 
 class MissingPackageError(DiffTORIError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra to install."""

@@ -1,4 +1,4 @@
-"""What the LightningModules share."""
+"""Base class of the imitation modules, and the check of the trainer's precision."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ from difftori_pl.skipped_updates import SkippedUpdates
 
 
 def check_precision(precision: str) -> None:
-    """Refuse to train weights in half precision, in which most updates are rounded away.
+    """Reject training with half-precision weights, in which most updates are lost to rounding.
 
     Args:
-        precision: the trainer's.
+        precision: precision of the trainer.
 
     Raises:
-        ConfigurationError: names the mixed precision to use instead.
+        ConfigurationError: the weights would be in half precision; the message names the mixed precision to use.
     """
     if precision in ("16-true", "bf16-true"):
         raise ConfigurationError(
@@ -44,23 +44,24 @@ def check_precision(precision: str) -> None:
 
 
 class ImitationModule(LightningModule, Policy):
-    """A module trained on windows of demonstrations: optimiser, scheduler, and statistics of the data.
+    """Base class of modules that are trained on windows of demonstrations.
 
-    The random numbers of a training step depend on the seed, the process, the epoch and the batch alone, so that a run
-    that is resumed draws those of one that was never interrupted. An update whose gradient is not finite is left out.
+    The random numbers of a training step depend only on the seed, the process, the epoch and the batch, so that a
+    resumed run draws the same numbers as an uninterrupted one. Updates with a gradient that is not finite are skipped.
 
     Args:
-        action_dim: size A of an action; the datamodule must have the same.
+        action_dim: size A of an action; it must equal that of the datamodule.
         optimizer: makes the optimiser from the trainable parameters.
-        lr_scheduler: makes the scheduler from the optimiser; stepped every training step. None for a constant rate.
+        lr_scheduler: makes the scheduler from the optimiser; it advances once per training step. None for a constant
+            rate.
     """
 
     def __init__(
         self, action_dim: int, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None = None
     ) -> None:
         super().__init__()
-        # Built from a YAML file, the checkpoint describes its parts in plain values. Built in Python, the arguments
-        # are modules and functions: pickled into a checkpoint they could not be loaded safely, so they are left out.
+        # A module built from YAML has hyperparameters of plain values. The arguments of a module built in Python are
+        # modules and functions, which are not saved, because pickled objects cannot be loaded safely.
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
         self.action_dim = action_dim
@@ -71,11 +72,11 @@ class ImitationModule(LightningModule, Policy):
         self._skipped_updates = SkippedUpdates()
 
     def setup(self, stage: str) -> None:
-        """Give new normalisers the statistics of the data, and refuse data that old ones were not made for.
+        """Fit new normalisers to the data, and reject data that do not match the fitted ones.
 
         Raises:
-            ConfigurationError: observations or actions have another size or meaning than those that the module, or its
-                base policy, was made for.
+            ConfigurationError: observations or actions differ in size or meaning from those that the module, or its
+                base policy, was built for or trained on.
         """
         check_precision(self.trainer.precision)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -84,8 +85,8 @@ class ImitationModule(LightningModule, Policy):
             unfitted = [name for name, part in normalizers.items() if not part.fitted]
             if stage == "fit" and unfitted:
                 raise ConfigurationError(
-                    f"{unfitted[0]} has no statistics of the data, which only a datamodule gives: pass "
-                    "`datamodule=` to Trainer.fit, or call the `fit` of each Normalizer before"
+                    f"expected a datamodule, for the statistics of {unfitted[0]}; got none: pass `datamodule=` to "
+                    "Trainer.fit, or call the `fit` method of each Normalizer before training"
                 )
             return
         if not isinstance(datamodule, DataModule):
@@ -99,56 +100,57 @@ class ImitationModule(LightningModule, Policy):
             self,
             datamodule.obs_specs,
             "the data deliver",
-            "name it in data.init_args.obs_keys or image_keys, set the encoder's sizes to those of the data, or use an "
+            "add it to data.init_args.obs_keys or image_keys, set the encoder's sizes to those of the data, or use an "
             "encoder (or a base policy) that does not read it",
         )
         if datamodule.action_dim != self.action_dim:
             raise ConfigurationError(
-                f"the model acts with {self.action_dim} numbers, the data hold {datamodule.action_dim} per action: "
-                "set data.init_args.action_dim, or the action_dim of the policy (model.init_args.policy, or "
-                "model.init_args.base_policy where that is not a trained one)"
+                f"the model expects actions of {self.action_dim} numbers, got data with {datamodule.action_dim} "
+                "per action: set data.init_args.action_dim, or the action_dim of the policy (model.init_args.policy, "
+                "or model.init_args.base_policy if that is not a trained policy)"
             )
         if stage == "fit":
             statistics = datamodule.statistics() if normalizers else {}
             for name, part in normalizers.items():
                 if not part.fitted:
                     part.fit(statistics)
-                elif difference := part.foreign(statistics):
+                elif mismatch := part.mismatch(statistics):
+                    policy = name.split(".")[0]
                     raise ConfigurationError(
-                        f"{name.split('.')[0]} was trained on {difference}: are these the same units? Use such "
-                        "data, or train it on these"
+                        f"{policy} was trained on {mismatch}: are these the same units? Convert the data, or train "
+                        f"{policy} on them"
                     )
 
     def check_interface(self, other: str, interface: Mapping[str, Any]) -> None:
-        """Refuse data or an environment whose observations or actions mean something else than in training.
+        """Reject data or an environment whose observations or actions differ in meaning from those in training.
 
-        What the data of the training say of themselves (controller, frame of the points, ...) goes into the checkpoint;
-        of a base policy, its own checkpoint says it.
+        The checkpoint stores the interface of the training data (controller, frame of the points, ...). The interface
+        of a base policy comes from its checkpoint.
 
         Args:
-            other: what it is, for the message.
-            interface: what it says of itself; nothing is compared that one side leaves open.
+            other: name for the message, such as "data".
+            interface: interface of the data or environment; only names that both sides define are compared.
 
         Raises:
-            ConfigurationError: they disagree.
+            ConfigurationError: the interfaces disagree.
         """
         for policy, known in self._interfaces().items():
             for name in sorted(known.keys() & interface.keys()):
                 if known[name] != interface[name]:
                     raise ConfigurationError(
                         f"{policy} was trained with {name} {known[name]!r}, but the {other} has {interface[name]!r}: "
-                        "use the same, or train again"
+                        "use the same one, or train again"
                     )
 
     def _interfaces(self) -> dict[str, dict[str, Any]]:
-        """What each part of the module was trained with."""
+        """Return the interface that each part of the module was trained with."""
         parts = {name: part.interface for name, part in self.named_modules() if isinstance(part, BasePolicy)}
         return {"the policy": self.interface} | {name: known for name, known in parts.items() if known}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what observations and actions mean, and describe policies that came from files by their parts.
+        """Save the interface, and describe policies that were loaded from files by their parts.
 
-        The files are then not needed again.
+        Resuming then does not require the files.
         """
         check_finite(self)
         checkpoint[KEY] = record(self, self.action_dim)
@@ -163,11 +165,11 @@ class ImitationModule(LightningModule, Policy):
                 owner[last] = part.config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Know again what observations and actions mean, and refuse data that disagree.
+        """Restore the interface, and reject data that disagree with it.
 
         Raises:
-            CheckpointError: it is one of another task or model.
-            ConfigurationError: the data disagree.
+            CheckpointError: the checkpoint is of another task or model.
+            ConfigurationError: the data disagree with the interface.
         """
         verify(self, self.action_dim, checkpoint)
         override_hyperparameters(self, checkpoint)
@@ -178,17 +180,17 @@ class ImitationModule(LightningModule, Policy):
             self.check_interface("data", datamodule.interface)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimiser over the parameters that require a gradient."""
+        """Build one optimiser over the parameters that require a gradient, and its scheduler."""
         optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if self.lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Keep the seed of the run, unless it comes from a checkpoint, and refuse a schedule that ends too early.
+        """Store the seed of the run, unless it comes from a checkpoint, and reject a schedule that ends too early.
 
         Raises:
-            ConfigurationError: a cosine schedule ends before the run does; the rate would rise again.
+            ConfigurationError: a cosine schedule ends before the run, so that the learning rate would rise again.
         """
         if self._seed is None:
             self._seed = torch.initial_seed()
@@ -196,8 +198,8 @@ class ImitationModule(LightningModule, Policy):
             scheduler = config.scheduler
             if isinstance(scheduler, CosineAnnealingLR) and 0 < scheduler.T_max < self.trainer.max_steps:
                 raise ConfigurationError(
-                    f"the learning rate reaches its end after {scheduler.T_max} updates and would rise again, but the "
-                    f"run has {self.trainer.max_steps}: set --model.lr_scheduler.T_max {self.trainer.max_steps}"
+                    f"the learning rate reaches its minimum after {scheduler.T_max} updates and would rise again, but "
+                    f"the run has {self.trainer.max_steps}: set --model.lr_scheduler.T_max {self.trainer.max_steps}"
                 )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -209,7 +211,7 @@ class ImitationModule(LightningModule, Policy):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Skip an update whose gradient is not finite.
 
-        Gradients are averaged over processes before, so that all processes skip it.
+        Gradients have already been averaged over processes, so that all processes skip the same updates.
 
         Raises:
             DivergenceError: too many consecutive gradients were not finite.
@@ -224,10 +226,10 @@ class ImitationModule(LightningModule, Policy):
 
     @abstractmethod
     def evaluate(self, stage: str, batch: Batch) -> None:
-        """Log how well held-out demonstrations are imitated.
+        """Log the metrics of a batch of held-out demonstrations.
 
         Args:
-            stage: `val` or `test`, under which the figures are logged.
+            stage: `val` or `test`, the prefix of the logged names.
             batch: windows of demonstrations.
         """
 
@@ -237,7 +239,7 @@ class ImitationModule(LightningModule, Policy):
         self.evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As `validation_step`."""
+        """Evaluate on test demonstrations."""
         del batch_idx
         self.evaluate("test", batch)
 
@@ -253,10 +255,10 @@ class ImitationModule(LightningModule, Policy):
         )
 
     def mean_of_real(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Mean of `values` (B, T) over the steps where `mask` (B, T) is true, those of all processes alike.
+        """Average `values` (B, T) over the steps where `mask` (B, T) is true, with equal weight in all processes.
 
-        Averaged over processes, as DDP does with gradients, it is the mean over all their steps. The mean of each would
-        give those more weight whose neighbours are padding.
+        DDP averages gradients over processes. The average of the returned values is the mean over the steps of all
+        processes. An average of per-process means would give more weight to steps of processes with more padding.
         """
         if self._trainer is None or self.trainer.world_size == 1:
             return masked_mean(values, mask)

@@ -1,4 +1,4 @@
-"""The public names of the package, which it takes from here when they are first used."""
+"""Public names of the package, imported when one of them is first used."""
 
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.checkpoints.pretrained_critic import critic_from_checkpoint, frozen_critic

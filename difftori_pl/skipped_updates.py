@@ -1,17 +1,17 @@
-"""Updates that are skipped because their gradient is not finite."""
+"""Skipping of updates whose gradient is not finite."""
 
 from torch import Tensor
 
 from difftori_pl.errors import DivergenceError
 
 MAX_IN_A_ROW = 100
-"""Float16 finds its loss scale in fewer."""
+"""Limit of consecutive skipped updates; the loss scaling of float16 needs fewer to adapt."""
 
 
 class SkippedUpdates:
-    """Decide whether to take an update, and count those that are skipped.
+    """Decide whether to apply an update, and count the skipped ones.
 
-    A single NaN in a gradient would reach all weights.
+    A single NaN in a gradient would spread to all weights.
 
     Attributes:
         count: number of skipped updates in this process since the start of the program.
@@ -22,10 +22,10 @@ class SkippedUpdates:
         self._in_a_row = 0
 
     def admits(self, norm: Tensor) -> bool:
-        """Return whether an update may be taken.
+        """Return whether an update may be applied.
 
         Args:
-            norm: norm of its gradient, a scalar; the same in all processes.
+            norm: norm of its gradient, a scalar that is the same in all processes.
 
         Raises:
             DivergenceError: too many consecutive gradients were not finite.

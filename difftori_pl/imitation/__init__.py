@@ -1,1 +1,1 @@
-"""Imitation: DiffTORIIL, behaviour cloning, proposals and multimodality."""
+"""Imitation learning: DiffTORIIL, behaviour cloning, proposals and multimodality."""

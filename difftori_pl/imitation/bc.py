@@ -1,4 +1,4 @@
-"""Behaviour cloning: train a policy on demonstrations with the loss that the policy defines."""
+"""Behaviour cloning."""
 
 from collections.abc import Mapping
 
@@ -14,10 +14,10 @@ from difftori_pl.module import ImitationModule
 
 
 class BehaviorCloning(ImitationModule):
-    """Fit a `LearnedPolicy` to demonstrations with the loss that it defines.
+    """Train a `LearnedPolicy` on demonstrations with the loss that it defines.
 
     Args:
-        policy: what to train.
+        policy: the policy to train.
         optimizer: Adam at 3e-4 by default (Table 7).
         lr_scheduler: None for a constant rate.
     """
@@ -32,11 +32,11 @@ class BehaviorCloning(ImitationModule):
         self.policy = policy
 
     def reference_policies(self) -> Mapping[str, Policy]:
-        """Frozen policies to evaluate beside this one, on the same initial states."""
+        """Return the frozen policies to compare with this one, on the same initial states."""
         return self.policy.reference_policies()
 
     def describe(self) -> str:
-        """Name the trained policy; see `Policy.describe`."""
+        """Return the name of the trained policy; see `Policy.describe`."""
         return self.policy.describe()
 
     def initial_state(self, batch_size: int) -> State:
@@ -48,19 +48,19 @@ class BehaviorCloning(ImitationModule):
         return self.policy.act(obs, state)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean imitation loss of the real steps."""
+        """Return the imitation loss, averaged over the real steps."""
         del batch_idx
         loss = self.mean_of_real(self.policy.loss(batch["obs"], batch["actions"]), batch["mask"])
         self.log_step("train", len(batch["actions"]), loss=loss)
         return loss
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Actions (B, T, A) for every step of the windows."""
+        """Return actions (B, T, A) for every step of the windows."""
         actions, _ = self.policy.propose(batch["obs"], 1, self.initial_state(len(batch["actions"])))
         return actions[:, :, 0]
 
     def evaluate(self, stage: str, batch: Batch) -> None:
-        """Imitation loss, and squared error of the executed action; see `ImitationModule.evaluate`."""
+        """Log the imitation loss and the squared error of the executed action; see `ImitationModule.evaluate`."""
         loss = masked_mean(self.policy.loss(batch["obs"], batch["actions"]), batch["mask"])
         error = (self.predict_step(batch, 0) - batch["actions"]).square().sum(-1)
         self.log_step(stage, len(batch["actions"]), loss=loss, action_error=masked_mean(error, batch["mask"]))

@@ -24,37 +24,36 @@ from difftori_pl.trajopt.solvers.base import check_not_negative
 
 
 class DiffTORIIL(ImitationModule):
-    """Refine the actions of a base policy by optimising a score that was learned through the optimiser.
+    """Refine the actions of a base policy by maximising a score that is learned through the optimiser.
 
-    Every step of a training window is a problem of its own: the encoder's latent at that step conditions the score,
-    the base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on
-    are the target. A window of W steps holds W - H + 1 problems of horizon H; in chunks, one in H of them, as many as
-    would be solved in acting.
+    Each step of a training window is a separate problem. The encoder's latent at that step conditions the score, the
+    base policy's proposal at that step is the initial iterate, and the demonstrated actions from that step on are the
+    target. A window of W steps holds W - H + 1 problems of horizon H. With `chunked`, only one in H of them is solved,
+    as when acting.
 
-    In training the proposal is drawn from the base's posterior given the demonstration
+    In training, proposals are drawn from the base policy's posterior given the demonstration
     (`BasePolicy.propose_posterior`). A mode drawn from the prior would teach the refinement to move to the mean of all
     modes.
 
-    All of it is in standard deviations of each action component: the turns of the wrist are a tenth of the
-    translations, and decide as much about success.
+    Actions are divided by the standard deviation of each component: wrist rotations are ten times smaller than
+    translations and matter as much for success.
 
     Args:
-        encoder: observation to the state part of the latent.
+        encoder: maps an observation to the state part of the latent.
         base_policy: proposes the initial actions; it is frozen.
         trajopt: the differentiable optimiser.
         posterior: makes the posterior from the sizes of the encoder's latent and of the H flattened actions.
         score: makes the score f of Eq. 7 from the sizes of the latent and of an action.
-        dynamics: makes the dynamics d of Eq. 7 from the same sizes; None for a horizon of 1, which has no dynamics.
+        dynamics: makes the dynamics d of Eq. 7 from the same sizes; None for a horizon of 1 or a chunk.
         horizon: number H of optimised actions; 1 in Table 7.
-        chunked: the H actions are one chunk, scored at once and without dynamics; all of it is executed before the next
-            is optimised, as in the authors' code for Meta-World.
+        chunked: score the H actions at once, without dynamics, and execute all of them before the next solve, as in
+            the authors' code for Meta-World.
         discount: gamma of Eq. 7.
         kl_weight: beta of Eq. 9; 1 in Table 7.
-        prior_temperature: standard deviation of the prior that is sampled when acting; 1 in the paper, 0 takes the
-            prior's mean.
+        prior_temperature: standard deviation of the prior when acting; 1 in the paper; 0 selects the prior's mean.
         proposal_noise: standard deviation of the noise added to proposals in training, in standard deviations of each
-            action component; None measures it when training starts (`measured_noise`). A base policy proposes better on
-            the demonstrations it was trained on than it will later.
+            action component; None measures it when training starts (`measured_noise`). Without noise, proposals are
+            more accurate on the training demonstrations than when acting.
         optimizer: Adam at 3e-4 by default (Table 7).
         lr_scheduler: None for a constant rate.
     """
@@ -82,7 +81,7 @@ class DiffTORIIL(ImitationModule):
         looks_ahead = horizon > 1 and not chunked
         if horizon < 1 or looks_ahead != (dynamics is not None):
             raise ConfigurationError(
-                f"a {'chunk' if chunked else 'horizon'} of {horizon} {'needs' if looks_ahead else 'has no use for'} "
+                f"a {'chunk' if chunked else 'horizon'} of {horizon} {'needs' if looks_ahead else 'does not use'} "
                 "dynamics: set model.init_args.dynamics to LatentDynamics for a horizon of 2 or more and to null for a "
                 "horizon of 1 or a chunk"
             )
@@ -116,25 +115,25 @@ class DiffTORIIL(ImitationModule):
         self._noise = proposal_noise
 
     def setup(self, stage: str) -> None:
-        """Take the standard deviation of each action component from the data; see `ImitationModule.setup`.
+        """Read the standard deviation of each action component from the data; see `ImitationModule.setup`.
 
         Raises:
-            ConfigurationError: there is no datamodule to take it from, and `action_scale` was not set otherwise.
+            ConfigurationError: there is no datamodule, and `action_scale` has not been set.
         """
         super().setup(stage)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and datamodule is None and (self.action_scale == 1).all():
             raise ConfigurationError(
-                "the standard deviations of the actions come from a datamodule, got none: pass `datamodule=` to "
-                "Trainer.fit, or set the buffer `action_scale` before"
+                "expected a datamodule, for the standard deviations of the actions; got none: pass `datamodule=` to "
+                "Trainer.fit, or set the buffer `action_scale` before training"
             )
         if stage == "fit" and datamodule is not None:
             spread = datamodule.statistics()["actions"].std
-            # What is never used has no unit of its own; a tiny one would let it outweigh all the others.
+            # Unused components keep a scale of 1: a tiny scale would let them dominate the loss.
             self.action_scale.copy_(torch.where(spread < MIN_ACTION_STD, 1.0, spread))
 
     def on_fit_start(self) -> None:
-        """Measure the noise of the proposals, if it is not given and not known from a checkpoint."""
+        """Measure the noise of the proposals, unless it is an argument or was restored from a checkpoint."""
         super().on_fit_start()
         if (reach := self.trajopt.reach) is not None:
             rank_zero_info(
@@ -144,7 +143,10 @@ class DiffTORIIL(ImitationModule):
             return
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if datamodule is None:
-            raise ConfigurationError("without a datamodule, proposal_noise must be a number")
+            raise ConfigurationError(
+                "expected a datamodule to measure the noise of the proposals, got none: set "
+                "model.init_args.proposal_noise to a number"
+            )
         strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
 
         def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
@@ -154,31 +156,31 @@ class DiffTORIIL(ImitationModule):
         with torch.random.fork_rng(), precision.forward_context():
             noise = measured_noise(self.base_policy, seen, unseen, self.horizon, self.action_scale)
         self._noise = float(strategy.reduce(torch.tensor(noise, device=self.device), reduce_op="mean"))
-        rank_zero_info(f"noise of the base policy's proposals in training: {self._noise:.3f} standard deviations")
+        rank_zero_info(f"noise added to the base policy's proposals: {self._noise:.3f} standard deviations")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the measured noise too; see `ImitationModule.on_save_checkpoint`."""
+        """Save the measured noise; see `ImitationModule.on_save_checkpoint`."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["proposal_noise"] = self._noise
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Know the measured noise again; see `ImitationModule.on_load_checkpoint`."""
+        """Restore the measured noise; see `ImitationModule.on_load_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
         if self.proposal_noise is None:
             self._noise = checkpoint.get("proposal_noise")
 
     def train(self, mode: bool = True) -> "DiffTORIIL":
-        """Change the mode of all but the base policy, which stays as it will act."""
+        """Set the training mode, except of the base policy, which stays in evaluation mode."""
         super().train(mode)
         self.base_policy.eval()
         return self
 
     def reference_policies(self) -> dict[str, Policy]:
-        """Frozen policies to evaluate beside this one, on the same initial states."""
+        """Return the frozen policies to compare with this one, on the same initial states."""
         return {"base": self.base_policy}
 
     def initial_state(self, batch_size: int) -> State:
-        """Memories of the encoder and the base policy, and the chunk; see `Policy.initial_state`."""
+        """Return the memories of the encoder and the base policy, and an empty chunk; see `Policy.initial_state`."""
         memory = join(encoder=self.encoder.initial_state(batch_size), base=self.base_policy.initial_state(batch_size))
         if not self.chunked:
             return memory
@@ -187,9 +189,9 @@ class DiffTORIIL(ImitationModule):
         return memory | join(chunk={"age": age, "actions": chunk})
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Optimise from the base policy's proposal, with a sample of the prior; see `Policy.act`.
+        """Optimise the base policy's proposal under a sample of the prior; see `Policy.act`.
 
-        The last iterate is executed, the one that the loss was taken on. The action of a failed solve is NaN.
+        The last iterate is executed, because the training loss is computed on it. The action of a failed solve is NaN.
         """
         latent, proposals, memory = self.observe(obs, state)
         if self.chunked:
@@ -200,9 +202,9 @@ class DiffTORIIL(ImitationModule):
     def observe(
         self, obs: Observation, state: State, demonstrated: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        """Latents (B * T, Zs) and scaled proposals (B * T, H, A) of each step of a window, and the memory after it.
+        """Return latents (B * T, Zs) and scaled proposals (B * T, H, A) for each step, and the memory afterwards.
 
-        The proposals are those that explain the demonstrated actions (B, T, H, A), where these are given.
+        If the demonstrated actions (B, T, H, A) are given, the proposals come from `propose_posterior`.
         """
         base_state = part(state, "base")
         latent, encoder_state = self.encoder(obs, part(state, "encoder"))
@@ -215,7 +217,7 @@ class DiffTORIIL(ImitationModule):
         return latent.flatten(0, 1), proposals.flatten(0, 1) / self.action_scale, state
 
     def sample_prior(self, latent: Tensor) -> Tensor:
-        """A sample of the prior (B, 64) for each latent (B, Zs), scaled by `prior_temperature`."""
+        """Sample the prior (B, 64) for each latent (B, Zs), scaled by `prior_temperature`."""
         size = len(latent), self.posterior.sample_dim
         if self.prior_temperature == 0.0:
             return latent.new_zeros(size)
@@ -224,12 +226,12 @@ class DiffTORIIL(ImitationModule):
     def decode(self, latent: Tensor, sample: Tensor, proposals: Tensor) -> Solution:
         """Solve Eq. 7 from the proposals (B, H, A), conditioned on z = [sample, latent] (Appendix E).
 
-        Proposals and solution are in standard deviations of each action component, as the score sees them.
+        Proposals and solution are in standard deviations of each action component, as is the input of the score.
         """
         return self.trajopt(self.objective, torch.cat([sample, latent], dim=-1), proposals, self.action_scale)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of Eq. 9."""
+        """Return the loss of Eq. 9."""
         del batch_idx
         latent, proposals, targets, mask = self._problems(batch)
         if self._noise:
@@ -251,14 +253,15 @@ class DiffTORIIL(ImitationModule):
         return loss
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Optimised actions (B * T, H, A) for every step of the windows, from samples of the prior."""
+        """Return optimised actions (B * T, H, A) for every step of the windows, from samples of the prior."""
         latent, proposals, _, _ = self._problems(batch)
         return self.decode(latent, self.sample_prior(latent), proposals).actions * self.action_scale
 
     def evaluate(self, stage: str, batch: Batch) -> None:
-        """Squared error of the actions that are executed, of the base and of this policy.
+        """Log the squared errors of the actions that this policy and the base policy execute.
 
-        A chunk is executed as a whole, of a longer plan the first action. See `ImitationModule.evaluate`.
+        A chunk is executed completely; only the first action of a longer plan is executed. See
+        `ImitationModule.evaluate`.
         """
         latent, proposals, targets, mask = self._problems(batch)
         sampled = self.decode(latent, self.sample_prior(latent), proposals).actions
@@ -280,7 +283,7 @@ class DiffTORIIL(ImitationModule):
         )
 
     def _act_in_chunks(self, latent: Tensor, proposals: Tensor, chunk: State, memory: State) -> tuple[Tensor, State]:
-        """The next action of each chunk, and a new chunk first where the last one is at its end."""
+        """Return the next action of each chunk; optimise a new chunk where the last one is used up."""
         age, actions = chunk["age"], chunk["actions"]
         due = (age % self.horizon == 0).nonzero().squeeze(1)
         if len(due) > 0:
@@ -290,15 +293,15 @@ class DiffTORIIL(ImitationModule):
         return actions[step] * self.action_scale, memory | join(chunk={"age": age + 1, "actions": actions})
 
     def _problems(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents (P, Zs), scaled proposals and targets (P, H, A), and which are real (P,), for P problems.
+        """Return latents (P, Zs), scaled proposals and targets (P, H, A), and the mask (P,) of P problems.
 
-        In training mode the proposals are those that explain the targets.
+        In training mode the proposals come from `propose_posterior`.
         """
         obs, demonstrated, mask = demonstrated_plans(batch, self.horizon)
         state = self.initial_state(len(demonstrated))
         latent, proposals, _ = self.observe(obs, state, demonstrated if self.training else None)
         targets = demonstrated.flatten(0, 1) / self.action_scale
-        # In acting, chunks begin every H steps.
+        # When acting, chunks begin every H steps.
         step = torch.arange(mask.numel(), device=mask.device) % mask.shape[1]
         solved = step % (self.horizon if self.chunked else 1) == 0
         return latent[solved], proposals[solved], targets[solved], mask.flatten()[solved]

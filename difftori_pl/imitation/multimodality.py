@@ -1,4 +1,4 @@
-"""From one state, what different samples of the prior make of it: their landscapes and their modes (Figure 5)."""
+"""Solutions, landscapes and modes for several samples of the prior from one state (Figure 5)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Samples:
 
     Attributes:
         actions: solutions (N, H, A), in [-1, 1].
-        proposal: what all of them started from (H, A).
-        landscapes: the objective of each sample, over the first two components of one action of the plan, in standard
+        proposal: initial actions (H, A) of all solutions, in [-1, 1].
+        landscapes: objective of each sample over the first two components of one action of the plan, in standard
             deviations of the components.
-        n_modes: number of distinct solutions; those within half a standard deviation of each other are one, as a root
-            mean square over the components of the plan.
+        n_modes: number of distinct solutions. Solutions whose root-mean-square difference over the components of the
+            plan is at most half a standard deviation belong to the same mode.
     """
 
     actions: Tensor
@@ -47,15 +47,15 @@ def sample_solutions(
 
     Args:
         policy: the trained policy.
-        obs: key -> (1, T, ...); it is the last of the T steps that is solved.
-        state: memory before them.
+        obs: key -> (1, T, ...); the last of the T steps is solved.
+        state: memory before the T steps.
         n_samples: number N of samples.
         temperature: standard deviation of the samples.
-        seed: of the samples and of what the base policy draws.
-        step: which action of the plan the landscapes are drawn over. Ways that part show in its last actions first.
+        seed: seed of the samples and of the base policy.
+        step: index of the plan's action that the landscapes show. Modes differ most in the last actions.
 
     Raises:
-        ConfigurationError: the plan has no such action.
+        ConfigurationError: `step` is not below the horizon.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

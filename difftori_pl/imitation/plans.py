@@ -1,4 +1,4 @@
-"""What was demonstrated from each step of a window on."""
+"""The demonstrated actions that follow each step of a window."""
 
 from torch import Tensor
 
@@ -8,13 +8,14 @@ from difftori_pl.models.policy import Observation
 
 
 def demonstrated_plans(batch: Batch, horizon: int) -> tuple[Observation, Tensor, Tensor]:
-    """The steps of windows that `horizon` = H demonstrated actions follow: T = W - H + 1 of W.
+    """Split windows of W steps into the T = W - H + 1 steps that are followed by H = `horizon` demonstrated actions.
 
     Returns:
-        Observations (B, T, ...), the actions from each step on (B, T, H, A), and whether all of these are real (B, T).
+        Observations (B, T, ...), the H actions from each step on (B, T, H, A), and a mask (B, T) that is true where all
+        H actions are real.
 
     Raises:
-        ConfigurationError: the windows are too short.
+        ConfigurationError: the windows are shorter than the horizon.
     """
     n_steps = batch["actions"].shape[1] - horizon + 1
     if n_steps < 1:

@@ -1,4 +1,4 @@
-"""How much noise makes a base policy's proposals in training as far off as those that it will make later."""
+"""Noise that raises the error of a base policy's training proposals to its error on held-out demonstrations."""
 
 import math
 from collections.abc import Iterable
@@ -13,33 +13,33 @@ from difftori_pl.imitation.plans import demonstrated_plans
 from difftori_pl.models.base_policies import BasePolicy
 
 N_BATCHES = 16
-"""How many batches of each kind are looked at."""
+"""Largest number of batches of each kind used for the measurement."""
 
 
 @torch.no_grad()
 def measured_noise(
-    base: BasePolicy, seen: Iterable[Batch], unseen: Iterable[Batch], horizon: int, unit: Tensor
+    base: BasePolicy, train: Iterable[Batch], held_out: Iterable[Batch], horizon: int, unit: Tensor
 ) -> float:
-    """σ = √max(0, e(unseen) - e(seen)), with e the mean squared error of a component of the proposals, in its `unit`.
+    """Return σ = √max(0, e(held_out) - e(train)), with e the mean squared error of the proposals per component.
 
-    A base policy proposes better on the demonstrations it was trained on than it will in use. More noise than that
-    teaches a refinement to put less trust in the proposals than they deserve; without noise there may be nothing to
-    learn. A start that was not learned, such as zeros, is as far off on both, and gets none.
+    The proposals of a base policy are more accurate on its training demonstrations than when acting. With more noise
+    than σ, a refinement learns to rely on the proposals less than it should; without noise, it may find no error to
+    correct. A base policy that is not learned, such as `Zeros`, has equal errors on both and gets no noise.
 
     Args:
-        base: its proposals, those that explain the demonstrations.
-        seen: batches that it was trained on.
-        unseen: batches that it was not.
+        base: the base policy; the error is that of `propose_posterior`.
+        train: batches that it was trained on.
+        held_out: batches that it was not trained on.
         horizon: number H of actions that it proposes from each step.
-        unit: what 1 means in each component (A,).
+        unit: unit of the error in each component (A,), such as its standard deviation.
 
     Raises:
-        ConfigurationError: there is no unseen batch.
+        ConfigurationError: `held_out` is empty.
     """
-    errors = [_mean_square_error(base, islice(batches, N_BATCHES), horizon, unit) for batches in (seen, unseen)]
+    errors = [_mean_square_error(base, islice(batches, N_BATCHES), horizon, unit) for batches in (train, held_out)]
     if math.isnan(errors[1]):
         raise ConfigurationError(
-            "the noise of the proposals is measured on held-out demonstrations, and none are held out: set "
+            "expected held-out demonstrations to measure the noise of the proposals, got none: set "
             "data.init_args.validation_fraction above 0, or model.init_args.proposal_noise to a number (0.5 on Square)"
         )
     return math.sqrt(max(0.0, errors[1] - errors[0]))

@@ -1,4 +1,4 @@
-"""Random changes of observations that leave their meaning."""
+"""Data augmentation of observations."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from difftori_pl.models.policy import Observation
 
 
 class RandomShift(nn.Module):
-    """Shift each picture by a few pixels, repeating its edge (DrQ-v2, arXiv:2107.09645), by whole pixels as in TD-MPC.
+    """Shift each image by a few whole pixels, as in TD-MPC, and pad by repeating its edge (DrQ-v2, arXiv:2107.09645).
 
     Args:
         max_shift: largest shift in each direction, in pixels.
@@ -21,7 +21,7 @@ class RandomShift(nn.Module):
         self.max_shift = max_shift
 
     def forward(self, obs: Observation, specs: Mapping[str, ObservationSpec]) -> dict[str, Tensor]:
-        """Shift the images (B, T, C, height, width) among the `specs`; other keys stay as they are."""
+        """Shift the images (B, T, C, height, width) that `specs` names; return other keys unchanged."""
         images = {key for key, spec in specs.items() if spec.kind == "image"}
         return {key: self._shift(value) if key in images else value for key, value in obs.items()}
 
@@ -33,6 +33,6 @@ class RandomShift(nn.Module):
             (torch.arange(size, device=device) + offset).clamp(0, size - 1)
             for size, offset in zip(flat.shape[-2:], shift, strict=True)
         )
-        # Indices on the first and the last two dimensions leave (N, height, width, C).
+        # Indexing the first and the last two dimensions gives (N, height, width, C).
         shifted = flat[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         return shifted.reshape(pictures.shape)

@@ -1,4 +1,4 @@
-"""The one-dimensional U-Net of Diffusion Policy (arXiv:2303.04137): noise in a sequence of actions."""
+"""One-dimensional conditional U-Net of Diffusion Policy (arXiv:2303.04137)."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,14 @@ class ConditionalUNet(nn.Module):
     Args:
         action_dim: size A of an action.
         condition_dim: size C of the condition.
-        dims: channels of each resolution, each half as fine in time as the one before; 256, 512 and 1024 in Diffusion
+        dims: channels of each level, where each level halves the time resolution; 256, 512 and 1024 in Diffusion
             Policy.
-        kernel_size: steps that a convolution sees.
-        n_groups: groups of the group normalisation; divides each of `dims`.
+        kernel_size: kernel size of the convolutions, in steps.
+        n_groups: number of groups of the group normalisation; it must divide each of `dims`.
         step_dim: size of the embedding of the diffusion step.
+
+    Raises:
+        ConfigurationError: `n_groups` does not divide each of `dims`.
     """
 
     def __init__(
@@ -34,7 +37,9 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         if any(dim % n_groups for dim in dims):
-            raise ConfigurationError(f"n_groups divides each of dims, but {n_groups} and {tuple(dims)} came")
+            raise ConfigurationError(
+                f"n_groups must divide each of dims, got n_groups {n_groups} and dims {tuple(dims)}"
+            )
         self.shrinks_by = 2 ** (len(dims) - 1)
         self.step_embedding = nn.Sequential(
             _Sinusoids(step_dim), nn.Linear(step_dim, 4 * step_dim), nn.Mish(), nn.Linear(4 * step_dim, step_dim)
@@ -55,9 +60,9 @@ class ConditionalUNet(nn.Module):
         )
 
     def forward(self, actions: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The noise (B, T, A) in `actions` (B, T, A) at diffusion steps (B,), for conditions (B, C).
+        """Predict the noise (B, T, A) in `actions` (B, T, A) at diffusion steps (B,), for conditions (B, C).
 
-        T is a multiple of two to the power of the number of `dims` less one.
+        T must be a multiple of `shrinks_by`, which is 2 ** (len(dims) - 1).
         """
         condition = torch.cat([self.step_embedding(timesteps), condition], dim=-1)
         x = actions.transpose(1, 2)
@@ -75,7 +80,7 @@ class ConditionalUNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions with a condition between them that scales and shifts each channel, and a shortcut."""
+    """Residual block of two convolutions; the condition scales and shifts each channel between them."""
 
     def __init__(self, in_dim: int, out_dim: int, condition_dim: int, kernel_size: int, n_groups: int) -> None:
         super().__init__()
@@ -91,7 +96,7 @@ class _Block(nn.Module):
 
 
 class _Sinusoids(nn.Module):
-    """Sines and cosines (B, dim) of diffusion steps (B,), as in "Attention is all you need"."""
+    """Sinusoidal embedding (B, dim) of diffusion steps (B,), as in "Attention is all you need" (arXiv:1706.03762)."""
 
     rates: Tensor
 

@@ -1,4 +1,4 @@
-"""State-action values: Q on latents, and Q̃ on observations (section 4.2)."""
+"""Critics: Q on latents and Q̃ on observations (section 4.2)."""
 
 from copy import deepcopy
 from itertools import pairwise
@@ -13,15 +13,15 @@ from difftori_pl.models.policy import Observation
 
 
 class TwinQ(nn.Module):
-    """K value networks in one: Linear, LayerNorm, Tanh, Linear, ELU, Linear, as in TD-MPC.
+    """Ensemble of K Q-networks with the layers of TD-MPC: Linear, LayerNorm, Tanh, Linear, ELU, Linear.
 
-    The networks' layers are kept stacked and multiplied as a batch. The last layer starts at zero.
+    The weights of the networks are stacked and multiplied as a batch. The last layer is initialised to zero.
 
     Args:
-        latent_dim: size Z of what the action is judged in.
+        latent_dim: size Z of a latent.
         action_dim: size A of an action.
         hidden_dim: width of both hidden layers.
-        n_networks: K.
+        n_networks: number K of networks.
     """
 
     def __init__(self, latent_dim: int, action_dim: int, hidden_dim: int = 512, n_networks: int = 2) -> None:
@@ -35,7 +35,7 @@ class TwinQ(nn.Module):
         self.norm_bias = nn.Parameter(torch.zeros(n_networks, 1, hidden_dim))
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
-        """Judge actions (N, A) in latents (N, Z), or in those of each network (K, N, Z): expected returns (K, N)."""
+        """Return values (K, N) of actions (N, A) at latents (N, Z), or at one set of latents per network (K, N, Z)."""
         latents = latent.expand(self.n_networks, *latent.shape[-2:])
         x = torch.cat([latents, action.expand(self.n_networks, *action.shape)], dim=-1)
         x = torch.baddbmm(self.biases[0], x, self.weights[0])
@@ -45,18 +45,18 @@ class TwinQ(nn.Module):
 
 
 class ObservationCritic(nn.Module):
-    """Q̃: twin values of actions in observations, each with an encoder of its own (Appendix C).
+    """Q̃, an ensemble of critics on observations, each with a separate encoder (Appendix C).
 
-    Learned apart from the world model, so that the gradient of its actions is no product of the model's own mistakes.
+    It is trained separately from the world model, so that errors of the model do not enter the action gradient.
 
     Args:
-        encoder: the encoder of one network; the others start as copies of it.
+        encoder: encoder of one network; every network gets a copy.
         action_dim: size A of an action.
         hidden_dim: width of both hidden layers.
-        n_networks: K.
+        n_networks: number K of networks.
 
     Attributes:
-        config: what describes a critic that was loaded from a file, in checkpoints; None for others.
+        config: description, for checkpoints, of a critic that was loaded from a file; otherwise None.
     """
 
     config: dict[str, Any] | None = None
@@ -67,7 +67,7 @@ class ObservationCritic(nn.Module):
         self.value = TwinQ(encoder.latent_dim, action_dim, hidden_dim, n_networks)
 
     def forward(self, obs: Observation, action: Tensor) -> Tensor:
-        """Judge actions (B, T, A) in observations (B, T, ...): expected returns (K, B, T)."""
+        """Return values (K, B, T) of actions (B, T, A) at observations (B, T, ...)."""
         latents = torch.stack([encoder(obs, {})[0].flatten(0, 1) for encoder in self.encoders])
         return self.value(latents, action.flatten(0, 1)).unflatten(1, action.shape[:2])
 

@@ -1,6 +1,7 @@
-"""The networks around the decoder of the conditional variational auto-encoder (Appendices C and E).
+"""Networks of the conditional variational auto-encoder (Appendices C and E).
 
-The decoder itself is the trajectory optimiser; here are the posterior, and the score and dynamics it optimises.
+The decoder is the trajectory optimiser. This file holds the posterior, and the score and dynamics that the decoder
+optimises.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from difftori_pl.models.mlp import mlp
 
 
 class Posterior(nn.Module):
-    """The fusing encoder h_l of Appendix E: latent and demonstrated actions to a Gaussian over the sampled vector.
+    """Fusing encoder h_l of Appendix E, a Gaussian over the sampled vector given latent and demonstrated actions.
 
     Args:
         state_dim: size of the encoder's latent.
@@ -29,22 +30,22 @@ class Posterior(nn.Module):
         self.net = mlp(state_dim + actions_dim, hidden_dims, 2 * sample_dim)
 
     def forward(self, latent: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, (..., sample_dim) each, for latents (..., state_dim) and actions (..., H, A)."""
+        """Return mean and log-variance (..., sample_dim) for latents (..., state_dim) and actions (..., H, A)."""
         both = torch.cat([latent, actions.flatten(-2)], dim=-1)
         mean, log_variance = self.net(both).chunk(2, dim=-1)
         return mean, log_variance
 
 
 class Score(nn.Module):
-    """The learned objective f(z, a) of Eq. 7.
+    """Learned objective f(z, a) of Eq. 7.
 
-    The last layer starts at zero: the optimiser then begins as the identity and returns the proposed actions, and
-    training departs from the base policy instead of having to find its way back to it. It has no bias, which could
-    not change the optimum and would get no gradient.
+    The last layer is initialised to zero. The optimiser then returns the proposed actions unchanged, so that training
+    starts from the base policy. The last layer has no bias, because a bias would not change the optimum and would
+    receive no gradient.
 
     Args:
-        latent_dim: size of the whole latent, sampled vector and state.
-        action_dim: size A of an action.
+        latent_dim: size Z of the whole latent, sampled vector and state.
+        action_dim: size A of an action, or of a flattened chunk.
         hidden_dims: hidden layers; 512 and 512 in Appendix C.
     """
 
@@ -55,16 +56,16 @@ class Score(nn.Module):
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
-        """Score (B,) of actions (B, A) at latents (B, Z)."""
+        """Return the score (B,) of actions (B, A) at latents (B, Z)."""
         score: Tensor = self.net(torch.cat([latent, action], dim=-1)).squeeze(-1)
         return score
 
 
 class LatentDynamics(nn.Module):
-    """The learned dynamics d(z, a) of Eq. 7, needed from a horizon of 2 on.
+    """Learned dynamics d(z, a) of Eq. 7, for horizons of 2 or more.
 
     Args:
-        latent_dim: size of the whole latent, sampled vector and state.
+        latent_dim: size Z of the whole latent, sampled vector and state.
         action_dim: size A of an action.
         hidden_dims: hidden layers; 512 and 512 in Appendix C.
     """
@@ -74,6 +75,6 @@ class LatentDynamics(nn.Module):
         self.net = mlp(latent_dim + action_dim, hidden_dims, latent_dim)
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
-        """Next latent (B, Z) after actions (B, A) at latents (B, Z)."""
+        """Return the next latent (B, Z) after actions (B, A) at latents (B, Z)."""
         following: Tensor = self.net(torch.cat([latent, action], dim=-1))
         return following

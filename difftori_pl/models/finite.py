@@ -1,4 +1,4 @@
-"""NaN and infinity in what a policy reads."""
+"""Detection of NaN and infinity in the observations that a policy reads."""
 
 from collections.abc import Mapping
 
@@ -10,32 +10,32 @@ from difftori_pl.models.normalizer import Normalizer
 
 
 class FiniteCheck:
-    """Find observations that hold NaN or infinity where a policy reads them.
+    """Find NaN and infinity in the observations that a policy reads.
 
-    Keys that no encoder reads, and components that every normaliser replaces by their mean (`unseen`), may hold both.
-    All keys are checked if the policy has no `Encoder`, because what it reads is then not known.
+    Keys that no encoder reads, and components that every normaliser masks (`masked_components`), are not checked. If
+    the policy has no `Encoder`, the keys that it reads are unknown and all keys are checked.
 
     Args:
-        policy: what acts on the observations.
+        policy: the policy that reads the observations.
     """
 
     def __init__(self, policy: object) -> None:
         self.keys = list(observation_specs(policy)) or None
-        self._unseen: dict[str, Tensor] = {}
+        self._masked: dict[str, Tensor] = {}
         normalizers = [part for part in _modules(policy) if isinstance(part, Normalizer)]
-        for key in {key for part in normalizers for key in part.unseen}:
-            masks = [part.unseen_mask(key) for part in normalizers if key in part.keys]
-            self._unseen[key] = torch.stack(masks).all(dim=0)
+        for key in {key for part in normalizers for key in part.masked_components}:
+            masks = [part.is_masked(key) for part in normalizers if key in part.keys]
+            self._masked[key] = torch.stack(masks).all(dim=0)
 
     def spoiled(self, obs: Mapping[str, Tensor]) -> list[str]:
-        """Name the keys of tensors (..., dim) that hold NaN or infinity."""
+        """Return the keys whose tensors (..., dim) hold NaN or infinity."""
         read = [key for key in obs if self.keys is None or key in self.keys]
         return [key for key in read if not self.is_finite(key, obs[key])]
 
     def is_finite(self, key: str, value: Tensor) -> Tensor:
-        """Whether a tensor (..., dim) of a key holds neither NaN nor infinity; a boolean scalar."""
-        if key in self._unseen:
-            value = value.masked_fill(self._unseen[key].to(value.device), 0.0)
+        """Return a boolean scalar: whether the tensor (..., dim) of a key holds neither NaN nor infinity."""
+        if key in self._masked:
+            value = value.masked_fill(self._masked[key].to(value.device), 0.0)
         return torch.isfinite(value).all()
 
 

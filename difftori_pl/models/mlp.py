@@ -1,4 +1,4 @@
-"""The multilayer perceptron that every small network of the paper is made of (Appendix C)."""
+"""Multilayer perceptron, the building block of the paper's small networks (Appendix C)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,15 +13,15 @@ def mlp(
     activation: type[nn.Module] = nn.ELU,
     last_bias: bool = True,
 ) -> nn.Sequential:
-    """Build Linear-activation pairs and a last Linear.
+    """Build a multilayer perceptron that ends in a linear layer.
 
     Args:
         in_dim: size of the input.
         hidden_dims: sizes of the hidden layers; empty for one linear map.
         out_dim: size of the output.
-        activation: the nonlinearity; the paper uses ELU, which is smooth, as second derivatives of a score need.
-        last_bias: give the last layer a bias. A network that is only ever used through its gradient with respect to
-            its input must not have one: no gradient would reach it, which DistributedDataParallel refuses.
+        activation: the nonlinearity; ELU in the paper. A score needs a smooth one, for its second derivatives.
+        last_bias: give the last layer a bias. Set it to False if the network is used only through its gradient with
+            respect to its input: the bias would receive no gradient, which DistributedDataParallel rejects.
     """
     dims = [in_dim, *hidden_dims]
     layers: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""Noise schedules of diffusion models, from diffusers."""
+"""Noise schedules of diffusion models, with the schedulers of diffusers."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -10,24 +10,25 @@ from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 
 class NoiseSchedule(ABC):
-    """Adds noise for training and takes it away for sampling; squared-cosine, as in Diffusion Policy.
+    """Base class of noise schedules, with the squared-cosine schedule of Diffusion Policy.
 
     Args:
-        n_train_steps: diffusion steps that the network is trained on; 100 in Diffusion Policy.
-        n_inference_steps: diffusion steps of a sampling.
+        n_train_steps: number of diffusion steps in training; 100 in Diffusion Policy.
+        n_inference_steps: number of diffusion steps in sampling.
     """
 
     def __init__(self, n_train_steps: int = 100, n_inference_steps: int = 100) -> None:
         if not 1 <= n_inference_steps <= n_train_steps:
             raise ConfigurationError(
-                f"n_inference_steps lies between 1 and n_train_steps, but {n_inference_steps} and {n_train_steps} came"
+                f"n_inference_steps must be from 1 to n_train_steps, got n_inference_steps {n_inference_steps} and "
+                f"n_train_steps {n_train_steps}"
             )
         self.n_train_steps = n_train_steps
         self.n_inference_steps = n_inference_steps
 
     @abstractmethod
     def _make(self, diffusers: Any, **common: Any) -> Any:
-        """Make the scheduler of diffusers."""
+        """Build the scheduler of diffusers."""
 
     @cached_property
     def scheduler(self) -> Any:
@@ -52,17 +53,17 @@ class NoiseSchedule(ABC):
 
     @property
     def timesteps(self) -> list[int]:
-        """The diffusion steps of a sampling, from noise to action."""
+        """The diffusion steps in sampling, from noise to action."""
         steps: list[int] = self.scheduler.timesteps.tolist()
         return steps
 
     def add_noise(self, actions: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Disturb actions (B, T, A) by `noise` (B, T, A) as at the diffusion steps `timesteps` (B,)."""
+        """Add `noise` (B, T, A) to actions (B, T, A) at the level of the diffusion steps `timesteps` (B,)."""
         noisy: Tensor = self.scheduler.add_noise(actions, noise, timesteps)
         return noisy
 
     def remove_noise(self, noisy: Tensor, predicted: Tensor, timestep: int) -> Tensor:
-        """Go back from diffusion step `timestep` to the one before, given the predicted noise, both (B, T, A)."""
+        """Denoise `noisy` (B, T, A) by one diffusion step from `timestep`, given the predicted noise (B, T, A)."""
         previous: Tensor = self.scheduler.step(predicted, timestep, noisy).prev_sample
         return previous
 
@@ -78,8 +79,8 @@ class DDIM(NoiseSchedule):
     """Deterministic sampling in fewer steps (arXiv:2010.02502).
 
     Args:
-        n_train_steps: diffusion steps that the network is trained on; 100 in Diffusion Policy.
-        n_inference_steps: diffusion steps of a sampling; 16 in Diffusion Policy's real-world experiments.
+        n_train_steps: number of diffusion steps in training; 100 in Diffusion Policy.
+        n_inference_steps: number of diffusion steps in sampling; 16 in Diffusion Policy's real-world experiments.
     """
 
     def __init__(self, n_train_steps: int = 100, n_inference_steps: int = 16) -> None:

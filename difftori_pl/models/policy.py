@@ -1,4 +1,4 @@
-"""What every policy here can do: act, one step at a time, on a batch of environments."""
+"""Policy protocol: act one step at a time on a batch of environments."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ Observation: TypeAlias = Mapping[str, Tensor]
 """Key -> (B, T, ...): float32 vectors (B, T, dim) in the key's unit, uint8 images (B, T, 3, height, width)."""
 
 State: TypeAlias = dict[str, Tensor]
-"""Memory of a policy between two steps, each tensor batch first; empty if the policy has none."""
+"""Memory of a policy between two steps; batch is each tensor's first dimension; empty for a policy without memory."""
 
 
 class Policy(ABC):
-    """Maps observations to actions and carries its memory in an explicit state, so that episodes may be batched.
+    """A map from observations to actions, with its memory in an explicit state, so that episodes can be batched.
 
     Attributes:
         horizon: number of actions that are planned at a time.
@@ -24,7 +24,7 @@ class Policy(ABC):
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """Memory at the start of an episode, for `batch_size` episodes."""
+        """Return the memory at the start of `batch_size` episodes."""
 
     @abstractmethod
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
@@ -35,11 +35,11 @@ class Policy(ABC):
             state: memory returned by the previous call, or by `initial_state`.
 
         Returns:
-            Actions (B, A) in [-1, 1], NaN for an episode without a usable one, and the memory for the next call.
+            Actions (B, A) in [-1, 1] and the memory for the next call. An action is NaN if the policy failed.
         """
 
     def reference_policies(self) -> Mapping[str, "Policy"]:
-        """Frozen policies, by name, to evaluate on the same initial states; none by default."""
+        """Return frozen policies, by name, to evaluate on the same initial states; none by default."""
         return {}
 
     def check_interface(self, other: str, interface: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Policy(ABC):
         del other, interface
 
     def describe(self) -> str:
-        """Name the policy by its class and, where it starts from another one, by that: `DiffTORIIL + BCRNNGMM`."""
+        """Return the name of the class, and of the class of its base policy: `DiffTORIIL + BCRNNGMM`."""
         base = self.reference_policies().get("base")
         return type(self).__name__ if base is None else f"{type(self).__name__} + {base.describe()}"
 
@@ -73,14 +73,14 @@ class OnlinePolicy(Policy):
         """Act with exploration noise; arguments and results are those of `act`."""
 
     def on_episodes_end(self) -> None:
-        """Called when the running episodes have ended; does nothing by default."""
+        """React to the end of the running episodes; do nothing by default."""
 
 
 def join(**states: State) -> State:
-    """One memory out of the memories of several parts, by name."""
+    """Merge the memories of several parts into one, with the parts' names as prefixes."""
     return {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
 
 
 def part(state: State, name: str) -> State:
-    """The memory of the part `name` out of a memory that `join` made."""
+    """Return the memory of the part `name` from a memory that `join` merged."""
     return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}

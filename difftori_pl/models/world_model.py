@@ -1,4 +1,4 @@
-"""The latent world model of the RL experiments: TD-MPC's networks (arXiv:2203.04955), which the paper takes over."""
+"""Latent world model of the RL experiments, with the networks of TD-MPC (arXiv:2203.04955)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from difftori_pl.models.mlp import mlp
 from difftori_pl.models.policy import Observation
 
 NOISE_CLIP = 0.3
-"""TD-MPC cuts the policy's noise here when actions are sampled."""
+"""TD-MPC clips the policy's exploration noise to this absolute value."""
 
 
 class WorldModel(nn.Module):
     """Encoder h, latent dynamics d, reward R, twin Q and policy π (section 4.2), one method for each.
 
-    Any part can be replaced by a module with the same call; None builds TD-MPC's.
+    Each part can be replaced by a module with the same inputs and outputs; None builds that of TD-MPC.
 
     Args:
-        encoder: observation to latent.
+        encoder: maps observations to latents.
         action_dim: size A of an action.
         hidden_dim: width of the two hidden layers of each network; 512 in the authors' code.
-        dynamics: (N, Z + A) to the next latent (N, Z).
-        reward: (N, Z + A) to (N, 1); the last layer starts at zero.
-        value: Q, (N, Z) and (N, A) to (K, N).
-        policy: (N, Z) to (N, A), before the tanh.
+        dynamics: maps (N, Z + A) to the next latent (N, Z).
+        reward: maps (N, Z + A) to rewards (N, 1); its last layer is initialised to zero.
+        value: Q, maps (N, Z) and (N, A) to (K, N); its last layer is initialised to zero.
+        policy: maps (N, Z) to (N, A), before the tanh.
     """
 
     def __init__(
@@ -53,32 +53,32 @@ class WorldModel(nn.Module):
             zero_last(part)
 
     def encode(self, obs: Observation) -> Tensor:
-        """h: observations (B, T, ...) to latents (B, T, Z)."""
+        """Apply h: map observations (B, T, ...) to latents (B, T, Z)."""
         latent, _ = self.encoder(obs, {})
         return latent
 
     def next(self, latent: Tensor, action: Tensor) -> Tensor:
-        """d: the latent (N, Z) after an action (N, A) in [-1, 1]."""
+        """Apply d: return the next latent (N, Z) after an action (N, A) in [-1, 1]."""
         return self.dynamics(torch.cat([latent, action], dim=-1))
 
     def reward(self, latent: Tensor, action: Tensor) -> Tensor:
-        """R: predicted reward (N,) of an action (N, A) in the latent (N, Z)."""
+        """Apply R: return the predicted reward (N,) of an action (N, A) at the latent (N, Z)."""
         return self.reward_head(torch.cat([latent, action], dim=-1)).squeeze(-1)
 
     def values(self, latent: Tensor, action: Tensor) -> Tensor:
-        """Q1 and Q2: predicted returns (K, N)."""
+        """Apply Q1 and Q2: return the predicted returns (K, N)."""
         return self.value(latent, action)
 
     def min_value(self, latent: Tensor, action: Tensor) -> Tensor:
-        """The smaller of both (N,)."""
+        """Return the minimum (N,) of Q1 and Q2."""
         return self.values(latent, action).amin(0)
 
     def act(self, latent: Tensor, std: float = 0.0) -> Tensor:
-        """π: actions (N, A) in [-1, 1] for latents (N, Z).
+        """Apply π: return actions (N, A) in [-1, 1] for latents (N, Z).
 
         Args:
-            latent: where to act.
-            std: standard deviation of the noise, cut at 0.3; gradients pass through to the mean.
+            latent: latents (N, Z).
+            std: standard deviation of the noise, which is clipped to ±0.3. Gradients pass straight through to the mean.
         """
         mean = torch.tanh(self.pi(latent))
         if std <= 0:
@@ -89,16 +89,16 @@ class WorldModel(nn.Module):
 
 
 def orthogonal(layer: nn.Module) -> None:
-    """Initialise weights to be orthogonal and biases to zero, as TD-MPC does."""
+    """Initialise weights orthogonally and biases to zero, as in TD-MPC."""
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        # Rectifiers halve the variance, which TD-MPC makes up for in convolutions.
+        # ReLUs halve the variance; TD-MPC compensates for it in convolutions.
         nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu") if isinstance(layer, nn.Conv2d) else 1.0)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
 
 def zero_last(part: nn.Module) -> None:
-    """Let a network start by predicting zero."""
+    """Initialise the last linear layer's weights to zero, so that the network predicts zero at first."""
     last = [layer for layer in part.modules() if isinstance(layer, nn.Linear)][-1:]
     for layer in last:
         nn.init.zeros_(layer.weight)

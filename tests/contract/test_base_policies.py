@@ -1,4 +1,4 @@
-"""Every base policy keeps the promises of `BasePolicy`."""
+"""Every base policy fulfils the contract of `BasePolicy`."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_proposals_have_the_shape_and_range(policy: BasePolicy) -> None:
     assert actions.abs().max() <= 1.0
 
 
-def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
+def test_acting_executes_the_first_proposed_action(policy: BasePolicy) -> None:
     obs = observations(5, 1)
     torch.manual_seed(1)
     acted, _ = policy.act(obs, policy.initial_state(5))
@@ -30,20 +30,20 @@ def test_acting_takes_the_first_proposed_action(policy: BasePolicy) -> None:
     assert torch.equal(acted, proposed[:, 0, 0])
 
 
-def test_explaining_keeps_shape_range_and_memory(policy: BasePolicy) -> None:
+def test_posterior_proposals_have_the_same_shape_range_and_memory(policy: BasePolicy) -> None:
     obs, demonstrated = observations(5, 6), torch.rand(5, 6, 3, 2) * 2 - 1
     torch.manual_seed(1)
-    actions, explained = policy.propose_posterior(obs, demonstrated, policy.initial_state(5))
+    actions, posterior_state = policy.propose_posterior(obs, demonstrated, policy.initial_state(5))
     torch.manual_seed(1)
-    _, proposed = policy.propose(obs, 3, policy.initial_state(5))
+    _, prior_state = policy.propose(obs, 3, policy.initial_state(5))
     assert actions.shape == (5, 6, 3, 2)
     assert actions.abs().max() <= 1.0
-    assert explained.keys() == proposed.keys()
-    for name, memory in explained.items():
+    assert posterior_state.keys() == prior_state.keys()
+    for name, memory in posterior_state.items():
         if name.endswith("chunk"):  # the proposed actions that remain to be executed
-            assert memory.shape == proposed[name].shape
+            assert memory.shape == prior_state[name].shape
         else:
-            assert_close(memory, proposed[name], msg=name)
+            assert_close(memory, prior_state[name], msg=name)
 
 
 def test_the_memory_is_batch_first_and_of_fixed_size(policy: BasePolicy) -> None:
@@ -54,11 +54,11 @@ def test_the_memory_is_batch_first_and_of_fixed_size(policy: BasePolicy) -> None
 
 
 @pytest.mark.parametrize("name", [name for name in cases.BASE_POLICIES if name not in ("zeros", "noise")])
-def test_a_learned_policy_has_a_loss_for_each_step_and_learns_by_it(name: str) -> None:
+def test_the_loss_is_per_step_and_gives_gradients(name: str) -> None:
     torch.manual_seed(0)
     policy = cases.BASE_POLICIES[name]()
     assert isinstance(policy, LearnedPolicy)
-    # As long as a chunk of the diffusion policy.
+    # 8 steps are the length of a chunk of the diffusion policy.
     obs, actions = observations(5, 8), torch.rand(5, 8, 2) * 2 - 1
     loss = policy.train().loss(obs, actions)
     assert loss.shape == (5, 8)

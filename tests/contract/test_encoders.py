@@ -1,4 +1,4 @@
-"""Every encoder keeps the promises of `Encoder`."""
+"""Every encoder fulfils the contract of `Encoder`."""
 
 import pytest
 import torch
@@ -15,20 +15,20 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     return cases.ENCODERS[request.param]().eval()
 
 
-def seen_by(encoder: Encoder, batch: int, steps: int) -> dict[str, torch.Tensor]:
-    """Observations of the sizes that the encoder declares."""
+def observations_for(encoder: Encoder, batch: int, steps: int) -> dict[str, torch.Tensor]:
+    """Return observations of the sizes that the encoder declares."""
     obs = observations(batch, steps)
     cloud = encoder.obs_specs.get("point_cloud")
     return obs if cloud is None else {**obs, "point_cloud": obs["point_cloud"][..., : cloud.shape[1]]}
 
 
 def test_the_latent_has_the_declared_size(encoder: Encoder) -> None:
-    latent, _ = encoder(seen_by(encoder, 2, 3), encoder.initial_state(2))
+    latent, _ = encoder(observations_for(encoder, 2, 3), encoder.initial_state(2))
     assert latent.shape == (2, 3, encoder.latent_dim)
 
 
-def test_the_declared_observations_are_those_that_are_read(encoder: Encoder) -> None:
-    obs = seen_by(encoder, 2, 3)
+def test_only_the_declared_observations_are_read(encoder: Encoder) -> None:
+    obs = observations_for(encoder, 2, 3)
     read = {key: obs[key] for key in encoder.obs_specs} or obs
     for key, spec in encoder.obs_specs.items():
         assert (tuple(read[key].shape[2:]), str(read[key].dtype)) == (spec.shape, f"torch.{spec.dtype}")
@@ -36,15 +36,15 @@ def test_the_declared_observations_are_those_that_are_read(encoder: Encoder) -> 
     assert torch.equal(encoder(read, state)[0], encoder(obs, state)[0])
 
 
-def test_the_latent_of_a_step_does_not_see_later_steps(encoder: Encoder) -> None:
-    whole = seen_by(encoder, 2, 6)
+def test_the_latent_of_a_step_does_not_depend_on_later_steps(encoder: Encoder) -> None:
+    whole = observations_for(encoder, 2, 6)
     start = {key: value[:, :3] for key, value in whole.items()}
     state = encoder.initial_state(2)
     assert_close(encoder(whole, state)[0][:, :3], encoder(start, state)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_step_by_step_equals_the_window(encoder: Encoder) -> None:
-    obs, state = seen_by(encoder, 2, 6), encoder.initial_state(2)
+    obs, state = observations_for(encoder, 2, 6), encoder.initial_state(2)
     window, _ = encoder(obs, state)
     for step in range(6):
         latent, state = encoder({key: value[:, step : step + 1] for key, value in obs.items()}, state)
@@ -52,7 +52,7 @@ def test_step_by_step_equals_the_window(encoder: Encoder) -> None:
 
 
 def test_an_element_alone_equals_itself_in_a_batch(encoder: Encoder) -> None:
-    obs = seen_by(encoder, 3, 4)
+    obs = observations_for(encoder, 3, 4)
     latent, state = encoder(obs, encoder.initial_state(3))
     alone, memory = encoder({key: value[1:2] for key, value in obs.items()}, encoder.initial_state(1))
     assert_close(alone, latent[1:2], rtol=1e-4, atol=1e-5)
@@ -60,8 +60,8 @@ def test_an_element_alone_equals_itself_in_a_batch(encoder: Encoder) -> None:
         assert_close(value, state[name][1:2], rtol=1e-4, atol=1e-5)
 
 
-def test_nan_in_one_element_stays_in_it(encoder: Encoder) -> None:
-    obs = seen_by(encoder, 3, 4)
+def test_nan_in_one_element_does_not_affect_the_others(encoder: Encoder) -> None:
+    obs = observations_for(encoder, 3, 4)
     spoilt = {key: value.clone() for key, value in obs.items()}
     for value in spoilt.values():
         if value.is_floating_point():
@@ -74,7 +74,7 @@ def test_nan_in_one_element_stays_in_it(encoder: Encoder) -> None:
 
 
 def test_every_parameter_gets_a_gradient(encoder: Encoder) -> None:
-    latent, _ = encoder.train()(seen_by(encoder, 2, 3), encoder.initial_state(2))
+    latent, _ = encoder.train()(observations_for(encoder, 2, 3), encoder.initial_state(2))
     if latent.requires_grad:  # the concatenation has no parameters
         latent.square().sum().backward()
     without = [name for name, parameter in encoder.named_parameters() if parameter.grad is None]

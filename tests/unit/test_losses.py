@@ -24,7 +24,7 @@ def test_kl_is_zero_only_at_the_prior() -> None:
 
 
 def test_the_divergence_is_a_cost() -> None:
-    # Eq. 9 as printed would subtract it.
+    # Eq. 9 as printed in the paper subtracts the divergence.
     assert negative_elbo(torch.tensor(2.0), torch.tensor(3.0), kl_weight=0.5).item() == 3.5
 
 
@@ -50,7 +50,7 @@ def test_reparameterised_samples_have_the_moments_and_pass_gradients() -> None:
 
 
 def test_info_nce_by_hand() -> None:
-    # exp(-E) is 1/2 for the demonstrated action and 1/4, 1/8 and 1/8 for the others: it has half of the sum.
+    # exp(-E) is 1/2 for the demonstrated action, and 1/4, 1/8 and 1/8 for the others; the ratio to the sum is 1/2.
     energy, others = torch.tensor([2.0]).log(), torch.tensor([[4.0, 8.0, 8.0]]).log()
     assert_close(info_nce(energy, others), torch.tensor([2.0]).log())
     assert_close(info_nce(energy + 7.0, others + 7.0), torch.tensor([2.0]).log())

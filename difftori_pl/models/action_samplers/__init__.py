@@ -1,4 +1,4 @@
-"""Action samplers: they draw actions of low energy, for implicit policies."""
+"""Samplers of low-energy actions, for implicit policies."""
 
 from difftori_pl.models.action_samplers.base import ActionSampler, Energy
 from difftori_pl.models.action_samplers.derivative_free import DerivativeFree

@@ -1,4 +1,4 @@
-"""The base class of action samplers."""
+"""Base class of action samplers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from torch import Tensor
 
 Energy = Callable[[Tensor], Tensor]
-"""Maps actions (B, N, A) to energies (B, N); an action is the likelier, the lower its energy."""
+"""Maps actions (B, N, A) to energies (B, N); lower energy means higher probability."""
 
 
 class ActionSampler(ABC):
-    """Moves samples of actions to where an energy is low."""
+    """Base class of samplers, which move action samples towards low energy."""
 
     @abstractmethod
     def sample(self, energy: Energy, actions: Tensor) -> Tensor:
-        """Improve `actions` (B, N, A) in [-1, 1] and return as many, from which the best is executed."""
+        """Move `actions` (B, N, A) in [-1, 1] towards low energy and return them; the best of them is executed."""
 
     def counter_examples(self, energy: Energy, actions: Tensor) -> Tensor:
-        """Turn uniform `actions` (B, N, A) into counter-examples for training; they stay as they are by default."""
+        """Turn uniform `actions` (B, N, A) into counter-examples for training; by default, return them unchanged."""
         del energy
         return actions

@@ -7,12 +7,12 @@ from difftori_pl.models.action_samplers.base import ActionSampler, Energy
 
 
 class DerivativeFree(ActionSampler):
-    """Draw the samples anew in proportion to their probability, disturb them, and do so again with less noise.
+    """Repeatedly resample the actions by their probability and add noise of decreasing size.
 
     Args:
-        n_iterations: number of rounds; 3 in IBC.
-        std: standard deviation of the noise of the first round; 0.33 in IBC.
-        shrink: factor of the noise from round to round; 0.5 in IBC.
+        n_iterations: number of iterations; 3 in IBC.
+        std: standard deviation of the noise in the first iteration; 0.33 in IBC.
+        shrink: factor applied to the standard deviation after each iteration; 0.5 in IBC.
     """
 
     def __init__(self, n_iterations: int = 3, std: float = 0.33, shrink: float = 0.5) -> None:

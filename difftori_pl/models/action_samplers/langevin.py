@@ -7,15 +7,15 @@ from difftori_pl.models.action_samplers.base import ActionSampler, Energy
 
 
 class Langevin(ActionSampler):
-    """Follow the energy downhill with noise, in steps that shrink; also finds hard counter-examples for training.
+    """Noisy gradient descent on the energy with a decreasing step size; also generates counter-examples for training.
 
     Args:
-        n_steps: steps of a chain; 100 in IBC.
+        n_steps: number of steps of a chain; 100 in IBC.
         step_size: first step size; 0.1 in IBC.
         last_step_size: last step size; 1e-5 in IBC.
-        power: of the polynomial between them; 2 in IBC.
-        noise: factor of the noise; 1 in IBC.
-        max_move: largest move of a component in a step; 0.1 in IBC, for actions in [-1, 1].
+        power: exponent of the polynomial decay of the step size; 2 in IBC.
+        noise: scale of the noise; 1 in IBC.
+        max_move: largest change of a component in one step; 0.1 in IBC, for actions in [-1, 1].
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Langevin(ActionSampler):
         self.max_move = max_move
 
     def sample(self, energy: Energy, actions: Tensor) -> Tensor:
-        """See `ActionSampler.sample`; the energy is differentiated with respect to the actions alone."""
+        """See `ActionSampler.sample`; the energy is differentiated with respect to the actions only."""
         for step in range(self.n_steps):
             left = 1.0 - step / max(self.n_steps - 1, 1)
             step_size = self.last_step_size + (self.step_size - self.last_step_size) * left**self.power
@@ -47,5 +47,5 @@ class Langevin(ActionSampler):
         return actions
 
     def counter_examples(self, energy: Energy, actions: Tensor) -> Tensor:
-        """The ends of chains that begin at `actions`."""
+        """Return the ends of Langevin chains that start from `actions`; see `ActionSampler.counter_examples`."""
         return self.sample(energy, actions)

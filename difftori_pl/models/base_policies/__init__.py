@@ -1,4 +1,4 @@
-"""Base policies: what proposes the initial actions."""
+"""Base policies, which propose the initial actions."""
 
 from difftori_pl.models.base_policies.base import BasePolicy, LearnedPolicy
 from difftori_pl.models.base_policies.bc import BC

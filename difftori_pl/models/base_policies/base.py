@@ -1,4 +1,4 @@
-"""The base classes of base policies: they propose the actions that the trajectory optimiser starts from."""
+"""Base classes of base policies, which propose the initial actions of the trajectory optimiser."""
 
 from abc import abstractmethod
 from typing import Any
@@ -9,14 +9,15 @@ from difftori_pl.models.policy import Observation, Policy, State
 
 
 class BasePolicy(nn.Module, Policy):
-    """Proposes initial actions (the paper's "action refinement", section 4.3).
+    """Base class of policies that propose initial actions ("action refinement" in section 4.3 of the paper).
 
     Attributes:
         action_dim: size A of an action.
-        config: class path and arguments of a policy that was loaded from a file; None for others.
-        n_executed_steps: number of proposed actions that the policy executes, acting alone, before it proposes again; 1
-            for a policy that decides at every step, None for one whose proposals do not depend on the step.
-        interface: what observations and actions meant in training, of a policy that was loaded from a file.
+        config: class path and arguments of a policy that was loaded from a file; otherwise None.
+        n_executed_steps: number of proposed actions that the policy executes, acting alone, before it proposes again: 1
+            for a policy that decides at every step; None for one whose proposals do not depend on the step.
+        interface: meaning of observations and actions in training, for a policy that was loaded from a file; otherwise
+            None.
     """
 
     action_dim: int
@@ -25,13 +26,13 @@ class BasePolicy(nn.Module, Policy):
     interface: dict[str, Any] | None = None
 
     def initial_state(self, batch_size: int) -> State:
-        """Memory before the first step of `batch_size` episodes."""
+        """Return the memory before the first step of `batch_size` episodes."""
         del batch_size
         return {}
 
     @abstractmethod
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
-        """Propose `horizon` actions from every step of a window, using only what was seen up to that step.
+        """Propose `horizon` actions from every step of a window, given the observations up to that step.
 
         Args:
             obs: key -> (B, T, ...).
@@ -43,11 +44,11 @@ class BasePolicy(nn.Module, Policy):
         """
 
     def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Propose what this policy would have had in mind, had it acted as demonstrated.
+        """Propose actions from the posterior of this policy given the demonstrated actions.
 
-        A policy that draws a mode at random proposes one from its posterior given the demonstration, so that proposal
-        and demonstration come from their joint distribution. With a mode drawn regardless of the demonstration, what
-        is learned from the pair is to forget the proposal. A policy with nothing to draw proposes as ever.
+        A policy that draws a random mode draws it from the posterior given the demonstration, so that proposal and
+        demonstration come from their joint distribution. If the mode were independent of the demonstration, a
+        refinement would learn to ignore the proposal. Deterministic policies return `propose`.
 
         Args:
             obs: key -> (B, T, ...).
@@ -70,12 +71,12 @@ class LearnedPolicy(BasePolicy):
 
     @abstractmethod
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
-        """Imitation loss of each step.
+        """Return the imitation loss of each step.
 
         Args:
             obs: key -> (B, T, ...).
             actions: demonstrated actions (B, T, A) in [-1, 1].
 
         Returns:
-            Loss (B, T), unreduced, so that padded steps can be left out.
+            Loss (B, T), unreduced, so that padded steps can be excluded.
         """

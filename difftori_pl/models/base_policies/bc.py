@@ -1,4 +1,4 @@
-"""Plain behaviour cloning: the demonstrated action, by least squares."""
+"""Behaviour cloning by least squares."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,12 @@ class BC(LearnedPolicy):
     """An encoder and an MLP, fitted to the demonstrated actions by squared error.
 
     Args:
-        encoder: observation to latent.
+        encoder: maps observations to latents.
         action_dim: size A of an action.
-        hidden_dims: hidden layers of the MLP; robomimic's 1024 and 1024.
-        normalize_actions: predict, and take the error, in standard deviations of each action component from its mean,
-            in place of a tanh. In raw units a component of small actions hardly counts: of ManiSkill2's PickCube the
-            gripper alone has 92 % of the variance, and the motion of the hand in x and y, on which a grasp hangs, half
-            a percent.
+        hidden_dims: hidden layers of the MLP; 1024 and 1024 in robomimic.
+        normalize_actions: predict actions, and compute the loss, in standard deviations of each component from its
+            mean, without a tanh. In raw units small components are neglected: on ManiSkill2's PickCube the gripper has
+            92 % of the variance and the hand's motion in x and y, which decides the grasp, 0.5 %.
     """
 
     def __init__(
@@ -39,14 +38,14 @@ class BC(LearnedPolicy):
         self.normalizer = Normalizer({"actions": action_dim}, min_std=MIN_ACTION_STD) if normalize_actions else None
 
     def initial_state(self, batch_size: int) -> State:
-        """The encoder's memory; see `BasePolicy.initial_state`."""
+        """Return the encoder's memory; see `BasePolicy.initial_state`."""
         return self.encoder.initial_state(batch_size)
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Predict one action (B, T, A) for each step, which may leave [-1, 1] if actions are normalised."""
+        """Predict one action (B, T, A) for each step; with `normalize_actions` it may lie outside [-1, 1]."""
         latent, state = self.encoder(obs, state)
         output = self.head(latent)
-        # Not a tanh of what is to be a hundredth: the first steps of the optimiser would saturate it.
+        # No tanh with normalised actions: it saturates for small action scales.
         return torch.tanh(output) if self.normalizer is None else self.normalizer.restore("actions", output), state
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
@@ -55,7 +54,7 @@ class BC(LearnedPolicy):
         return actions.clamp(-1.0, 1.0).unsqueeze(2).expand(-1, -1, horizon, -1), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
-        """Squared error summed over the action (Eq. 8); see `LearnedPolicy.loss`."""
+        """Return the squared error, summed over the action (Eq. 8); see `LearnedPolicy.loss`."""
         predicted, _ = self(obs, self.initial_state(len(actions)))
         error = predicted - actions
         return (error / self.normalizer.std("actions") if self.normalizer else error).square().sum(-1)

@@ -10,23 +10,23 @@ from difftori_pl.models.encoders.recurrent import RecurrentEncoder
 from difftori_pl.models.policy import Observation, State
 
 LOW_NOISE_STD = 1e-4
-"""Standard deviation of each mode when acting, as robomimic's `low_noise_eval` has it: the mode is still drawn."""
+"""Standard deviation of each mode when acting, as in robomimic's `low_noise_eval`; the mode itself is still sampled."""
 
 
 class BCRNNGMM(LearnedPolicy):
-    """A mixture of Gaussians over the action, conditioned on the recent past.
+    """Gaussian mixture over actions, conditioned on the recent past by an LSTM.
 
-    Means pass through a tanh and lie in (-1, 1). An action is proposed by drawing a mode and taking its mean, to
-    within `LOW_NOISE_STD`: the spread of a mode describes the demonstrators' hands, not what the robot should do.
+    Means pass through a tanh and lie in (-1, 1). A proposal is the mean of a sampled mode plus noise of
+    `LOW_NOISE_STD`. The spread of a mode is not used: it describes the variability of the demonstrators.
 
     Args:
         encoder: encodes each step before the LSTM.
         action_dim: size A of an action.
-        hidden_dim: size of the LSTM; 1000 in Table 7, 400 for robomimic's low-dimensional tasks.
+        hidden_dim: size of the LSTM's hidden state; 1000 in Table 7, 400 for robomimic's low-dimensional tasks.
         n_layers: number of LSTM layers.
         n_modes: number of Gaussians; 5 in Table 7.
         min_std: smallest standard deviation of a mode.
-        restart_after: steps after which the memory starts afresh; use the length of the training windows.
+        restart_after: steps between resets of the memory; use the length of the training windows.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class BCRNNGMM(LearnedPolicy):
         self.logits = nn.Linear(hidden_dim, n_modes)
 
     def initial_state(self, batch_size: int) -> State:
-        """The LSTM's memory; see `BasePolicy.initial_state`."""
+        """Return the LSTM's memory; see `BasePolicy.initial_state`."""
         return self.encoder.initial_state(batch_size)
 
     def forward(self, obs: Observation, state: State) -> tuple[distributions.MixtureSameFamily, State]:
-        """The learned mixture over actions, batch shape (B, T), event shape (A,), and the memory after the window."""
+        """Return the mixture over actions, batch shape (B, T), event shape (A,), and the memory after the window."""
         latent, state = self.encoder(obs, state)
         shape = (*latent.shape[:2], self.n_modes, self.action_dim)
         mean = torch.tanh(self.mean(latent)).view(shape)
         std = functional.softplus(self.scale(latent)).view(shape) + self.min_std
-        # Not validated: a NaN becomes a loss that is NaN, which is dealt with where the update is made.
+        # Validation is off, because a NaN loss is handled where the update is skipped (`SkippedUpdates`).
         modes = distributions.Independent(distributions.Normal(mean, std, validate_args=False), 1, validate_args=False)
         weights = distributions.Categorical(logits=self.logits(latent), validate_args=False)
         return distributions.MixtureSameFamily(weights, modes, validate_args=False), state
@@ -69,7 +69,7 @@ class BCRNNGMM(LearnedPolicy):
         return _hold(mixture, mixture.mixture_distribution, horizon), state
 
     def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Draw the mode by its responsibility for the first demonstrated action; see `BasePolicy.propose_posterior`."""
+        """Draw modes by their responsibility for the first demonstrated action; see `BasePolicy.propose_posterior`."""
         mixture, state = self(obs, state)
         likelihood = mixture.component_distribution.log_prob(actions[:, :, :1]).nan_to_num(nan=0.0)
         logits = mixture.mixture_distribution.logits + likelihood
@@ -77,7 +77,7 @@ class BCRNNGMM(LearnedPolicy):
         return _hold(mixture, responsible, actions.shape[2]), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
-        """Negative log-likelihood in nats; see `LearnedPolicy.loss`."""
+        """Return the negative log-likelihood in nats; see `LearnedPolicy.loss`."""
         mixture, _ = self(obs, self.initial_state(len(actions)))
         return -mixture.log_prob(actions)
 
@@ -85,7 +85,7 @@ class BCRNNGMM(LearnedPolicy):
 def _hold(mixture: distributions.MixtureSameFamily, choice: distributions.Categorical, horizon: int) -> Tensor:
     """Draw a mode for each step from `choice`, and hold its mean over the horizon: (B, T, H, A)."""
     means = mixture.component_distribution.mean
-    # Sampling from NaN raises an error for the whole batch. Any mode will do: the means of such a step are NaN too.
+    # Sampling from NaN would raise an error for the whole batch. Uniform weights are harmless: the means are NaN too.
     probabilities = choice.probs.nan_to_num(nan=1.0)
     drawn = torch.multinomial(probabilities.flatten(0, -2), 1, replacement=True).view(probabilities.shape[:-1])
     action = means.take_along_dim(drawn[..., None, None], dim=2)

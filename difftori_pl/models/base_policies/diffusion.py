@@ -1,4 +1,4 @@
-"""Diffusion Policy (arXiv:2303.04137): chunks of actions by denoising, with a receding horizon."""
+"""Diffusion Policy (arXiv:2303.04137): action chunks by denoising, executed with a receding horizon."""
 
 from collections.abc import Sequence
 
@@ -14,30 +14,30 @@ from difftori_pl.models.policy import Observation, State
 
 
 class DiffusionPolicy(LearnedPolicy):
-    """Denoise a chunk of actions given the last observations, execute the first few of them, and do so again.
+    """Denoise a chunk of actions given the last observations, execute the first actions of it, and repeat.
 
-    A chunk begins at the oldest of the observations it is conditioned on::
+    A chunk begins at the oldest observation that it is conditioned on::
 
         observed   |o|o|               n_obs_steps
         predicted  |a|a|a|a|a|a|a|a|   n_chunk_steps
         executed     |a|a|a|           n_executed_steps, from the newest observation on
 
-    Asked for proposals at every step, as by `DiffTORIIL`, it proposes what is left of the chunk that it is
-    executing, so that it commits to a way as it does when it acts alone.
+    When proposals are requested at every step, as by `DiffTORIIL`, they are the remaining actions of the current chunk.
+    The policy is thus committed to one mode for the length of a chunk, as when it acts alone.
 
-    Train it on windows of exactly one chunk: `data.init_args.n_obs_steps` the same as here, and
-    `data.init_args.horizon` the chunk's steps less the observed steps that lie before its current one.
+    Train it on windows of exactly one chunk: set `data.init_args.n_obs_steps` to `n_obs_steps` and
+    `data.init_args.horizon` to `n_chunk_steps - n_obs_steps + 1`.
 
     Args:
-        encoder: encodes each observed step; without memory.
+        encoder: encodes each observed step; it must have no memory.
         action_dim: size A of an action.
-        schedule: the diffusion; DDPM with 100 steps in Diffusion Policy.
-        n_obs_steps: observed steps; 2 in Diffusion Policy.
-        n_chunk_steps: predicted steps; 16 in Diffusion Policy.
-        n_executed_steps: executed steps; 8 in Diffusion Policy.
+        schedule: the noise schedule; DDPM with 100 steps in Diffusion Policy.
+        n_obs_steps: number of observed steps; 2 in Diffusion Policy.
+        n_chunk_steps: number of predicted steps; 16 in Diffusion Policy.
+        n_executed_steps: number of executed steps; 8 in Diffusion Policy.
         dims: channels of the U-Net; see `ConditionalUNet`.
-        kernel_size: steps that a convolution of the U-Net sees.
-        n_groups: groups of the U-Net's normalisation.
+        kernel_size: kernel size of the U-Net's convolutions, in steps.
+        n_groups: number of groups of the U-Net's group normalisation.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class DiffusionPolicy(LearnedPolicy):
         self.unet = ConditionalUNet(action_dim, n_obs_steps * encoder.latent_dim, dims, kernel_size, n_groups)
         if n_obs_steps < 1 or not 1 <= n_executed_steps <= n_chunk_steps - n_obs_steps + 1:
             raise ConfigurationError(
-                f"a chunk of {n_chunk_steps} steps, {n_obs_steps - 1} of them past, has no {n_executed_steps} steps to "
-                "execute: choose n_executed_steps <= n_chunk_steps - n_obs_steps + 1"
+                "expected n_obs_steps >= 1 and 1 <= n_executed_steps <= n_chunk_steps - n_obs_steps + 1, got "
+                f"n_obs_steps {n_obs_steps}, n_executed_steps {n_executed_steps} and n_chunk_steps {n_chunk_steps}"
             )
         if n_chunk_steps % self.unet.shrinks_by:
             raise ConfigurationError(
@@ -73,7 +73,7 @@ class DiffusionPolicy(LearnedPolicy):
         self.n_executed_steps = n_executed_steps
 
     def initial_state(self, batch_size: int) -> State:
-        """Nothing seen and no chunk; see `BasePolicy.initial_state`."""
+        """Return a memory without observations or a chunk; see `BasePolicy.initial_state`."""
         like = next(self.unet.parameters())
         n_left = self.n_chunk_steps - self.n_obs_steps + 1
         return {
@@ -83,33 +83,33 @@ class DiffusionPolicy(LearnedPolicy):
         }
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
-        """Propose what follows in the chunk; see `BasePolicy.propose`.
+        """Propose the next actions of the current chunk; see `BasePolicy.propose`.
 
         Raises:
-            ConfigurationError: the chunk ends before the horizon does.
+            ConfigurationError: the chunk is too short for the horizon.
         """
         return self._propose(obs, horizon, state, None)
 
     def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Draw chunks in the neighbourhood of the demonstrated ones; see `BasePolicy.propose_posterior`.
+        """Sample chunks near the demonstrated ones; see `BasePolicy.propose_posterior`.
 
-        A demonstrated chunk is disturbed as in the middle of a sampling, and denoised from there on (SDEdit,
-        arXiv:2108.01073): the course of the motion is then the demonstration's, its details the policy's. Of what the
-        window does not show of a chunk, the nearest action stands in.
+        Noise is added to the demonstrated chunk up to the middle diffusion step, and the result is denoised (SDEdit,
+        arXiv:2108.01073). The sample follows the demonstration in its coarse motion and the policy in its details. The
+        nearest action of the window replaces those of a chunk that lie outside the window.
 
         Raises:
-            ConfigurationError: the chunk ends before the horizon does.
+            ConfigurationError: the chunk is too short for the horizon.
         """
         n_steps, horizon = actions.shape[1:3]
         known = torch.cat([actions[:, :, 0], actions[:, -1, 1:]], dim=1)
-        # The steps (T, n_chunk_steps) of the chunks that would be drawn at each step of the window.
+        # Step indices (T, n_chunk_steps) of a chunk sampled at each step of the window.
         steps = torch.arange(n_steps)[:, None] + torch.arange(self.n_chunk_steps) - (self.n_obs_steps - 1)
         return self._propose(obs, horizon, state, known[:, steps.clamp(0, known.shape[1] - 1).to(known.device)])
 
     def _propose(
         self, obs: Observation, horizon: int, state: State, demonstrated: Tensor | None
     ) -> tuple[Tensor, State]:
-        """Propose from chunks near the `demonstrated` ones of each step (B, T, n_chunk_steps, A), if there are any."""
+        """Propose from chunks near the `demonstrated` ones (B, T, n_chunk_steps, A), or from samples if None."""
         longest = self.n_chunk_steps - self.n_obs_steps - self.n_executed_steps + 2
         if horizon > longest:
             raise ConfigurationError(
@@ -122,7 +122,7 @@ class DiffusionPolicy(LearnedPolicy):
         ahead = torch.arange(horizon, device=age.device)
         proposals = []
         for step, latent in enumerate(latents.unbind(dim=1)):
-            # At the start of an episode the first observation stands for those before it, as in training.
+            # At the start of an episode, the first observation is repeated for the missing steps, as in training.
             seen = torch.where((age == 0)[:, None, None], latent.unsqueeze(1), seen)
             seen = torch.cat([seen, latent.unsqueeze(1)], dim=1)
             due = (age % self.n_executed_steps == 0).nonzero().squeeze(1)
@@ -139,9 +139,9 @@ class DiffusionPolicy(LearnedPolicy):
         """Denoise chunks (B, n_chunk_steps, A) in [-1, 1] for conditions (B, n_obs_steps * Z).
 
         Args:
-            condition: the last observations, encoded.
-            near: chunks (B, n_chunk_steps, A) to disturb and denoise for the second half of the diffusion steps;
-                otherwise there is only noise at first, and all of them are taken.
+            condition: latents of the last observations, concatenated.
+            near: chunks (B, n_chunk_steps, A) that are noised to the middle diffusion step and denoised from there;
+                None starts from pure noise and runs all diffusion steps.
         """
         actions = torch.randn(
             len(condition), self.n_chunk_steps, self.action_dim, device=condition.device, dtype=condition.dtype
@@ -156,10 +156,10 @@ class DiffusionPolicy(LearnedPolicy):
         return actions.clamp(-1.0, 1.0)
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
-        """Squared error of the predicted noise, mean over the action; see `LearnedPolicy.loss`.
+        """Return the squared error of the predicted noise, averaged over the action; see `LearnedPolicy.loss`.
 
         Raises:
-            ConfigurationError: the windows are not one chunk long.
+            ConfigurationError: the length of the windows is not that of a chunk.
         """
         if actions.shape[1] != self.n_chunk_steps:
             raise ConfigurationError(

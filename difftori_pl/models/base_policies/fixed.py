@@ -1,4 +1,4 @@
-"""Initial actions without learning: zeros and noise (the paper's ablation of the initialisation, Appendix B.2)."""
+"""Base policies without learning, zeros and noise, for the paper's ablation of the initialisation (Appendix B.2)."""
 
 import torch
 from torch import Tensor
@@ -45,6 +45,6 @@ class Noise(BasePolicy):
 
 
 def _like(obs: Observation) -> Tensor:
-    """A tensor of the window's batch size, length, device and floating type."""
+    """Return a tensor with the batch size, length, device and floating-point type of the window."""
     tensor = next(iter(obs.values()))
     return tensor if tensor.is_floating_point() else tensor.float()

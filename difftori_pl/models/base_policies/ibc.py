@@ -1,4 +1,4 @@
-"""Implicit behavioural cloning (arXiv:2109.00137): the action of lowest energy."""
+"""Implicit behavioural cloning (IBC, arXiv:2109.00137)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,22 +15,22 @@ from difftori_pl.models.policy import Observation, State, join, part
 
 
 class IBC(LearnedPolicy):
-    """Learn an energy over actions by telling demonstrated from other actions, and act by searching for its minimum.
+    """Energy over actions, trained by contrasting demonstrated with other actions and minimised to act.
 
-    The search starts from uniform samples or, with a base policy, from disturbed copies of its action (the rivals
+    The search starts from uniform samples or, with a base policy, from perturbed copies of its action (the baselines
     "IBC" and "IBC + Diffusion" of Table 1).
 
     Args:
-        encoder: observation to latent.
+        encoder: maps observations to latents.
         action_dim: size A of an action.
-        sampler: searches for actions of low energy, and may choose the counter-examples.
-        base: proposes the action to start from; it is frozen. None starts from all over [-1, 1].
-        start_std: standard deviation of the samples about the base policy's action.
-        n_counter_examples: counter-examples for each demonstrated action; 256 in IBC's particle tasks.
-        n_samples: samples of the search; 16,384 in IBC, which few dimensions do not need.
-        gradient_penalty: weight of the penalty on energy gradients above 1 at the counter-examples; IBC has 1 with
-            Langevin sampling and 0 otherwise.
-        hidden_dims: hidden layers of the energy.
+        sampler: searches for actions of low energy, and may generate the counter-examples.
+        base: proposes the initial action of the search; it is frozen. None starts from uniform samples in [-1, 1].
+        start_std: standard deviation of the samples around the base policy's action.
+        n_counter_examples: number of counter-examples per demonstrated action; 256 in IBC's particle tasks.
+        n_samples: number of samples of the search; 16,384 in IBC, more than low-dimensional actions need.
+        gradient_penalty: weight of the penalty on energy gradients above 1 at the counter-examples; 1 in IBC with
+            Langevin sampling, otherwise 0.
+        hidden_dims: hidden layers of the energy network.
     """
 
     def __init__(
@@ -54,33 +54,33 @@ class IBC(LearnedPolicy):
         self.n_counter_examples = n_counter_examples
         self.n_samples = n_samples
         self.gradient_penalty = gradient_penalty
-        # A bias at the end would shift all energies alike, and no gradient would reach it.
+        # A last bias would shift all energies equally and receive no gradient.
         self.net = mlp(encoder.latent_dim + action_dim, hidden_dims, 1, last_bias=False)
 
     def train(self, mode: bool = True) -> "IBC":
-        """Change the mode of all but the base policy, which stays as it will act."""
+        """Set the training mode, except of the base policy, which stays in evaluation mode."""
         super().train(mode)
         if self.base is not None:
             self.base.eval()
         return self
 
     def reference_policies(self) -> dict[str, BasePolicy]:
-        """The base policy, if there is one."""
+        """Return the base policy, if there is one."""
         return {} if self.base is None else {"base": self.base}
 
     def initial_state(self, batch_size: int) -> State:
-        """Memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
+        """Return the memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
         base_state = {} if self.base is None else self.base.initial_state(batch_size)
         return join(encoder=self.encoder.initial_state(batch_size), base=base_state)
 
     def energy(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Energies (P, N) of actions (P, N, A) at latents (P, Z)."""
+        """Return the energies (P, N) of actions (P, N, A) at latents (P, Z)."""
         latent = latent.unsqueeze(1).expand(-1, actions.shape[1], -1)
         energy: Tensor = self.net(torch.cat([latent, actions], dim=-1)).squeeze(-1)
         return energy
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
-        """Search one action for each step and hold it over the horizon; see `BasePolicy.propose`."""
+        """Search for one action per step and hold it over the horizon; see `BasePolicy.propose`."""
         latent, encoder_state = self.encoder(obs, part(state, "encoder"))
         flat = latent.flatten(0, 1)
         base_state: State = {}
@@ -95,7 +95,7 @@ class IBC(LearnedPolicy):
         return actions.unsqueeze(2).expand(-1, -1, horizon, -1), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
-        """InfoNCE in nats, and the gradient penalty; see `LearnedPolicy.loss`."""
+        """Return InfoNCE in nats plus the gradient penalty; see `LearnedPolicy.loss`."""
         latent, _ = self.encoder(obs, self.encoder.initial_state(len(actions)))
         flat, demonstrated = latent.flatten(0, 1), actions.flatten(0, 1).unsqueeze(1)
         uniform = self._uniform(flat, self.n_counter_examples)
@@ -108,7 +108,7 @@ class IBC(LearnedPolicy):
         return loss.view(latent.shape[:2])
 
     def _search(self, latent: Tensor, start: Tensor) -> Tensor:
-        """The best of the samples (P, A) that the sampler makes of `start` (P, N, A)."""
+        """Return the sample (P, A) of lowest energy, searching from `start` (P, N, A)."""
         with _outside_inference_mode():
             energy = self._energy_at(latent.clone())
             samples = self.sampler.sample(energy, start.clone())
@@ -116,7 +116,7 @@ class IBC(LearnedPolicy):
             return samples[torch.arange(len(samples), device=samples.device), best]
 
     def _steepness(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Mean square (P,) of what the largest component of the energy's gradient has above 1."""
+        """Return the mean square (P,) of the excess over 1 of the energy gradient's infinity norm."""
         actions = actions.detach().requires_grad_()
         energy = self.energy(latent, actions).sum()
         (gradient,) = torch.autograd.grad(energy, actions, create_graph=True)
@@ -126,12 +126,12 @@ class IBC(LearnedPolicy):
         return lambda actions: self.energy(latent, actions)
 
     def _uniform(self, latent: Tensor, n_samples: int) -> Tensor:
-        """Actions (P, N, A), uniform over [-1, 1]."""
+        """Sample actions (P, N, A) uniformly from [-1, 1]."""
         return torch.rand(len(latent), n_samples, self.action_dim, device=latent.device) * 2.0 - 1.0
 
 
 @contextmanager
 def _outside_inference_mode() -> Iterator[None]:
-    """Let a sampler differentiate the energy, which inference mode could not be asked for."""
+    """Leave inference mode, so that a sampler can differentiate the energy."""
     with torch.inference_mode(False), torch.no_grad():
         yield

@@ -1,4 +1,4 @@
-"""Residual policy: a learned correction of another policy's action (the rival "Residual" of Tables 1 and 2)."""
+"""Residual policy, a learned correction of another policy's action (the baseline "Residual" of Tables 1 and 2)."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,13 @@ from difftori_pl.models.policy import Observation, State, join, part
 class Residual(LearnedPolicy):
     """Add an MLP's output to the action that a frozen base policy proposes.
 
-    The correction is in standard deviations of each action component, and so is the loss. The last layer starts at
-    zero: an untrained residual policy is its base policy.
+    The correction and the loss are in standard deviations of each action component. The last layer is initialised to
+    zero, so an untrained residual policy returns the actions of its base policy.
 
     Args:
         base: proposes the action; it is frozen.
-        encoder: observation to latent.
-        hidden_dims: hidden layers of the MLP over latent and proposed action.
+        encoder: maps observations to latents.
+        hidden_dims: hidden layers of the MLP, whose input is the latent and the proposed action.
     """
 
     def __init__(self, base: BasePolicy, encoder: Encoder, hidden_dims: Sequence[int] = (512, 512)) -> None:
@@ -36,25 +36,25 @@ class Residual(LearnedPolicy):
         nn.init.zeros_(last.bias)
 
     def train(self, mode: bool = True) -> "Residual":
-        """Change the mode of all but the base policy, which stays as it will act."""
+        """Set the training mode, except of the base policy, which stays in evaluation mode."""
         super().train(mode)
         self.base.eval()
         return self
 
     def reference_policies(self) -> dict[str, BasePolicy]:
-        """The base policy."""
+        """Return the base policy."""
         return {"base": self.base}
 
     def initial_state(self, batch_size: int) -> State:
-        """Memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
+        """Return the memories of the encoder and the base policy; see `BasePolicy.initial_state`."""
         return join(encoder=self.encoder.initial_state(batch_size), base=self.base.initial_state(batch_size))
 
     def forward(
         self, obs: Observation, horizon: int, state: State, demonstrated: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Corrected actions (B, T, H, A), which may leave [-1, 1], and the memory after the window.
+        """Return corrected actions (B, T, H, A), which may lie outside [-1, 1], and the memory after the window.
 
-        Where the demonstrated actions (B, T, H, A) are given, the base policy's proposals are those that explain them.
+        If the demonstrated actions (B, T, H, A) are given, the base policy's proposals come from `propose_posterior`.
         """
         latent, encoder_state = self.encoder(obs, part(state, "encoder"))
         base_state = part(state, "base")
@@ -69,17 +69,17 @@ class Residual(LearnedPolicy):
         return proposed + correction, join(encoder=encoder_state, base=base_state)
 
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
-        """Correct each of the actions that the base policy proposes; see `BasePolicy.propose`."""
+        """Correct the actions that the base policy proposes; see `BasePolicy.propose`."""
         actions, state = self(obs, horizon, state)
         return actions.clamp(-1.0, 1.0), state
 
     def propose_posterior(self, obs: Observation, actions: Tensor, state: State) -> tuple[Tensor, State]:
-        """Correct the base policy's explanation; see `BasePolicy.propose_posterior`."""
+        """Correct the base policy's posterior proposals; see `BasePolicy.propose_posterior`."""
         corrected, state = self(obs, actions.shape[2], state, actions)
         return corrected.clamp(-1.0, 1.0), state
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
-        """Squared error in standard deviations, summed over the action; see `LearnedPolicy.loss`."""
+        """Return the squared error in standard deviations, summed over the action; see `LearnedPolicy.loss`."""
         demonstrated = actions.unsqueeze(2) if self.training else None
         corrected, _ = self(obs, 1, self.initial_state(len(actions)), demonstrated)
         return ((corrected[:, :, 0] - actions) / self.normalizer.std("actions")).square().sum(-1)

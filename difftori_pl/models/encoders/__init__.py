@@ -1,4 +1,4 @@
-"""Encoders: observation to latent."""
+"""Encoders from observations to latents."""
 
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation

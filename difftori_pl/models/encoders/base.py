@@ -1,4 +1,4 @@
-"""The base class of encoders."""
+"""Base class of encoders, and checks of the observations they read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,21 +11,23 @@ from difftori_pl.models.policy import Observation, State
 
 
 class Encoder(nn.Module, ABC):
-    """Observation windows to latents, causally: the latent of step t sees the steps up to t and no other.
+    """Base class of encoders, which map observation windows to latents causally.
 
-    One forward pass therefore serves training, where T is the window, and acting, where T is 1 and `state` carries
-    what was seen before. An encoder without memory keeps the defaults: no state in, none out.
+    The latent of step t depends on the steps up to t only. The same forward pass therefore serves training, where T is
+    the window length, and acting, where T is 1 and `state` holds the memory of earlier steps. Encoders without memory
+    keep the default `initial_state`, which is empty, and return `state` unchanged.
 
     Attributes:
         latent_dim: size Z of the latent.
-        obs_specs: kind, shape and type of each observation key it reads; empty if it leaves reading to another encoder.
+        obs_specs: kind, shape and dtype of each observation key that the encoder reads; empty if it reads through
+            another encoder.
     """
 
     latent_dim: int
     obs_specs: dict[str, ObservationSpec]
 
     def initial_state(self, batch_size: int) -> State:
-        """Memory before the first step of `batch_size` episodes."""
+        """Return the memory before the first step of `batch_size` episodes."""
         del batch_size
         return {}
 
@@ -43,31 +45,31 @@ class Encoder(nn.Module, ABC):
 
 
 def refuse_memory(encoder: Encoder, owner: object) -> None:
-    """Refuse an encoder that has a memory, for an owner that has one and gives it single steps.
+    """Reject an encoder with memory, on behalf of an owner that has a memory and encodes single steps.
 
     Raises:
-        ConfigurationError: it has one.
+        ConfigurationError: the encoder has memory.
     """
     if encoder.initial_state(1):
         raise ConfigurationError(
-            f"{type(owner).__name__} remembers earlier steps itself, but {type(encoder).__name__} has a memory of its "
-            "own: give it an encoder of single steps"
+            f"{type(owner).__name__} expects an encoder without memory, got {type(encoder).__name__}: use an encoder "
+            "of single steps"
         )
 
 
 def check_observations(
     module: nn.Module, delivered: Mapping[str, ObservationSpec | tuple[int, ...]], source: str, remedy: str
 ) -> None:
-    """Refuse observations that lack what an encoder inside a module reads, or have it in another shape.
+    """Reject observations that lack a key which an encoder reads, or have it in another shape.
 
     Args:
-        module: with encoders anywhere.
-        delivered: what one step of each observation is, or its shape, where no more is known.
-        source: what delivers them, for the message.
-        remedy: what to do about it.
+        module: the encoders anywhere inside it are checked.
+        delivered: specification of each observation, or its shape if no more is known.
+        source: subject and verb for the message, such as "the data deliver".
+        remedy: advice for the message.
 
     Raises:
-        ConfigurationError: the first encoder that they do not fit.
+        ConfigurationError: an encoder does not fit; the message describes the first one.
     """
     for name, part in module.named_modules():
         for key, spec in part.obs_specs.items() if isinstance(part, Encoder) else ():
@@ -81,7 +83,7 @@ def check_observations(
 
 
 def observation_specs(policy: object) -> dict[str, ObservationSpec]:
-    """Kind, shape and type of each observation that the encoders inside a policy read."""
+    """Return the kind, shape and dtype of each observation that the encoders inside a policy read."""
     specs: dict[str, ObservationSpec] = {}
     for part in policy.modules() if isinstance(policy, nn.Module) else ():
         if isinstance(part, Encoder):

@@ -1,19 +1,20 @@
-"""Random changes of point clouds in training."""
+"""Data augmentation of point clouds."""
 
 import torch
 from torch import Tensor, nn
 
 
 class CloudAugmentation(nn.Module):
-    """Move, turn and shake the points; nothing outside training.
+    """Translate, rotate and jitter the points in training mode only.
 
-    A window is moved and turned as a whole, for a scene does not jump between frames; each point shakes on its own.
-    Actions are left as they are: turn and move clouds only if the frame makes actions indifferent to it.
+    All frames of a window get the same translation and rotation, because a scene does not jump between frames. Jitter
+    is independent for each point. Actions are not transformed: use translation and rotation only if the actions are
+    invariant to them.
 
     Args:
         jitter: standard deviation of each coordinate of each point, in metres.
         translation: largest shift along each axis, in metres.
-        rotation: largest turn about the frame's z axis, in radians.
+        rotation: largest rotation about the frame's z axis, in radians.
     """
 
     def __init__(self, jitter: float = 0.0, translation: float = 0.0, rotation: float = 0.0) -> None:
@@ -23,7 +24,7 @@ class CloudAugmentation(nn.Module):
         self.rotation = rotation
 
     def forward(self, points: Tensor) -> Tensor:
-        """Change coordinates (B, T, N, 3), in metres."""
+        """Augment coordinates (B, T, N, 3), in metres."""
         if not self.training:
             return points
         n_windows = len(points)

@@ -1,4 +1,4 @@
-"""The light point-cloud encoder of 3D Diffusion Policy (DP3, arXiv:2403.03954)."""
+"""Point-cloud encoder of 3D Diffusion Policy (DP3, arXiv:2403.03954)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,11 @@ from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
 
 
 class DP3Encoder(PointCloudEncoder):
-    """Coordinates through 64, 128 and 256 units with layer norm, the largest of each, 64 features; the state beside.
+    """Point-wise MLP with max pooling, and a separate MLP of the robot's state.
 
-    Colours are not looked at, as in DP3, whose policies did not gain by them. Arguments are those of
-    `PointCloudEncoder`.
+    The MLP of the coordinates has 64, 128 and 256 units with layer norm, followed by max pooling over the points and a
+    linear map to 64 features. Colours are ignored, as in DP3, whose policies did not benefit from them. See
+    `PointCloudEncoder` for the arguments.
     """
 
     def build(self, n_channels: int, state_dim: int) -> int:
@@ -20,7 +21,7 @@ class DP3Encoder(PointCloudEncoder):
         self.points = nn.Sequential(
             *(nn.Linear(3, 64), nn.LayerNorm(64), nn.ReLU()),
             *(nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU()),
-            *(nn.Linear(128, 256), nn.LayerNorm(256)),  # the last ReLU may as well follow the maximum
+            *(nn.Linear(128, 256), nn.LayerNorm(256)),  # its ReLU follows the max pooling, with the same result
         )
         self.out = nn.Sequential(nn.Linear(256, 64), nn.LayerNorm(64))
         self.state = nn.Sequential(nn.Linear(state_dim, 64), nn.ReLU(), nn.Linear(64, 64)) if state_dim else None

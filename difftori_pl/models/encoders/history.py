@@ -1,4 +1,4 @@
-"""Encoder of the last few observations: their latents side by side."""
+"""Encoder that concatenates the latents of the last observations."""
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,13 @@ from difftori_pl.models.policy import Observation, State
 
 
 class HistoryEncoder(Encoder):
-    """Concatenate another encoder's latents of the last steps, the oldest first.
+    """Concatenate another encoder's latents of the last steps, oldest first.
 
-    At the start of an episode, and of a training window, the first observation stands for those before it.
+    At the start of an episode or of a training window, the first observation is repeated for the missing steps.
 
     Args:
-        encoder: encodes each step; without memory.
-        n_obs_steps: steps side by side; 2 in DP3 and in DiffTORI on Meta-World.
+        encoder: encodes each step; it must have no memory.
+        n_obs_steps: number of concatenated steps; 2 in DP3 and in DiffTORI on Meta-World.
     """
 
     blank: Tensor
@@ -23,7 +23,7 @@ class HistoryEncoder(Encoder):
     def __init__(self, encoder: Encoder, n_obs_steps: int = 2) -> None:
         super().__init__()
         if n_obs_steps < 1:
-            raise ConfigurationError(f"n_obs_steps counts from 1, got {n_obs_steps}")
+            raise ConfigurationError(f"n_obs_steps must be at least 1, got {n_obs_steps}")
         refuse_memory(encoder, self)
         self.encoder: nn.Module = encoder
         self.obs_specs = {}
@@ -31,12 +31,12 @@ class HistoryEncoder(Encoder):
         self.register_buffer("blank", torch.zeros(n_obs_steps - 1, encoder.latent_dim), persistent=False)
 
     def initial_state(self, batch_size: int) -> State:
-        """Nothing seen yet."""
+        """Return a memory without observations."""
         age = torch.zeros(batch_size, dtype=torch.long, device=self.blank.device)
         return {"seen": self.blank.repeat(batch_size, 1, 1), "age": age}
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Encode each step beside those before it; see `Encoder.forward`."""
+        """Concatenate the latent of each step with those before it; see `Encoder.forward`."""
         latents, _ = self.encoder(obs, {})
         n_steps = latents.shape[1]
         is_first = (state["age"] == 0)[:, None, None]

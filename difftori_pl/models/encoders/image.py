@@ -1,4 +1,4 @@
-"""What encoders of camera images share: cropping, one backbone for each camera, the robot's own state beside."""
+"""Base class of image encoders: random cropping, one backbone per camera, and the low-dimensional keys."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,18 @@ from difftori_pl.models.policy import Observation, State
 
 
 class ImageEncoder(Encoder):
-    """Encode each camera image with a network of its own and append the standardised low-dimensional keys.
+    """Encode each camera's images with a separate network and append the standardised low-dimensional keys.
 
-    In training, windows are cropped at random places (one place per window and camera, as a camera does not jump
-    between frames), otherwise in the middle: robomimic's `CropRandomizer`, without which its image policies fail.
+    In training mode, each window and camera is cropped at one random position, because a camera does not jump between
+    frames; otherwise the centre is cropped. This is robomimic's `CropRandomizer`, without which its image policies
+    fail.
 
     Args:
         cameras: keys of uint8 images (B, T, 3, height, width).
         image_size: height and width of the images, in pixels.
         crop_size: height and width after cropping, at most `image_size`; robomimic crops 84 to 76.
         obs_dims: size of each low-dimensional key.
-        latent_dim: size Z of the latent, by a linear map; the concatenated features are the latent if None.
+        latent_dim: output size Z of a final linear map; None returns the concatenated features.
     """
 
     def __init__(
@@ -38,8 +39,8 @@ class ImageEncoder(Encoder):
         super().__init__()
         if not 1 <= crop_size <= image_size:
             raise ConfigurationError(
-                f"crop_size is from 1 to image_size, but crop_size {crop_size} and image_size {image_size} came: set "
-                f"crop_size to {image_size} for no cropping, or image_size to that of the images"
+                f"crop_size must be from 1 to image_size, got crop_size {crop_size} and image_size {image_size}: set "
+                f"crop_size to {image_size} to disable cropping, or image_size to the size of the images"
             )
         self.cameras = tuple(cameras)
         self.obs_dims = dict(obs_dims or {})
@@ -59,7 +60,7 @@ class ImageEncoder(Encoder):
         """Make the network of one camera: images (B, 3, height, width) in [-0.5, 0.5] to features (B, F)."""
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Encode each step on its own; see `Encoder.forward`."""
+        """Encode each step independently; see `Encoder.forward`."""
         vectors = self.normalizer(obs)
         features = [vectors[key] for key in self.obs_dims]
         for camera, backbone in zip(self.cameras, self.backbones, strict=True):
@@ -69,7 +70,7 @@ class ImageEncoder(Encoder):
         return self.project(torch.cat(features, dim=-1)), state
 
     def _crop(self, images: Tensor) -> Tensor:
-        """Cut (B, T, 3, height, width) to the crop size."""
+        """Crop images (B, T, 3, height, width) to `crop_size`."""
         n_windows, (height, width) = len(images), images.shape[-2:]
         size = torch.arange(self.crop_size, device=images.device)
         if self.training:
@@ -80,5 +81,5 @@ class ImageEncoder(Encoder):
             left = torch.full((n_windows, 1), (width - self.crop_size) // 2, device=images.device)
         window = torch.arange(n_windows, device=images.device)[:, None, None]
         rows, columns = (top + size)[:, :, None], (left + size)[:, None, :]
-        # Indices on the first and the last two dimensions leave (B, rows, columns, T, 3).
+        # Indexing the first and the last two dimensions gives (B, rows, columns, T, 3).
         return images[window, :, :, rows, columns].permute(0, 3, 4, 1, 2)

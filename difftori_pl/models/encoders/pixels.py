@@ -1,4 +1,4 @@
-"""Encoder of stacked camera frames: TD-MPC's (arXiv:2203.04955)."""
+"""Encoder of stacked camera frames from TD-MPC (arXiv:2203.04955)."""
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +40,9 @@ class PixelEncoder(Encoder):
         self.project = nn.Linear(n_features, latent_dim)
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Encode each step on its own; see `Encoder.forward`."""
+        """Encode each step independently; see `Encoder.forward`."""
         images = obs[self.key]
-        # In place: dividing into another tensor takes almost as long again as the conversion.
+        # Divide in place: a division into a new tensor takes almost as long as the conversion.
         pixels = images.flatten(0, 1).to(self.project.weight.dtype, copy=True).div_(255.0)
         features = self.convolutions(pixels)
         return self.project(features).unflatten(0, images.shape[:2]), state

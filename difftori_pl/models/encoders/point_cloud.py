@@ -1,4 +1,4 @@
-"""What encoders of point clouds share: augmentation, a network that cares for no order, the robot's state beside."""
+"""Base class of point-cloud encoders: augmentation, subsampling, and the robot's state."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,18 @@ from difftori_pl.models.policy import Observation, State
 
 
 class PointCloudEncoder(Encoder):
-    """Encode a cloud of points in no order together with the standardised low-dimensional keys.
+    """Encode an unordered point cloud together with the standardised low-dimensional keys.
 
     Args:
-        key: the cloud's key, (B, T, N, C).
+        key: key of the cloud (B, T, N, C).
         n_points: number of points N.
         n_channels: 3 for coordinates, 6 with colours.
         obs_dims: size of each low-dimensional key.
-        latent_dim: size Z of the latent, by a linear map; the features themselves are the latent if None.
-        n_training_points: look at so many points only, drawn anew in each pass of training; all if None.
-        augmentation: changes the points in training; None leaves them alone.
-        unseen: components of a low-dimensional key that the policy is not to see, counted from 0; see `StateEncoder`.
+        latent_dim: output size Z of a final linear map; None returns the features.
+        n_training_points: size of the random subset of points drawn in each training pass; None uses all points.
+        augmentation: augments the points in training; None disables it.
+        masked_components: indices, from 0, of the components of each low-dimensional key that are hidden from the
+            policy; see `StateEncoder`.
     """
 
     def __init__(
@@ -36,14 +37,14 @@ class PointCloudEncoder(Encoder):
         latent_dim: int | None = None,
         n_training_points: int | None = None,
         augmentation: CloudAugmentation | None = None,
-        unseen: Mapping[str, Sequence[int]] | None = None,
+        masked_components: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.key = key
         self.obs_dims = dict(obs_dims or {})
         self.obs_specs = {key: ObservationSpec.point_cloud(n_points, n_channels)}
         self.obs_specs |= {name: ObservationSpec.vector(dim) for name, dim in self.obs_dims.items()}
-        self.normalizer = Normalizer(self.obs_dims, unseen=unseen)
+        self.normalizer = Normalizer(self.obs_dims, masked_components=masked_components)
         self.n_training_points = n_training_points
         self.augmentation = augmentation
         n_features = self.build(n_channels, sum(self.obs_dims.values()))
@@ -52,14 +53,14 @@ class PointCloudEncoder(Encoder):
 
     @abstractmethod
     def build(self, n_channels: int, state_dim: int) -> int:
-        """Make the networks for points of so many channels and states of such a size; the number of features."""
+        """Build the networks for points (N, `n_channels`) and states (`state_dim`,), and return the feature size F."""
 
     @abstractmethod
     def features(self, points: Tensor, state: Tensor) -> Tensor:
-        """Features (B, F) of points (B, N, C) and standardised states (B, D), the same for points in any order."""
+        """Return features (B, F) of points (B, N, C) and standardised states (B, D), for any order of the points."""
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Encode each step on its own; see `Encoder.forward`."""
+        """Encode each step independently; see `Encoder.forward`."""
         points = obs[self.key]
         if self.training and self.n_training_points is not None:
             chosen = torch.randperm(points.shape[2], device=points.device)[: self.n_training_points]

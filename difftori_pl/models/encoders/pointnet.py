@@ -1,4 +1,4 @@
-"""PointNet (arXiv:1612.00593) as ManiSkill2-Learn's imitation baselines use it."""
+"""PointNet (arXiv:1612.00593) as in the imitation baselines of ManiSkill2-Learn."""
 
 import torch
 from torch import Tensor, nn
@@ -8,20 +8,20 @@ from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
 
 
 class PointNetEncoder(PointCloudEncoder):
-    """Each point beside the robot's state through 64, 128 and 512 units, then the largest of each; the state again.
+    """Point-wise MLP of each point concatenated with the robot's state, max pooling, and the state appended.
 
-    There is no transformation network. Arguments are those of `PointCloudEncoder`.
+    The MLP has 64, 128 and 512 units. There is no transformation network. See `PointCloudEncoder` for the arguments.
     """
 
     def build(self, n_channels: int, state_dim: int) -> int:
         """See `PointCloudEncoder.build`."""
-        # The first layer of the concatenation, split in two: the state's part is the same for all points.
+        # The first layer of the concatenation is split in two, because the state's part is the same for all points.
         self.first = nn.Linear(n_channels, 64)
         self.first_of_state = nn.Linear(state_dim, 64, bias=False) if state_dim else None
         self.rest = nn.Sequential(
             *(nn.LayerNorm(64), nn.ReLU()),
             *(nn.Linear(64, 128), nn.LayerNorm(128), nn.ReLU()),
-            *(nn.Linear(128, 512), nn.LayerNorm(512)),  # the last ReLU may as well follow the maximum
+            *(nn.Linear(128, 512), nn.LayerNorm(512)),  # its ReLU follows the max pooling, with the same result
         )
         return 512 + state_dim
 

@@ -1,4 +1,4 @@
-"""Recurrent encoder: an LSTM over the latents of another encoder (Table 7: "RNN")."""
+"""LSTM over the latents of another encoder (Table 7: "RNN")."""
 
 from contextlib import nullcontext
 
@@ -10,18 +10,17 @@ from difftori_pl.models.policy import Observation, State
 
 
 class RecurrentEncoder(Encoder):
-    """Summarise the steps seen so far with an LSTM.
+    """Summarise the steps so far with an LSTM.
 
-    The memory is wiped every `restart_after` steps. Training windows start with an empty memory, so a memory older
-    than a window is one that the network has never met; robomimic's recurrent policies do the same.
+    The memory is reset every `restart_after` steps. Training windows start with an empty memory, so the network is
+    never trained on a memory longer than a window. The recurrent policies of robomimic do the same.
 
     Args:
-        encoder: encodes each step before the LSTM; without memory.
+        encoder: encodes each step before the LSTM; it must have no memory.
         hidden_dim: size of the LSTM's hidden state; 1000 in Table 7.
         n_layers: number of LSTM layers.
-        restart_after: steps after which the memory starts afresh; 16 in Table 7. Use the length of the training
-            windows.
-        latent_dim: size Z of the latent, by a linear map; the hidden state itself is the latent if None.
+        restart_after: steps between resets of the memory; 16 in Table 7. Use the length of the training windows.
+        latent_dim: output size Z of a final linear map; None returns the hidden state.
     """
 
     def __init__(
@@ -42,23 +41,23 @@ class RecurrentEncoder(Encoder):
         self.project = nn.Identity() if latent_dim is None else nn.Linear(hidden_dim, latent_dim)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory of age zero for each episode."""
+        """Return an empty memory of age zero for each episode."""
         weight: Tensor = self.rnn.get_parameter("weight_hh_l0")
         zeros = weight.new_zeros(batch_size, self.rnn.num_layers, self.rnn.hidden_size)
         age = torch.zeros(batch_size, dtype=torch.long, device=weight.device)
         return {"hidden": zeros, "cell": zeros.clone(), "age": age}
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Encode a window that begins where a memory span begins, or a single step; see `Encoder.forward`."""
+        """Encode a window that starts with a reset memory, or a single step; see `Encoder.forward`."""
         features, _ = self.encoder(obs, {})
         outputs = []
         for span in features.split(self.restart_after, dim=1):
             restarts = (state["age"] % self.restart_after == 0)[:, None, None]
-            # The LSTM wants layers first, a state has the batch first. Not a product with 0, which would keep NaN.
+            # The LSTM expects layers first; the state has the batch first. Multiplying by 0 would keep NaN.
             memory = [
                 state[name].masked_fill(restarts, 0.0).transpose(0, 1).contiguous() for name in ("hidden", "cell")
             ]
-            # PyTorch has no LSTM in half precision on a CPU. An exported program must not hold an autocast region.
+            # PyTorch has no half-precision LSTM on a CPU. An exported program must not contain an autocast region.
             with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
                 output, (hidden, cell) = self.rnn(span.to(memory[0].dtype), tuple(memory))
             outputs.append(output)

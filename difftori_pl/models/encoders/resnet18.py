@@ -7,10 +7,10 @@ from difftori_pl.models.encoders.image import ImageEncoder
 
 
 class ResNet18Encoder(ImageEncoder):
-    """ResNet-18 up to its last feature map, then the expected positions of 32 key points, then a linear map to 64.
+    """ResNet-18 up to its last feature map, a spatial softmax with 32 key points, and a linear map to 64.
 
-    Batch normalisation is replaced by group normalisation: its running statistics differ between training and acting
-    and between ranks, which policies with moving-average weights and small batches suffer from.
+    Group normalisation replaces batch normalisation, whose running statistics differ between training and acting and
+    between ranks. That harms policies with moving-average weights and small batches.
 
     See `ImageEncoder` for the arguments.
     """
@@ -25,7 +25,7 @@ class ResNet18Encoder(ImageEncoder):
 
 
 class SpatialSoftmax(nn.Module):
-    """Expected image position of each of several attention maps (arXiv:1504.00702).
+    """Expected image position under each of K attention maps (arXiv:1504.00702).
 
     Args:
         in_channels: channels of the feature map.
@@ -37,7 +37,7 @@ class SpatialSoftmax(nn.Module):
         self.attention = nn.Conv2d(in_channels, n_points, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Feature maps (B, C, height, width) to positions (B, 2 K) in [-1, 1], all x before all y."""
+        """Map feature maps (B, C, height, width) to positions (B, 2 K) in [-1, 1], all x before all y."""
         height, width = features.shape[-2:]
         weights = self.attention(features).flatten(2).softmax(-1).unflatten(2, (height, width))
         x = torch.linspace(-1.0, 1.0, width, device=features.device, dtype=features.dtype)

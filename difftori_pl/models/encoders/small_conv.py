@@ -1,4 +1,4 @@
-"""A small convolutional encoder, for machines without a GPU: the one of TD-MPC (arXiv:2203.04955)."""
+"""Small convolutional encoder of TD-MPC (arXiv:2203.04955), for machines without a GPU."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from difftori_pl.models.encoders.image import ImageEncoder
 
 
 class SmallConvEncoder(ImageEncoder):
-    """Four strided convolutions with kernels of 7, 5, 3 and 3 and 32 channels, flattened; see `ImageEncoder`."""
+    """Four strided convolutions with 32 channels and kernel sizes 7, 5, 3 and 3, flattened; see `ImageEncoder`."""
 
     def backbone(self) -> nn.Module:
         """See `ImageEncoder.backbone`."""

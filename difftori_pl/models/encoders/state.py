@@ -1,4 +1,4 @@
-"""Encoder of low-dimensional observations: the paper's h (Appendix C)."""
+"""Encoder of low-dimensional observations, h in the paper (Appendix C)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,14 +18,14 @@ class StateEncoder(Encoder):
 
     Args:
         obs_dims: size of each key, for instance `{robot0_eef_pos: 3, object: 14}`.
-        latent_dim: size Z of the latent; the concatenated vector itself is the latent if None.
+        latent_dim: size Z of the latent; None omits the MLP and returns the concatenated vector.
         hidden_dims: hidden layers of the MLP; 256 and 256 in Appendix C.
         normalize: standardise with the statistics of the training demonstrations.
-        unseen: components of a key that the policy is not to see, counted from 0, for instance velocities: a clone of
-            smooth demonstrations that sees them goes on as it goes, in place of going where it should.
+        masked_components: indices, from 0, of the components of each key that are hidden from the policy, for instance
+            velocities: a policy cloned from smooth demonstrations copies its current velocity instead of reacting.
 
     Raises:
-        ConfigurationError: `unseen` without `normalize`, or of a key or a component that there is not.
+        ConfigurationError: `masked_components` without `normalize`, or a key or component that does not exist.
     """
 
     def __init__(
@@ -34,18 +34,20 @@ class StateEncoder(Encoder):
         latent_dim: int | None = 50,
         hidden_dims: Sequence[int] = (256, 256),
         normalize: bool = True,
-        unseen: Mapping[str, Sequence[int]] | None = None,
+        masked_components: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        if unseen and not normalize:
-            raise ConfigurationError("what is unseen is replaced by its mean, which takes normalize: true")
+        if masked_components and not normalize:
+            raise ConfigurationError(
+                "masked_components are replaced by their mean, so expected normalize: true, got normalize: false"
+            )
         in_dim = sum(obs_dims.values())
         self.obs_specs = {key: ObservationSpec.vector(dim) for key, dim in obs_dims.items()}
         self.latent_dim = in_dim if latent_dim is None else latent_dim
-        self.normalizer = Normalizer(obs_dims, unseen=unseen) if normalize else None
+        self.normalizer = Normalizer(obs_dims, masked_components=masked_components) if normalize else None
         self.net = nn.Identity() if latent_dim is None else mlp(in_dim, hidden_dims, latent_dim)
 
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Encode each step on its own; see `Encoder.forward`."""
+        """Encode each step independently; see `Encoder.forward`."""
         vectors = self.normalizer(obs) if self.normalizer else obs
         return self.net(torch.cat([vectors[key] for key in self.obs_specs], dim=-1)), state

@@ -49,15 +49,15 @@ def loss_of(module: DiffTORIIL, windows: Batch) -> Tensor:
     return module.training_step(windows, 0)
 
 
-def test_it_begins_as_its_base_policy() -> None:
+def test_an_untrained_policy_returns_the_proposals() -> None:
     module = policy(Noise(2))
     latent, proposals, _, _ = module._problems(batch())
     solution = module.decode(latent, module.sample_prior(latent), proposals)
     assert torch.equal(solution.actions, proposals)
 
 
-class TwoMinds(BasePolicy):
-    """Proposes one thing, and another where it has to explain what was done."""
+class PriorAndPosterior(BasePolicy):
+    """Proposes zeros, and half the demonstrated actions as posterior proposals."""
 
     action_dim = 2
 
@@ -68,8 +68,8 @@ class TwoMinds(BasePolicy):
         return 0.5 * actions, state
 
 
-def test_it_trains_on_proposals_that_explain_and_acts_on_those_that_are_made() -> None:
-    module, windows = policy(TwoMinds()), batch()
+def test_posterior_proposals_are_used_in_training_only() -> None:
+    module, windows = policy(PriorAndPosterior()), batch()
     _, proposals, targets, _ = module.train()._problems(windows)
     assert_close(proposals, 0.5 * targets)
     _, proposals, _, _ = module.eval()._problems(windows)
@@ -91,7 +91,7 @@ def test_each_problem_is_aligned_with_its_targets(horizon: int) -> None:
             assert mask[row] == windows["mask"][window, step : step + horizon].all()
 
 
-def test_problems_are_in_standard_deviations_and_actions_are_not() -> None:
+def test_problems_are_scaled_by_standard_deviations_and_actions_are_not() -> None:
     windows, module = batch(), policy(Noise(2), prior_temperature=0.0).eval()
     module.action_scale.copy_(torch.tensor([0.5, 0.25]))
     _, _, targets, _ = module._problems(windows)
@@ -103,7 +103,7 @@ def test_problems_are_in_standard_deviations_and_actions_are_not() -> None:
     assert proposed.abs().max() > 0.9
 
 
-def test_padded_steps_do_not_count() -> None:
+def test_padded_steps_do_not_affect_the_loss() -> None:
     windows = batch()
     windows["mask"][:, 4:] = False
     module = policy()
@@ -128,7 +128,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_the_base_none(horizon: in
             assert name.startswith("base_policy.")
 
 
-def test_it_learns_through_the_optimiser_what_its_base_cannot_do() -> None:
+def test_training_through_the_optimiser_reduces_the_error_of_the_base_policy() -> None:
     module = policy(kl_weight=0.001)
     windows = batch(n_windows=32)
     optimizer = torch.optim.Adam((p for p in module.parameters() if p.requires_grad), lr=1e-3)
@@ -153,19 +153,19 @@ def test_acting_step_by_step_equals_the_window() -> None:
             assert_close(actions, expected[:, step])
 
 
-def test_samples_of_the_prior_make_a_difference_only_if_asked_for() -> None:
+def test_prior_samples_are_scaled_by_the_temperature() -> None:
     latent = torch.zeros(5, 6)
     assert torch.equal(policy(prior_temperature=0.0).sample_prior(latent), torch.zeros(5, 64))
     assert policy(prior_temperature=1.0).sample_prior(latent).std() > 0.5
 
 
-def test_training_mode_leaves_the_base_policy_as_it_acts() -> None:
+def test_the_base_policy_stays_in_evaluation_mode() -> None:
     module = policy().train()
     assert module.encoder.training
     assert not module.base_policy.training
 
 
-def test_chunks_are_solved_where_they_begin_in_acting() -> None:
+def test_chunks_are_solved_at_the_steps_where_they_begin_when_acting() -> None:
     windows = batch(n_steps=8)
     windows["mask"][1, 4:] = False
     latent, proposals, targets, mask = policy(horizon=3, chunked=True)._problems(windows)
@@ -189,7 +189,7 @@ def test_a_chunk_is_executed_to_its_end_before_the_next_is_solved() -> None:
             obs = {"x": windows["obs"]["x"][:, step : step + 1]}
             actions, state = module.act(obs, state)
             assert_close(actions, chunks[:, step // 3, step % 3])
-            if step == 1:  # episodes of one batch need not be of one age
+            if step == 1:  # episodes of one batch may differ in age
                 late = {name: torch.cat([state[name][:2], late[name][2:]]) for name in state}
             if step > 1:
                 actions, late = module.act(
@@ -206,19 +206,19 @@ def test_a_chunk_has_no_dynamics(dynamics: type[LatentDynamics] | None) -> None:
     if dynamics is None:
         assert DiffTORIIL(encoder, Zeros(2), trajopt, horizon=3, chunked=True).dynamics is None
     else:
-        with pytest.raises(ConfigurationError, match="a chunk of 3 has no use for dynamics"):
+        with pytest.raises(ConfigurationError, match="a chunk of 3 does not use dynamics"):
             DiffTORIIL(encoder, Zeros(2), trajopt, dynamics=dynamics, horizon=3, chunked=True)
 
 
 @pytest.mark.parametrize(("horizon", "dynamics"), [(3, None), (1, LatentDynamics), (0, None)])
-def test_a_horizon_and_its_dynamics_go_together(horizon: int, dynamics: type[LatentDynamics] | None) -> None:
+def test_only_horizons_above_one_require_dynamics(horizon: int, dynamics: type[LatentDynamics] | None) -> None:
     trajopt = TrajOptLayer(LevenbergMarquardt(), Truncated(n_steps=5))
     with pytest.raises(ConfigurationError, match="dynamics"):
         DiffTORIIL(StateEncoder({"x": 3}), Zeros(2), trajopt, dynamics=dynamics, horizon=horizon)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_failed_solve_gives_nan_to_its_element_alone(chunked: bool) -> None:
+def test_a_failed_solve_gives_nan_to_its_element_only(chunked: bool) -> None:
     module = policy(horizon=2 if chunked else 1, chunked=chunked).eval()
     x = torch.tensor([[[0.1, 0.2, torch.nan]], [[0.1, 0.2, 0.3]]])
     action, _ = module.act({"x": x}, module.initial_state(2))
@@ -239,6 +239,6 @@ def test_training_without_a_datamodule_is_refused(normalize: bool) -> None:
 
 
 @pytest.mark.parametrize("options", [{"kl_weight": -1.0}, {"prior_temperature": -0.1}, {"proposal_noise": -1.0}])
-def test_numbers_without_a_meaning_are_refused(options: dict[str, float]) -> None:
+def test_negative_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=f"{next(iter(options))} must be 0 or above"):
         policy(**options)

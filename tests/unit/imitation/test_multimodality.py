@@ -12,24 +12,24 @@ from difftori_pl.trajopt.solvers import LBFGS
 from tests.unit.imitation.test_il import policy
 
 
-class TwoWays(torch.nn.Module):
-    """Prefers actions of one sign or the other, as the first number of the sample says."""
+class TwoModes(torch.nn.Module):
+    """A score with its maximum at 0.8 or -0.8, depending on the sign of the sample's first component."""
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
         target = torch.where(latent[:, :1] > 0, 0.8, -0.8)
         return -(action - target).square().sum(-1)
 
 
-def test_groups_of_points_are_counted() -> None:
+def test_n_modes_counts_groups_of_points() -> None:
     assert n_modes(torch.zeros(0, 2), 1.0) == 0
     assert n_modes(torch.tensor([[0.0], [0.9], [1.8], [5.0], [5.5]]), 1.0) == 2  # a chain is one group
     assert n_modes(torch.tensor([[0.0], [0.9], [1.8], [5.0], [5.5]]), 0.4) == 5
     assert n_modes(torch.linspace(0, 9, 20)[:, None], 0.5) == 1
 
 
-def test_samples_of_the_prior_reach_both_ways_from_one_proposal() -> None:
+def test_samples_of_the_prior_reach_both_modes_from_one_proposal() -> None:
     module = policy().eval()
-    module.score = TwoWays()  # type: ignore[assignment]
+    module.score = TwoModes()  # type: ignore[assignment]
     module.objective = type(module.objective)(module.score, None, 1.0)
     module.trajopt.solver.step_size = 2e-3  # type: ignore[assignment]
     module.trajopt.solver.damping = 10.0  # type: ignore[assignment]
@@ -45,7 +45,7 @@ def test_samples_of_the_prior_reach_both_ways_from_one_proposal() -> None:
 
 
 class FirstOf(torch.nn.Module):
-    """Prefers a chunk of whose components the first few are as far apart as the samples are."""
+    """A score of chunks whose optimum depends on the sample in the first `n_components` components only."""
 
     def __init__(self, n_components: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FirstOf(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("n_components", "expected"), [(1, 1), (8, 2)])
-def test_plans_are_one_mode_that_differ_little_on_average(n_components: int, expected: int) -> None:
+def test_plans_with_a_small_average_difference_are_one_mode(n_components: int, expected: int) -> None:
     module = policy(horizon=4, chunked=True).eval()
     module.objective = ChunkScore(FirstOf(n_components))
     module.trajopt = TrajOptLayer(LBFGS(), Detached(), Projection())
@@ -67,7 +67,7 @@ def test_plans_are_one_mode_that_differ_little_on_average(n_components: int, exp
     assert found.n_modes == expected
 
 
-def test_landscapes_are_drawn_over_the_action_that_is_asked_for() -> None:
+def test_landscapes_show_the_requested_action() -> None:
     module = policy(horizon=4, chunked=True).eval()
     obs, state = {"x": torch.zeros(1, 1, 3)}, module.initial_state(1)
     assert sample_solutions(module, obs, state, step=3).landscapes[0].components == ((3, 0), (3, 1))

@@ -11,7 +11,7 @@ from difftori_pl.models.encoders import StateEncoder
 from tests import cases
 
 
-def test_small_actions_count_as_much_as_large_ones_where_bc_is_told_so() -> None:
+def test_normalised_bc_weights_all_action_components_equally() -> None:
     obs = {"x": torch.randn(2, 4, 3)}
     for normalize, expected in ((True, 2.0), (False, 0.26)):
         policy = BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(8,), normalize_actions=normalize).eval()
@@ -22,7 +22,7 @@ def test_small_actions_count_as_much_as_large_ones_where_bc_is_told_so() -> None
         assert_close(policy.loss(obs, shifted), torch.full((2, 4), expected))
 
 
-def test_a_step_of_the_optimiser_moves_bc_by_a_share_of_each_components_spread() -> None:
+def test_an_update_moves_bc_by_a_fraction_of_each_components_spread() -> None:
     torch.manual_seed(0)
     policy = BC(StateEncoder({"x": 3}), action_dim=2, hidden_dims=(64,), normalize_actions=True)
     mean, std = torch.tensor([0.3, -0.5]), torch.tensor([0.01, 1.0])
@@ -41,7 +41,7 @@ def test_a_step_of_the_optimiser_moves_bc_by_a_share_of_each_components_spread()
     assert (proposed == 1.0).all()
 
 
-def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
+def test_posterior_proposals_of_a_mixture_follow_the_responsibilities() -> None:
     torch.manual_seed(0)
     policy = BCRNNGMM(StateEncoder({"x": 3}, None), action_dim=2, hidden_dim=8, n_modes=3, min_std=0.2)
     obs = {"x": torch.randn(1, 1, 3).expand(20_000, 1, 3)}
@@ -62,7 +62,7 @@ def test_a_mixture_explains_actions_by_the_responsible_modes() -> None:
 
 
 @pytest.mark.parametrize("name", ["bc", "bc_rnn_gmm"])
-def test_a_learned_policy_fits_a_simple_law(name: str) -> None:
+def test_a_learned_policy_fits_a_linear_function(name: str) -> None:
     torch.manual_seed(0)
     policy: LearnedPolicy = cases.BASE_POLICIES[name]()
     x = torch.rand(64, 4, 3) * 2 - 1

@@ -23,7 +23,7 @@ def test_the_score_starts_flat_and_has_no_last_bias() -> None:
     assert score.net[-1].bias is None
 
 
-def test_the_posterior_sees_latent_and_all_actions() -> None:
+def test_the_posterior_takes_latents_and_plans() -> None:
     posterior = Posterior(4, 6, sample_dim=5)
     mean, log_variance = posterior(torch.randn(3, 4), torch.randn(3, 3, 2))
     assert mean.shape == log_variance.shape == (3, 5)
@@ -42,17 +42,17 @@ def test_normalising_gives_zero_mean_and_unit_deviation_and_floors_constants() -
 
 
 @pytest.mark.parametrize(
-    ("scale", "shift", "strange"),
+    ("scale", "shift", "is_mismatch"),
     [
         (torch.tensor([1.0, 1.0]), 0.0, False),
         (torch.tensor([3.0, 0.3]), 5.0, False),
-        (torch.tensor([1.0, 0.0]), 0.0, False),  # one component is not used here
+        (torch.tensor([1.0, 0.0]), 0.0, False),  # the new data do not use one component
         (torch.tensor(1000.0), 0.0, True),
         (torch.tensor(1.0 / 256.0), 0.0, True),
         (torch.tensor(1.0), 200.0, True),
     ],
 )
-def test_data_in_other_units_are_foreign(scale: torch.Tensor, shift: float, strange: bool) -> None:
+def test_data_in_other_units_are_a_mismatch(scale: torch.Tensor, shift: float, is_mismatch: bool) -> None:
     torch.manual_seed(0)
     values = torch.randn(100, 2) + 1.0
 
@@ -61,4 +61,4 @@ def test_data_in_other_units_are_foreign(scale: torch.Tensor, shift: float, stra
 
     normalizer = Normalizer({"x": 2})
     normalizer.fit(statistics(values))
-    assert ("x with a spread of 1.37" in normalizer.foreign(statistics(scale * values + shift))) == strange
+    assert ("x with a spread of 1.37" in normalizer.mismatch(statistics(scale * values + shift))) == is_mismatch

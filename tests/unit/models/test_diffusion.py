@@ -23,7 +23,7 @@ def policy(schedule: NoiseSchedule | None = None, **options: int) -> DiffusionPo
 
 
 class AsImages(nn.Module):
-    """A denoiser of chunks as diffusers' pipelines want it: one channel, steps by action."""
+    """Adapter of a chunk denoiser to the image interface of diffusers' pipelines: one channel, steps by action."""
 
     def __init__(self, module: DiffusionPolicy, condition: Tensor) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class AsImages(nn.Module):
     ("schedule", "pipeline"), [(DDPM(20, 20), "DDPMPipeline"), (DDIM(20, 5), "DDIMPipeline")], ids=["ddpm", "ddim"]
 )
 @pytest.mark.filterwarnings("ignore")
-def test_sampling_is_that_of_the_pipelines_of_diffusers(schedule: NoiseSchedule, pipeline: str) -> None:
+def test_sampling_equals_the_pipelines_of_diffusers(schedule: NoiseSchedule, pipeline: str) -> None:
     module = policy(schedule)
     condition = torch.randn(4, 6)
     scheduler = schedule._make(
@@ -62,7 +62,7 @@ def test_sampling_is_that_of_the_pipelines_of_diffusers(schedule: NoiseSchedule,
     assert_close(ours, torch.from_numpy(images)[..., 0] * 2 - 1, rtol=1e-5, atol=1e-5)
 
 
-def test_noise_is_added_as_the_closed_form_says() -> None:
+def test_added_noise_equals_the_closed_form() -> None:
     schedule = DDPM(100)
     actions, noise = torch.randn(3, 8, 2), torch.randn(3, 8, 2)
     steps = torch.tensor([0, 50, 99])
@@ -76,7 +76,7 @@ def test_noise_is_added_as_the_closed_form_says() -> None:
 
 
 def numbered(module: DiffusionPolicy) -> list[Tensor]:
-    """Let the policy draw chunks that count: the n-th one holds n, and the step in it. Gives the conditions seen."""
+    """Replace sampling by numbered chunks: actions are (number of the chunk, step in it). Return the conditions."""
     conditions: list[Tensor] = []
 
     def sample(condition: Tensor, near: None) -> Tensor:
@@ -88,7 +88,7 @@ def numbered(module: DiffusionPolicy) -> list[Tensor]:
     return conditions
 
 
-def test_a_chunk_is_executed_in_part_and_drawn_anew() -> None:
+def test_a_new_chunk_is_sampled_after_the_executed_steps() -> None:
     module = policy()
     conditions = numbered(module)
     x = torch.arange(7.0)[None, :, None].expand(1, 7, 3)
@@ -99,7 +99,7 @@ def test_a_chunk_is_executed_in_part_and_drawn_anew() -> None:
     assert [condition.view(2, 3)[:, 0].tolist() for condition in conditions] == [[0, 0], [2, 3], [5, 6]]
 
 
-def test_acting_step_by_step_equals_the_window_also_out_of_step_with_others() -> None:
+def test_acting_step_by_step_equals_the_window_for_episodes_of_different_age() -> None:
     module = policy()
     obs = torch.randn(2, 7, 3)
     torch.manual_seed(5)
@@ -134,8 +134,8 @@ def test_acting_step_by_step_equals_the_window_also_out_of_step_with_others() ->
             assert_close(actions[1], expected[1][step - late])
 
 
-class TwoWays(nn.Module):
-    """The ideal denoiser, by Bayes, of chunks that are 0.8 throughout or -0.8 throughout, equally often."""
+class TwoModes(nn.Module):
+    """Bayes-optimal denoiser of chunks whose actions are all 0.8 or all -0.8, with equal probability."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -149,33 +149,33 @@ class TwoWays(nn.Module):
 
 
 @pytest.mark.parametrize("schedule", [DDPM(50, 50), DDIM(50, 10)], ids=["ddpm", "ddim"])
-def test_what_explains_a_demonstration_is_of_its_mode(schedule: NoiseSchedule) -> None:
+def test_posterior_proposals_are_in_the_mode_of_the_demonstration(schedule: NoiseSchedule) -> None:
     module = policy(schedule)
     obs, state = {"x": torch.zeros(200, 1, 3)}, module.initial_state(200)
-    module.unet = TwoWays(schedule)  # type: ignore[assignment]
+    module.unet = TwoModes(schedule)  # type: ignore[assignment]
     side = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None, None, None]
     with torch.no_grad():
         drawn, _ = module.propose(obs, 3, state)
-        # Demonstrations that are further out than what the policy has learned.
+        # The demonstrations (±1) lie further out than the modes of the policy (±0.8).
         explained, _ = module.propose_posterior(obs, side.expand(-1, 1, 3, 2), state)
     assert 70 < (drawn * side > 0).all((1, 2, 3)).sum() < 130
     assert_close(explained, (0.8 * side).expand_as(explained), atol=0.05, rtol=0)
 
 
-def test_the_chunks_of_a_window_are_explained_by_its_actions() -> None:
+def test_posterior_chunks_start_from_the_actions_of_the_window() -> None:
     module = policy()
     seen = []
     module.sample = lambda condition, near: seen.append(near) or near  # type: ignore[method-assign, func-returns-value]
     actions = torch.arange(6.0)[None, :, None].expand(1, 6, 2)
-    plans = actions.unfold(1, 2, 1).transpose(-1, -2)  # five steps, of which each shows two actions
+    plans = actions.unfold(1, 2, 1).transpose(-1, -2)  # plans of two actions from each of five steps
     proposals, _ = module.propose_posterior({"x": torch.zeros(1, 5, 3)}, plans, module.initial_state(1))
-    # Chunks begin one step in the past, every third step; beyond the window the nearest action stands in.
+    # Every third step, a chunk begins one step in the past; the nearest action replaces those outside the window.
     assert [near[0, :, 0].tolist() for near in seen] == [[0, 0, 1, 2, 3, 4, 5, 5], [2, 3, 4, 5, 5, 5, 5, 5]]
     assert_close(proposals, plans)
 
 
 @pytest.mark.slow
-def test_it_learns_two_ways_and_takes_either() -> None:
+def test_training_on_two_modes_yields_samples_of_both() -> None:
     torch.manual_seed(0)
     encoder = StateEncoder({"x": 3}, None)
     module = DiffusionPolicy(encoder, 2, DDIM(20, 10), 2, 8, 3, dims=(32, 64), n_groups=4, kernel_size=3)
@@ -191,7 +191,7 @@ def test_it_learns_two_ways_and_takes_either() -> None:
         schedule.step()
     with torch.no_grad():
         drawn = module.sample(torch.zeros(64, 6)).mean((1, 2))
-    # The mean of the demonstrations, which a regression would learn, is 0.
+    # A regression would learn the mean of the demonstrations, which is 0.
     assert drawn.abs().median() > 0.4
     assert 8 < (drawn > 0).sum() < 56
 
@@ -207,13 +207,13 @@ def test_every_parameter_gets_a_gradient() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: policy(n_executed_steps=8), "has no 8 steps to execute"),
+        (lambda: policy(n_executed_steps=8), "got n_obs_steps 2, n_executed_steps 8 and n_chunk_steps 8"),
         (lambda: policy(n_chunk_steps=7), "multiple of 2 .* got 7"),
-        (lambda: policy(DDIM(10, 11)), "between 1 and n_train_steps, but 11 and 10"),
-        (lambda: ConditionalUNet(2, 6, dims=(8, 12)), "n_groups divides"),
+        (lambda: policy(DDIM(10, 11)), "got n_inference_steps 11 and n_train_steps 10"),
+        (lambda: ConditionalUNet(2, 6, dims=(8, 12)), "n_groups must divide"),
         (
             lambda: DiffusionPolicy(RecurrentEncoder(StateEncoder({"x": 3})), 2),
-            "RecurrentEncoder has a memory of its own",
+            "expects an encoder without memory, got RecurrentEncoder",
         ),
         (lambda: policy().propose({"x": torch.zeros(1, 1, 3)}, 6, policy().initial_state(1)), "at most 5 .*, not 6"),
         (
@@ -222,6 +222,6 @@ def test_every_parameter_gets_a_gradient() -> None:
         ),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(wrong: Callable[[], object], message: str) -> None:
+def test_inconsistent_sizes_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         wrong()

@@ -22,7 +22,7 @@ def recurrent() -> RecurrentEncoder:
     return encoder
 
 
-def test_a_memory_restarts_after_its_span() -> None:
+def test_the_memory_is_reset_after_restart_after_steps() -> None:
     torch.manual_seed(0)
     encoder = recurrent()
     obs = observations(1, 6)
@@ -31,7 +31,7 @@ def test_a_memory_restarts_after_its_span() -> None:
     assert_close(latent[:, 4:], fresh)
 
 
-def test_rows_of_different_age_restart_on_their_own() -> None:
+def test_batch_elements_of_different_age_are_reset_independently() -> None:
     torch.manual_seed(0)
     encoder = recurrent()
     obs = observations(1, 1)
@@ -46,7 +46,7 @@ def test_rows_of_different_age_restart_on_their_own() -> None:
     assert_close(latent[1:], encoder(obs, encoder.initial_state(1))[0])
 
 
-def test_crops_are_central_when_acting_and_somewhere_within_in_training() -> None:
+def test_crops_are_central_when_acting_and_random_in_training() -> None:
     torch.manual_seed(0)
     encoder = SmallConvEncoder(CAMERAS)
     images = torch.arange(84 * 84).view(1, 1, 1, 84, 84).expand(64, 2, 3, 84, 84)
@@ -62,7 +62,7 @@ def test_crops_are_central_when_acting_and_somewhere_within_in_training() -> Non
 
 @pytest.mark.parametrize("crop_size", [85, 0, -1])
 def test_crops_are_no_larger_than_the_images(crop_size: int) -> None:
-    with pytest.raises(ConfigurationError, match=rf"crop_size {crop_size} and image_size 84 came: set crop_size to 84"):
+    with pytest.raises(ConfigurationError, match=rf"crop_size {crop_size} and image_size 84: set crop_size to 84"):
         SmallConvEncoder(CAMERAS, image_size=84, crop_size=crop_size)
 
 
@@ -80,7 +80,7 @@ def test_spatial_softmax_finds_a_bright_spot() -> None:
     assert_close(layer(features), torch.tensor([[-0.5, 1.0]]))
 
 
-def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
+def test_a_history_holds_the_last_steps_and_repeats_the_first() -> None:
     encoder = HistoryEncoder(StateEncoder({"position": 3}, latent_dim=None, normalize=False), n_obs_steps=2)
     positions = observations(2, 4)["position"]
     latent, _ = encoder({"position": positions}, encoder.initial_state(2))
@@ -88,27 +88,27 @@ def test_a_history_is_the_last_steps_and_begins_with_the_first() -> None:
     assert torch.equal(latent, torch.cat([before, positions], dim=-1))
 
 
-def test_a_history_refuses_what_it_cannot_hold() -> None:
-    with pytest.raises(ConfigurationError, match="RecurrentEncoder has a memory of its own"):
+def test_encoders_with_memory_refuse_other_encoders_with_memory() -> None:
+    with pytest.raises(ConfigurationError, match="without memory, got RecurrentEncoder"):
         HistoryEncoder(recurrent())
     for remembers in (recurrent(), HistoryEncoder(StateEncoder({"position": 3}))):
-        with pytest.raises(ConfigurationError, match=f"{type(remembers).__name__} has a memory of its own"):
+        with pytest.raises(ConfigurationError, match=f"without memory, got {type(remembers).__name__}"):
             RecurrentEncoder(remembers)
-    with pytest.raises(ConfigurationError, match="counts from 1, got 0"):
+    with pytest.raises(ConfigurationError, match="must be at least 1, got 0"):
         HistoryEncoder(StateEncoder({"position": 3}), n_obs_steps=0)
 
 
-def test_an_encoder_does_not_see_what_it_is_not_to_see() -> None:
+def test_masked_components_do_not_affect_the_latent() -> None:
     torch.manual_seed(0)
-    encoder = StateEncoder({"position": 3, "speed": 2}, latent_dim=6, unseen={"position": [0, 2]})
+    encoder = StateEncoder({"position": 3, "speed": 2}, latent_dim=6, masked_components={"position": [0, 2]})
     encoder.normalizer.get_buffer("position_mean").fill_(0.7)
     obs = observations(2, 4)
     latent, _ = encoder(obs, {})
-    for component, seen in ((0, False), (1, True), (2, False)):
+    for component, is_masked in ((0, True), (1, False), (2, True)):
         changed = obs["position"].clone()
         changed[..., component] += 1.0
         other, _ = encoder({**obs, "position": changed}, {})
-        assert torch.equal(other, latent) != seen
+        assert torch.equal(other, latent) == is_masked
     lost, _ = encoder({**obs, "position": obs["position"] + torch.tensor([torch.nan, 0.0, torch.inf])}, {})
     assert torch.equal(lost, latent)
     mean, _ = encoder({**obs, "position": obs["position"] * torch.tensor([0, 1, 0]) + torch.tensor([0.7, 0, 0.7])}, {})
@@ -116,12 +116,12 @@ def test_an_encoder_does_not_see_what_it_is_not_to_see() -> None:
     assert encoder.state_dict().keys() == StateEncoder({"position": 3, "speed": 2}, latent_dim=6).state_dict().keys()
 
 
-@pytest.mark.parametrize("unseen", [{"position": [3]}, {"position": [-1]}, {"force": [0]}, {"force": []}])
-def test_components_that_there_are_not_cannot_be_unseen(unseen: dict[str, list[int]]) -> None:
-    with pytest.raises(ConfigurationError, match=r"unseen: .* counts components from 0 of \{'position': 3\}"):
-        StateEncoder({"position": 3}, unseen=unseen)
+@pytest.mark.parametrize("masked", [{"position": [3]}, {"position": [-1]}, {"force": [0]}, {"force": []}])
+def test_masked_components_must_exist(masked: dict[str, list[int]]) -> None:
+    with pytest.raises(ConfigurationError, match=r"masked_components .* components of \{'position': 3\}, got"):
+        StateEncoder({"position": 3}, masked_components=masked)
 
 
-def test_what_is_unseen_is_replaced_by_a_mean_that_must_be_known() -> None:
-    with pytest.raises(ConfigurationError, match="takes normalize: true"):
-        StateEncoder({"position": 3}, normalize=False, unseen={"position": [0]})
+def test_masked_components_require_normalisation() -> None:
+    with pytest.raises(ConfigurationError, match="expected normalize: true"):
+        StateEncoder({"position": 3}, normalize=False, masked_components={"position": [0]})

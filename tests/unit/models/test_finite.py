@@ -9,7 +9,7 @@ NAN = torch.full((2,), torch.nan)
 
 
 def test_only_what_a_policy_reads_must_be_finite() -> None:
-    check = FiniteCheck(StateEncoder({"position": 2, "speed": 2}, unseen={"speed": [1]}))
+    check = FiniteCheck(StateEncoder({"position": 2, "speed": 2}, masked_components={"speed": [1]}))
     good = {"position": torch.zeros(2), "speed": torch.tensor([0.0, torch.nan]), "temperature": NAN}
     assert check.spoiled(good) == []
     assert check.spoiled(good | {"speed": torch.tensor([torch.inf, 0.0])}) == ["speed"]
@@ -18,14 +18,14 @@ def test_only_what_a_policy_reads_must_be_finite() -> None:
     assert FiniteCheck(object()).spoiled({"position": NAN}) == ["position"]
 
 
-def test_a_component_that_one_of_two_encoders_sees_must_be_finite() -> None:
-    both = [StateEncoder({"speed": 2}, unseen={"speed": components}) for components in ([0, 1], [1])]
+def test_a_component_that_only_one_of_two_encoders_masks_must_be_finite() -> None:
+    both = [StateEncoder({"speed": 2}, masked_components={"speed": components}) for components in ([0, 1], [1])]
     check = FiniteCheck(nn.ModuleList(both))
     assert check.spoiled({"speed": torch.tensor([torch.nan, 0.0])}) == ["speed"]
     assert check.spoiled({"speed": torch.tensor([0.0, torch.nan])}) == []
 
 
-def test_nan_spoils_one_element_of_a_mixture_until_its_memory_restarts() -> None:
+def test_nan_affects_one_element_of_a_mixture_until_its_memory_restarts() -> None:
     policy = BCRNNGMM(StateEncoder({"position": 2}, latent_dim=4), action_dim=1, hidden_dim=8, restart_after=2)
     state = policy.initial_state(2)
     spoiled = torch.tensor([[[torch.nan, 0.0]], [[0.0, 0.0]]])
@@ -36,7 +36,7 @@ def test_nan_spoils_one_element_of_a_mixture_until_its_memory_restarts() -> None
     assert finite == [[False, True], [False, True], [True, True]]
 
 
-def test_a_mixture_explains_demonstrations_beside_nan() -> None:
+def test_the_posterior_proposals_of_a_mixture_are_nan_only_where_the_observation_is() -> None:
     policy = BCRNNGMM(StateEncoder({"position": 2}, latent_dim=4), action_dim=1, hidden_dim=8)
     spoiled = torch.tensor([[[torch.nan, 0.0]], [[0.0, 0.0]]])
     proposed, _ = policy.propose_posterior({"position": spoiled}, torch.zeros(2, 1, 1, 1), policy.initial_state(2))

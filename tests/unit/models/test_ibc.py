@@ -18,7 +18,7 @@ def sampler(request: pytest.FixtureRequest) -> ActionSampler:
     return made
 
 
-def test_samples_gather_where_the_energy_is_low(sampler: ActionSampler) -> None:
+def test_samples_concentrate_at_low_energy(sampler: ActionSampler) -> None:
     lowest = torch.tensor([[[0.3, -0.6]], [[-0.9, 0.2]]])
 
     def energy(actions: torch.Tensor) -> torch.Tensor:
@@ -31,7 +31,7 @@ def test_samples_gather_where_the_energy_is_low(sampler: ActionSampler) -> None:
     assert (best - lowest[:, 0]).norm(dim=-1).max() < 0.05
 
 
-def test_both_ways_of_a_law_with_two_are_learned(sampler: ActionSampler) -> None:
+def test_both_modes_of_a_bimodal_distribution_are_learned(sampler: ActionSampler) -> None:
     policy = IBC(StateEncoder({"x": 1}, None), 1, sampler, n_counter_examples=32, n_samples=64, hidden_dims=(64, 64))
     x = torch.rand(128, 1, 1)
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
@@ -44,12 +44,12 @@ def test_both_ways_of_a_law_with_two_are_learned(sampler: ActionSampler) -> None
     assert energies[1] > energies[[0, 2]].max() + 0.5
     with torch.inference_mode():
         actions, _ = policy.propose({"x": torch.rand(8, 1, 1)}, 1, policy.initial_state(8))
-        # As when it is validated and tested.
+        # Validation and testing compute the loss in inference mode.
         assert torch.isfinite(policy.loss({"x": torch.rand(8, 2, 1)}, torch.rand(8, 2, 1))).all()
     assert (actions.abs() - 0.7).abs().max() < 0.25
 
 
-def test_the_search_begins_at_the_base_policy() -> None:
+def test_the_search_starts_from_the_base_policys_action() -> None:
     policy = IBC(StateEncoder({"x": 1}, None), 2, Langevin(n_steps=0), Zeros(2), start_std=0.02, n_samples=8)
     actions, _ = policy.propose({"x": torch.rand(16, 3, 1)}, 2, policy.initial_state(16))
     assert actions.shape == (16, 3, 2, 2)
@@ -57,7 +57,7 @@ def test_the_search_begins_at_the_base_policy() -> None:
     assert set(policy.reference_policies()) == {"base"}
 
 
-def test_the_gradient_penalty_is_on_what_exceeds_one() -> None:
+def test_the_gradient_penalty_is_the_squared_excess_over_one() -> None:
     policy = IBC(StateEncoder({"x": 1}, None), 2, gradient_penalty=1.0, hidden_dims=())
     steepness = policy._steepness(torch.zeros(3, 1), torch.rand(3, 5, 2))
     slope = policy.net[-1].weight[0, 1:].abs().max()  # type: ignore[union-attr]

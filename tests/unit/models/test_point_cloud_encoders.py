@@ -58,9 +58,9 @@ def test_every_part_of_the_observation_matters(encoder: PointCloudEncoder) -> No
         assert ((encode(encoder, changed) - latent).abs().amax(-1) > 1e-3).all(), key
 
 
-def test_components_of_the_state_may_be_unseen() -> None:
+def test_masked_components_of_the_state_do_not_affect_the_latent() -> None:
     torch.manual_seed(0)
-    encoder = DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, unseen={"robot_state": [1, 4]}).eval()
+    encoder = DP3Encoder(n_points=40, obs_dims={"robot_state": 5}, masked_components={"robot_state": [1, 4]}).eval()
     obs = observation()
     hidden = obs["robot_state"] + torch.tensor([0, 1, 0, 0, 1])
     shown = obs["robot_state"] + torch.tensor([0, 0, 1, 0, 0])
@@ -68,7 +68,7 @@ def test_components_of_the_state_may_be_unseen() -> None:
     assert not torch.equal(encode(encoder, {**obs, "robot_state": shown}), encode(encoder, obs))
 
 
-def test_the_split_first_layer_is_that_of_the_concatenation() -> None:
+def test_the_split_first_layer_equals_one_layer_on_the_concatenation() -> None:
     torch.manual_seed(0)
     encoder = PointNetEncoder(n_points=40, obs_dims={"robot_state": 5}).eval()
     obs = observation()
@@ -81,7 +81,7 @@ def test_the_split_first_layer_is_that_of_the_concatenation() -> None:
     assert_close(encode(encoder, obs), expected)
 
 
-def test_training_has_the_value_and_gradient_of_a_graph_over_all_points(encoder: PointCloudEncoder) -> None:
+def test_training_has_the_values_and_gradients_of_a_graph_over_all_points(encoder: PointCloudEncoder) -> None:
     encoder.double()
     obs = {key: value.double() for key, value in observation(encoder.obs_specs["point_cloud"].shape[1]).items()}
     obs["point_cloud"][:, :, 30:] = obs["point_cloud"][:, :, :10]
@@ -92,13 +92,13 @@ def test_training_has_the_value_and_gradient_of_a_graph_over_all_points(encoder:
         latent = encode(encoder, inputs)
         latent.backward(torch.linspace(-1, 1, latent.numel(), dtype=torch.float64).view_as(latent))
         cloud = inputs.pop("point_cloud").grad
-        cloud[:, :, :10] += cloud[:, :, 30:]  # a point and its repetition share a gradient in either way
+        cloud[:, :, :10] += cloud[:, :, 30:]  # the gradient may be split between a point and its copy
         others = [value.grad for value in inputs.values() if value.grad is not None]
         found.append([latent, cloud[:, :, :30], *others, *(weight.grad for weight in encoder.parameters())])
     assert_close(found[1], found[0])
 
 
-def test_the_graph_of_training_is_of_points_that_are_the_largest() -> None:
+def test_only_critical_points_have_a_graph_in_training() -> None:
     points, state = torch.randn(3, 500, 2), torch.rand(3, 4)
     with_graph = []
 
@@ -120,7 +120,7 @@ def test_training_in_bfloat16(made: Callable[[], PointCloudEncoder]) -> None:
     assert all(weight.grad.isfinite().all() for weight in encoder.parameters())
 
 
-def test_training_may_look_at_a_part_of_the_points() -> None:
+def test_training_may_use_a_random_subset_of_the_points() -> None:
     torch.manual_seed(0)
     encoder = DP3Encoder(n_points=40, n_training_points=10)
     obs = observation()
@@ -129,7 +129,7 @@ def test_training_may_look_at_a_part_of_the_points() -> None:
     assert_close(encode(encoder.eval(), obs), encode(encoder, obs))
 
 
-def test_augmentation_is_for_training_and_rigid_but_for_the_jitter() -> None:
+def test_augmentation_applies_in_training_only_and_is_rigid_without_jitter() -> None:
     torch.manual_seed(0)
     points = torch.randn(64, 2, 30, 3)
     still = CloudAugmentation(jitter=1.0, translation=1.0, rotation=1.0).eval()

@@ -12,7 +12,7 @@ def residual() -> Residual:
 
 
 @torch.no_grad()
-def test_it_begins_as_its_base_policy() -> None:
+def test_an_untrained_residual_equals_its_base_policy() -> None:
     policy = residual().eval()
     obs = {"x": torch.randn(5, 6, 3)}
     torch.manual_seed(1)
@@ -21,12 +21,12 @@ def test_it_begins_as_its_base_policy() -> None:
     actions, _ = policy.propose(obs, 3, policy.initial_state(5))
     assert torch.equal(actions, expected)
     torch.manual_seed(1)
-    explained, _ = policy.base.propose_posterior(obs, expected, policy.base.initial_state(5))
+    posterior, _ = policy.base.propose_posterior(obs, expected, policy.base.initial_state(5))
     torch.manual_seed(1)
-    assert torch.equal(policy.propose_posterior(obs, expected, policy.initial_state(5))[0], explained)
+    assert torch.equal(policy.propose_posterior(obs, expected, policy.initial_state(5))[0], posterior)
 
 
-def test_it_learns_what_its_base_lacks_and_leaves_the_base_alone() -> None:
+def test_training_reduces_the_loss_and_does_not_change_the_base_policy() -> None:
     torch.manual_seed(0)
     policy = Residual(BC(StateEncoder({"x": 3}, None), 2, hidden_dims=()), StateEncoder({"x": 3}, None), (32,))
     before = {name: value.clone() for name, value in policy.base.state_dict().items()}

@@ -47,7 +47,7 @@ def test_reward_and_value_start_at_zero_and_weights_orthogonal() -> None:
     assert not torch.equal(first, second)
 
 
-def test_the_policy_is_bounded_and_its_noise_cut() -> None:
+def test_the_policy_is_bounded_and_its_noise_is_clipped() -> None:
     torch.manual_seed(0)
     model = WorldModel(StateEncoder({"state": 4}, 8, [16], normalize=False), 2, 32)
     latent = torch.randn(500, 8)
@@ -80,7 +80,7 @@ def test_pixels_are_scaled_and_encoded_step_by_step() -> None:
     torch.testing.assert_close(encoder.project(features), latent[0], rtol=1e-4, atol=1e-5)
 
 
-def test_random_shift_is_a_crop_of_the_edge_padded_picture() -> None:
+def test_random_shift_is_a_crop_of_the_edge_padded_image() -> None:
     torch.manual_seed(0)
     pictures = torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
     specs = {"pixels": ObservationSpec.image(2, 12, 12), "state": ObservationSpec.vector(2)}
