@@ -51,7 +51,7 @@ def test_an_interrupted_recording_is_resumed(lift_file: Path, tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False)
     assert not path.exists()
-    with pytest.raises(ConfigurationError, match="another kind"):
+    with pytest.raises(ConfigurationError, match="has parts of another recording or conversion"):
         record(RobosuitePlayer("lift"), path, episodes=2, seed=99, n_processes=1, progress=False)
     record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False)
     assert played == [10, 11, 11]
@@ -60,7 +60,7 @@ def test_an_interrupted_recording_is_resumed(lift_file: Path, tmp_path: Path, mo
             np.testing.assert_array_equal(resumed["data"][demo]["states"], whole["data"][demo]["states"])
     assert [file.name for file in tmp_path.iterdir()] == ["lift.hdf5"]
     assert record(RobosuitePlayer("lift"), path, episodes=2, seed=10, progress=False).n_demos == 2
-    with pytest.raises(ConfigurationError, match="exists"):
+    with pytest.raises(ConfigurationError, match="exists with other demos"):
         record(RobosuitePlayer("lift"), path, episodes=3, seed=10, progress=False)
 
 

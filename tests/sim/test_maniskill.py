@@ -146,5 +146,5 @@ def test_every_expert_solves_its_task(task: str, tmp_path: Path) -> None:
 
 
 def test_a_task_without_an_expert_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"for 'Fill-v0'; there is one for PickCube-v0, LiftCube-v0"):
+    with pytest.raises(ConfigurationError, match=r"for 'Fill-v0'; choose one of PickCube-v0, LiftCube-v0"):
         plan_demos("Fill-v0", tmp_path)

@@ -57,7 +57,7 @@ def test_an_interrupted_conversion_is_resumed(tmp_path: Path) -> None:
         file["actions"][0] = 0.25
     with h5py.File(raw, "r+") as file:
         file["traj_2/obs/pointcloud/xyzw"][3] = good
-    with pytest.raises(ConfigurationError, match="unfinished work of another kind"):
+    with pytest.raises(ConfigurationError, match="has parts of another recording or conversion"):
         convert(raw, output, RECIPE, n_processes=1, progress=False)
     os.utime(raw, ns=(stamp, stamp))
     convert(raw, output, RECIPE, n_processes=1, progress=False)
@@ -71,7 +71,7 @@ def test_unusable_files_are_rejected(tmp_path: Path) -> None:
     convert(raw, output, RECIPE, n_processes=1, progress=False)
     with pytest.raises(ConfigurationError, match="exists: choose another name"):
         convert(raw, output, RECIPE)
-    with pytest.raises(ConfigurationError, match="converted already"):
+    with pytest.raises(ConfigurationError, match="is already converted"):
         plan(output, RECIPE)
     states = write_maniskill(tmp_path, obs_mode="state")
     assert plan(states, RECIPE).renders

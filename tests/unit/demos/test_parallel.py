@@ -21,7 +21,7 @@ def test_parts_of_another_recipe_are_rejected(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "x.hdf5", {"seed": 0})
     parts["a"].touch()
     assert Parts(tmp_path / "x.hdf5", {"seed": 0})["a"].exists()
-    with pytest.raises(ConfigurationError, match="another kind"):
+    with pytest.raises(ConfigurationError, match="has parts of another recording or conversion"):
         Parts(tmp_path / "x.hdf5", {"seed": 1})
     parts.remove()
     assert list(tmp_path.iterdir()) == []
