@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from difftori_pl.envs.maniskill_env import ManiSkillEnv
 
 _STEPS_PER_CHUNK = 4
-"""Chunks are short because training reads windows of a few steps that begin at any step."""
+"""Steps per HDF5 chunk. It is small because training reads windows of a few steps that begin at any step."""
 
 
 class Plan(NamedTuple):

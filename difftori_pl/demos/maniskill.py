@@ -27,7 +27,7 @@ PLANNED = "trajectory"
 REPLAYED = "trajectory.state.pd_ee_delta_pose"
 CLOUDS = "pointcloud.h5"
 MAX_FAILURES = 50
-"""Number of consecutive failures that aborts the recording; a planner that never succeeds would not terminate."""
+"""Number of consecutive failures that aborts the recording, which would otherwise never end."""
 
 
 class PlannedDemos(NamedTuple):
@@ -186,7 +186,7 @@ def _plan_episode(job: _Job) -> bool:
         recorder.flush_trajectory()
         return True
     finally:
-        # Not recorder.close(), which would also close the environment, which later episodes use.
+        # Not recorder.close(): it would also close the environment, which is reused by later episodes.
         recorder._h5_file.close()
 
 

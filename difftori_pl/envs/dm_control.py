@@ -25,7 +25,7 @@ VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
 
 _DOMAINS = {"cup": "ball_in_cup"}
-"""Domain names used in the literature, with the names used by the suite."""
+"""Short domain names used in the literature, and the suite's names for them."""
 
 
 class DMControl(EnvFactory):
@@ -173,8 +173,8 @@ class DMControlEnv(SeededEnv):
     def _render(self, size: int) -> NDArray[np.uint8]:
         physics = self.dm_env.physics
         if size not in self._renderers:
-            look = not self.recipe.fast_rendering
-            self._renderers[size] = OffscreenRenderer(physics.model.ptr, size, look, look, look, geom_groups=(0, 1, 2))
+            full = not self.recipe.fast_rendering
+            self._renderers[size] = OffscreenRenderer(physics.model.ptr, size, full, full, full, geom_groups=(0, 1, 2))
         return self._renderers[size].render(physics.data.ptr, self.recipe.camera)
 
     def _state_space(self) -> gymnasium.spaces.Box:
@@ -189,7 +189,7 @@ class DMControlEnv(SeededEnv):
 
 
 def _import_suite() -> ModuleType:
-    """Import the suite without OpenGL, which dm_control would load although this module renders the images."""
+    """Import the suite without OpenGL: dm_control would load it, but `OffscreenRenderer` renders the images."""
     chosen = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = "disable"
     try:

@@ -75,7 +75,7 @@ class RobosuiteEnv(SeededEnv):
         self.image_keys = image_keys
         self.image_size = image_size
         self.max_episode_steps = max_episode_steps
-        self._look = shadows, multisampling, reflections
+        self._render_options = shadows, multisampling, reflections
         # This class renders the images, so robosuite's rendering is disabled even if env_kwargs enable it.
         self._env_kwargs = robomimic_env_kwargs(robots) | dict(env_kwargs) | NO_RENDERING
         with _global_seed(seed):
@@ -199,7 +199,7 @@ class RobosuiteEnv(SeededEnv):
         """
         sim = self.robosuite.sim
         if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *self._look)
+            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *self._render_options)
         return self._renderers[size].render(sim.data._data, camera)
 
     def close(self) -> None:
