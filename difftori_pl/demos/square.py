@@ -59,8 +59,8 @@ class SquareExpert(Expert):
             pose = handle(obs, 0.001)
             offset = obs["robot0_eef_pos"] - pose.position
             # Too close to the centre of the nut, the fingers would descend onto the nut instead of around the handle.
-            beside = np.linalg.norm(offset[:2]) > 0.008 and offset[2] > 0.015
-            return handle(obs, 0.025) if beside else pose
+            misaligned = np.linalg.norm(offset[:2]) > 0.008 and offset[2] > 0.015
+            return handle(obs, 0.025) if misaligned else pose
 
         def over_handle(obs: LowDim) -> Pose:
             pose = handle(obs, hover)
@@ -81,8 +81,8 @@ class SquareExpert(Expert):
 
         def on_peg(obs: LowDim) -> Pose:
             middle, _ = _nut(obs)
-            beside = np.linalg.norm(middle[:2] - PEG) > 0.006 and middle[2] > PEG_TOP + 0.005
-            return _hand_for_nut(obs, goals[0], PEG_TOP + 0.02 if beside else PEG_TOP - depth)
+            misaligned = np.linalg.norm(middle[:2] - PEG) > 0.006 and middle[2] > PEG_TOP + 0.005
+            return _hand_for_nut(obs, goals[0], PEG_TOP + 0.02 if misaligned else PEG_TOP - depth)
 
         def away(obs: LowDim) -> Pose:
             return Pose(obs["robot0_eef_pos"] + [0.0, 0.0, 0.1], heading(matrix(obs["robot0_eef_quat"])))
@@ -114,7 +114,8 @@ def _heading_on_peg(obs: LowDim) -> float:
 
     def effort(turn: float) -> float:
         direction = np.arctan2(arm[1], arm[0]) + turn
-        # A hand beside the peg stretches the elbow. A hand beyond the peg and a turn beyond `_WRIST` are out of reach.
+        # The elbow is stretched if the hand is at the side of the peg. The hand cannot reach behind the peg or turn by
+        # more than `_WRIST`.
         stretch = 4.0 * max(0.0, np.cos(direction)) + 2.0 * max(0.0, np.sin(direction))
         return float(abs(turn) + stretch + 10.0 * (abs(hand + turn) > _WRIST))
 
