@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up what they need, each on a fresh machine. `make help` lists the rest.
+# `make demo` and `make test` build the environment that they need. `make help` lists all targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -13,15 +13,15 @@ help: ## list the targets
 system: ## install the system packages (Debian, Ubuntu)
 	@bash setup/system_packages.sh
 
-vulkan: .venv/ready ## a software Vulkan driver for ManiSkill2, where there is no GPU (Debian, Ubuntu)
+vulkan: .venv/ready ## install a software Vulkan driver for ManiSkill2 without a GPU (Debian, Ubuntu)
 	@bash setup/software_vulkan.sh
 
-check-system: ## name the system packages that are missing
+check-system: ## report missing system packages
 	@$(PYTHON) setup/check_system.py
 
-# torch first: theseus-ai's set-up imports it. Without its dependencies, for scikit-sparse, which the dense solvers
-# do not use, would have to be compiled. PyPI's torch has CUDA; where a CPU-only one is installed, torchvision needs
-# a shim.
+# torch comes first because theseus-ai's setup imports it. theseus-ai is installed without its dependencies, because
+# scikit-sparse, which the dense solvers do not use, would have to be compiled. PyPI's torchvision needs a shim if torch
+# is a CPU-only build.
 .venv/ready: setup.cfg setup/constraints.txt setup/cpu_torchvision.py | check-system
 	$(PYTHON) -m venv .venv
 	$(PIP) install 'pip<25.3'
@@ -32,38 +32,38 @@ check-system: ## name the system packages that are missing
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 
-demo: .venv/ready ## demonstrations, base policy, DiffTORI, and both in the simulator
+demo: .venv/ready ## record demonstrations, train a base policy and DiffTORI, and evaluate both
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
 
-test: .venv/ready lint types docs ## all tests, the simulators' too
+test: .venv/ready lint types docs ## run all tests, including those with simulators, lint, types and docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not gpu' -n auto --dist worksteal --durations=15
 
-test-quick: .venv/ready ## the tests that need no simulator and little time
+test-quick: .venv/ready ## run the fast tests without simulators
 	$(BIN)/pytest
 
-sim: .venv/ready ## the tests that need a simulator
+sim: .venv/ready ## run the tests with simulators
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'sim and not gpu' -n auto --dist worksteal --durations=15
 
-gpu: .venv/ready ## the tests that need a CUDA GPU
+gpu: .venv/ready ## run the tests that need a CUDA GPU
 	$(BIN)/pytest -m gpu
 
-lint: .venv/ready ## ruff
+lint: .venv/ready ## run ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/ready ## mypy
+types: .venv/ready ## run mypy
 	$(BIN)/mypy
 
-docs: .venv/ready ## the documentation, as a site; any warning is an error
+docs: .venv/ready ## build the documentation site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
-package: .venv/ready ## the wheel, built and used in an environment of its own
+package: .venv/ready ## build the wheel and test it in a new environment
 	@bash setup/check_package.sh $(BIN)/python
 
-minimum: .venv/ready ## the tests that need no simulator, with the lowest versions that setup.cfg allows
+minimum: .venv/ready ## run the tests without simulators with the lowest versions that setup.cfg allows
 	@bash setup/check_minimum.sh $(BIN)/python
 
-format: .venv/ready ## rewrite the sources as ruff wants them
+format: .venv/ready ## format the sources with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

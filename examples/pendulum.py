@@ -2,8 +2,8 @@
 
     python examples/pendulum.py
 
-gymnasium's Pendulum-v1 is steered by solving, at each step, for the next 20 torques, from the last solution shifted by
-one step and seven noisy copies of it. The best policies reach returns of about -150 on average.
+At each step of gymnasium's Pendulum-v1, the optimiser solves for the next 20 torques. It starts from the previous
+solution, shifted by one step, and seven noisy copies of it. The best policies reach an average return of about -150.
 """
 
 import gymnasium
@@ -19,7 +19,7 @@ MAX_TORQUE, MAX_SPEED, TIME_STEP, GRAVITY = 2.0, 8.0, 0.05, 10.0
 
 
 def dynamics(state: Tensor, action: Tensor) -> Tensor:
-    """Angle from the upright position (radians) and its velocity (B, 2) after an action (B, 1) in [-1, 1]."""
+    """Predict the next state (B, 2), angle from upright (rad) and velocity (rad/s), for an action (B, 1) in [-1, 1]."""
     angle, speed = state.unbind(-1)
     speed = speed + TIME_STEP * (1.5 * GRAVITY * angle.sin() + 3.0 * MAX_TORQUE * action[:, 0])
     speed = speed.clamp(-MAX_SPEED, MAX_SPEED)
@@ -27,13 +27,13 @@ def dynamics(state: Tensor, action: Tensor) -> Tensor:
 
 
 def reward(state: Tensor, action: Tensor) -> Tensor:
-    """Close to gymnasium's, which has the square of the wrapped angle: 2 - 2 cos is smooth where that has a kink."""
+    """Compute a smooth reward (B,): 2 - 2 cos(angle) replaces gymnasium's squared wrapped angle, which has a kink."""
     angle, speed = state.unbind(-1)
     return -(2.0 - 2.0 * angle.cos()) - 0.1 * speed.square() - 0.001 * (MAX_TORQUE * action[:, 0]).square()
 
 
 def swing_up(seed: int = 0, n_steps: int = 200, horizon: int = 20) -> float:
-    """Steer one episode; give its return."""
+    """Control one episode and return its return."""
     torch.manual_seed(seed)
     layer = TrajOptLayer(Adam(max_steps=10, learning_rate=0.3), Detached(), n_starts=8, start_noise=0.5)
     objective = RolloutReturn(
@@ -45,14 +45,14 @@ def swing_up(seed: int = 0, n_steps: int = 200, horizon: int = 20) -> float:
     )
     env = gymnasium.make("Pendulum-v1")
     observation, _ = env.reset(seed=seed)
-    plan, total = torch.zeros(1, horizon, 1), 0.0
+    plan, episode_return = torch.zeros(1, horizon, 1), 0.0
     for _ in range(n_steps):
         cosine, sine, speed = torch.as_tensor(observation)
         solution = layer(objective, torch.stack([torch.atan2(sine, cosine), speed])[None], plan)
-        observation, earned, *_ = env.step((MAX_TORQUE * solution.best_actions[0, 0]).numpy())
-        total += float(earned)
+        observation, step_reward, *_ = env.step((MAX_TORQUE * solution.best_actions[0, 0]).numpy())
+        episode_return += float(step_reward)
         plan = shift(solution.best_actions)
-    return total
+    return episode_return
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the lowest versions that setup.cfg allows into an environment of its own, and run the tests there that need no
-# simulator. Old versions warn of what newer ones have changed: warnings are no errors here.
+# Install the lowest versions that setup.cfg allows into a temporary environment, and run the tests without simulators
+# there. Old versions emit deprecation warnings, so warnings are not errors here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$(mktemp -d)

@@ -1,4 +1,4 @@
-"""Report by name the system packages that are missing; run with any Python 3, before the environment exists."""
+"""Report the names of missing system packages. Runs with any Python 3, before the environment is built."""
 
 import ctypes.util
 import shutil
@@ -20,6 +20,6 @@ if __name__ == "__main__":
     if missing:
         sys.exit(
             f"missing system packages: {' '.join(missing)}\n"
-            "On Debian and Ubuntu `make system` installs them (as root, or with sudo); elsewhere install what gives "
-            "the same commands and libraries."
+            "On Debian and Ubuntu `make system` installs them (as root, or with sudo). On other systems install the "
+            "packages with the same commands and libraries."
         )

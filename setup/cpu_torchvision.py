@@ -1,9 +1,9 @@
-"""Make torchvision importable beside a CPU-only torch: run once with the Python of the environment.
+"""Make torchvision importable with a CPU-only torch: run once with the Python of the environment.
 
-PyPI's torchvision is a CUDA build. Beside a CPU-only torch its extension does not load, and then its Python code
-fails at import because the operators `torchvision::nms` and `torchvision::qnms` do not exist. Declaring the two
-(nothing here calls them) is enough. This script does so in the environment's site-packages, if and only if
-torchvision cannot be imported as it is; the package itself knows nothing of it.
+PyPI's torchvision is a CUDA build. With a CPU-only torch its extension does not load, and the import fails because the
+operators `torchvision::nms` and `torchvision::qnms` do not exist. Declaring both is sufficient, because this package
+does not call them. The script writes the declarations to the environment's site-packages only if torchvision cannot be
+imported.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-SHIM = '''"""Declares torchvision's operators before its first import; written by setup/cpu_torchvision.py."""
+SHIM = '''"""Declare torchvision's operators before its first import; written by setup/cpu_torchvision.py."""
 
 import sys
 
@@ -33,7 +33,7 @@ sys.meta_path.insert(0, _DeclareOperators())
 
 
 def imports() -> bool:
-    """Whether a fresh Python can import torchvision."""
+    """Return whether a new Python process can import torchvision."""
     return (
         subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode == 0
     )
@@ -45,4 +45,6 @@ if __name__ == "__main__":
         (site / "_cpu_torchvision.py").write_text(SHIM)
         (site / "cpu_torchvision.pth").write_text("import _cpu_torchvision\n")
         if not imports():
-            sys.exit("torchvision cannot be imported, and declaring its operators does not help: see its own error")
+            sys.exit(
+                "torchvision cannot be imported even with its operators declared: run `python -c 'import torchvision'`"
+            )

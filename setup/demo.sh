@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a table: scripted demonstrations of Square, a base policy, DiffTORI on top, both in the simulator.
-# DEMO_EPISODES, DEMO_BASE_STEPS, DEMO_STEPS and DEMO_ROLLOUTS change its size.
+# Record scripted demonstrations of Square, train a base policy and DiffTORI on top, and evaluate both in the simulator.
+# DEMO_EPISODES, DEMO_BASE_STEPS, DEMO_STEPS and DEMO_ROLLOUTS set the numbers of episodes, steps and rollouts.
 set -euo pipefail
 run=runs/demo/$(date +%Y%m%d-%H%M%S)
 difftori demos square --episodes "${DEMO_EPISODES:-60}" --output demos/square.hdf5

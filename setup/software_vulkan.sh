@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Vulkan without a GPU, for ManiSkill2: bash setup/software_vulkan.sh [FOLDER]
+# Install a software Vulkan driver for ManiSkill2 without a GPU: bash setup/software_vulkan.sh [FOLDER]
 #
-# SAPIEN 2.2 needs Vulkan even where nothing is rendered. Mesa's software driver (lavapipe) serves, with two obstacles.
-# Debian 12's own is too old: it lacks descriptorBindingPartiallyBound. The backports' has that, but does not offer
-# VK_KHR_external_semaphore_fd, which SAPIEN asks for and on a CPU never calls: a layer manifest that offers it is
-# enough. The driver is unpacked into FOLDER (.venv/share/software_vulkan), where `difftori_pl.envs.vulkan` finds it;
-# nothing is installed system-wide but its ordinary libraries.
+# SAPIEN 2.2 needs Vulkan even if nothing is rendered. Mesa's software driver (lavapipe) works, with two obstacles:
+# Debian 12's version is too old: it lacks descriptorBindingPartiallyBound. The version in the backports has it, but does
+# not provide VK_KHR_external_semaphore_fd. SAPIEN requires this extension but never calls it on a CPU, so a layer
+# manifest that declares it is sufficient. The driver is unpacked into FOLDER (default .venv/share/software_vulkan), where
+# `difftori_pl.envs.vulkan` looks for it. Only its dependencies are installed system-wide.
 set -euo pipefail
 folder=$(realpath -m "${1:-.venv/share/software_vulkan}")
 library="$folder/root/usr/lib/x86_64-linux-gnu"
 [ -e "$folder/ready" ] && exit 0
 . /etc/os-release
-[ "$(uname -m)" = x86_64 ] || { echo "only for x86_64; on this machine install a Vulkan driver" >&2; exit 1; }
+[ "$(uname -m)" = x86_64 ] || { echo "expected an x86_64 machine, got $(uname -m): install a Vulkan driver for it" >&2; exit 1; }
 
 as_root=()
 [ "$(id -u)" -eq 0 ] || as_root=(sudo)
@@ -28,7 +28,7 @@ fi
 mkdir -p "$folder"/{lists/partial,archives/partial,layer}
 apt=(apt-get -qq)
 if [ "${VERSION_CODENAME:-}" = bookworm ]; then
-    # The mirror that this machine uses anyway.
+    # Use the mirror that apt is configured with.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main" \
         > "$folder/sources.list"
@@ -49,7 +49,7 @@ cat > "$folder/layer/external_semaphore.json" <<JSON
   "layer": {
     "name": "VK_LAYER_DIFFTORI_external_semaphore",
     "type": "GLOBAL",
-    "description": "offers VK_KHR_external_semaphore_fd where lavapipe does not",
+    "description": "declares VK_KHR_external_semaphore_fd, which lavapipe lacks",
     "library_path": "$library/libVkLayer_MESA_device_select.so",
     "api_version": "1.3.0",
     "implementation_version": "1",

@@ -1,4 +1,4 @@
-"""An environment without a simulator: a point that is to be pushed to the origin."""
+"""A test environment without a simulator: push a point to the origin."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from difftori_pl.envs.pool import Step
 
 
 class Point(EnvFactory):
-    """Recipe of `PointEnv`; an episode has `n_steps` steps, and up to `spread - 1` more by its seed."""
+    """Recipe of `PointEnv`; an episode has `n_steps + seed % spread` steps."""
 
     def __init__(
         self, task: str = "point", n_steps: int = 12, action_repeat: int = 2, pixels: bool = False, spread: int = 1
@@ -28,7 +28,7 @@ class Point(EnvFactory):
 
 
 class TurnedCameras(Point):
-    """Recipe of an environment that says, once it runs, that its cameras are in another order."""
+    """Recipe of an environment whose `interface` reports another order of the cameras."""
 
     def __call__(self, seed: int = 0) -> "PointEnv":
         env = super().__call__(seed)
@@ -37,7 +37,7 @@ class TurnedCameras(Point):
 
 
 class PointEnv(gymnasium.Env[dict[str, Any], Any]):
-    """Position and velocity in one dimension; the reward is 1 at the origin and falls with the distance."""
+    """A point with position and velocity in one dimension; the reward exp(-|position|) is largest at the origin."""
 
     def __init__(self, recipe: Point) -> None:
         self.recipe = recipe
@@ -68,7 +68,7 @@ class PointEnv(gymnasium.Env[dict[str, Any], Any]):
 
 
 class InProcessPool:
-    """`EnvPool` without processes."""
+    """An `EnvPool` that runs its environments in this process."""
 
     def __init__(self, factory: EnvFactory, n_envs: int, timeout: float = 0.0) -> None:
         del timeout

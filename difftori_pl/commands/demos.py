@@ -1,4 +1,4 @@
-"""`difftori demos`: experts that write demonstrations."""
+"""`difftori demos`: record demonstrations of scripted and motion-planned experts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 def record_square(
     episodes: int = 100, output: Path = Path("demos/square.hdf5"), seed: int = 0, n_processes: int | None = None
 ) -> None:
-    """Record a scripted expert on Square, in robomimic's format; interrupted, it goes on where it stopped.
+    """Record a scripted expert on Square, in robomimic's format; an interrupted recording is resumed.
 
     Args:
-        episodes: how many successful episodes to record.
+        episodes: number of successful episodes to record.
         output: the file to write.
-        seed: seed of the first episode's initial state.
+        seed: seed of the first episode; it fixes the initial state.
         n_processes: number of worker processes; all cores if not given.
     """
     from difftori_pl.demos import RobosuitePlayer
@@ -30,12 +30,12 @@ def record_square(
 def record_lift(
     episodes: int = 100, output: Path = Path("demos/lift.hdf5"), seed: int = 0, n_processes: int | None = None
 ) -> None:
-    """Record a scripted expert on Lift, in robomimic's format; interrupted, it goes on where it stopped.
+    """Record a scripted expert on Lift, in robomimic's format; an interrupted recording is resumed.
 
     Args:
-        episodes: how many successful episodes to record.
+        episodes: number of successful episodes to record.
         output: the file to write.
-        seed: seed of the first episode's initial state.
+        seed: seed of the first episode; it fixes the initial state.
         n_processes: number of worker processes; all cores if not given.
     """
     from difftori_pl.demos import RobosuitePlayer
@@ -52,15 +52,15 @@ def plan_maniskill(
     seed: int = 0,
     n_processes: int | None = None,
 ) -> None:
-    """Plan demonstrations of a ManiSkill2 task, replay them for pd_ee_delta_pose, and render their point clouds.
+    """Plan demonstrations of a ManiSkill2 task, convert them to pd_ee_delta_pose, and render point clouds.
 
     Args:
         task: PickCube-v0, LiftCube-v0, StackCube-v0 or PegInsertionSide-v0.
-        episodes: how many successful episodes to record.
+        episodes: number of successful episodes to record.
         output: the folder to write to; demos/<task> if not given.
-        cloud: how the clouds are made, the same as data.init_args.cloud; null for states only.
-        shader: what colours the points: ibl, or trivial, which is faster in software.
-        seed: seed of the first episode's initial state.
+        cloud: settings of the point clouds, the same as data.init_args.cloud; null for states only.
+        shader: shader that colours the points: ibl, or trivial, which is faster in software.
+        seed: seed of the first episode; it fixes the initial state.
         n_processes: number of worker processes; all cores if not given.
     """
     from datamodules.formats.damage import write_check_sums
@@ -81,14 +81,14 @@ def record_metaworld(
     seed: int = 0,
     n_processes: int | None = None,
 ) -> None:
-    """Record Meta-World's scripted expert of a task, in robomimic's format; interrupted, it goes on where it stopped.
+    """Record Meta-World's scripted expert, in robomimic's format; an interrupted recording is resumed.
 
     Args:
         task: Meta-World's name of the task.
-        episodes: how many successful episodes to record.
+        episodes: number of successful episodes to record.
         output: the file to write; demos/metaworld/<task>.hdf5 if not given.
-        cloud: how the clouds are made, the same as rollout.env.init_args.cloud; null for none, and no rendering.
-        seed: seed of the first episode's initial state.
+        cloud: settings of the point clouds, the same as rollout.env.init_args.cloud; null disables rendering.
+        seed: seed of the first episode; it fixes the initial state.
         n_processes: number of worker processes; all cores if not given.
     """
     from difftori_pl.demos import MetaWorldPlayer

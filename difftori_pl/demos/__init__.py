@@ -1,4 +1,4 @@
-"""Demonstrations without a download: scripted experts, and what writes robomimic's files."""
+"""Scripted experts, and the recording of their demonstrations in the official file formats."""
 
 from difftori_pl.demos.convert import convert as convert
 from difftori_pl.demos.expert import Expert as Expert

@@ -1,4 +1,4 @@
-"""ManiSkill's point clouds as a file that training can load: cut down once, or rendered from states, and compressed."""
+"""Conversion of ManiSkill files for training: downsample point clouds, or render them from states."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from difftori_pl.envs.maniskill_env import ManiSkillEnv
 
 _STEPS_PER_CHUNK = 4
-"""Training reads windows of a few steps that begin anywhere."""
+"""Steps per HDF5 chunk. It is small because training reads windows of a few steps that begin at any step."""
 
 
 class Plan(NamedTuple):
-    """What a conversion will do.
+    """Scope of a conversion.
 
     Attributes:
-        demos: the trajectories that are demonstrations.
-        n_left_out: trajectories that failed or are empty.
-        n_steps: environment steps to convert.
+        demos: names of the trajectories to convert.
+        n_left_out: number of failed or empty trajectories.
+        n_steps: number of environment steps to convert.
         max_bytes: size of the result before compression.
-        renders: the file has no clouds; they are rendered from its states.
+        renders: the file has no clouds, so they are rendered from its states.
     """
 
     demos: list[str]
@@ -57,16 +57,16 @@ class _Job(NamedTuple):
 
 
 def plan(path: str | Path, recipe: PointCloudRecipe, n_demos: int | None = None) -> Plan:
-    """Look at what is to be converted.
+    """Determine the scope of a conversion.
 
     Args:
-        path: ManiSkill's HDF5 file, with raw point clouds or with states to render them from.
-        recipe: how the clouds are cut down.
-        n_demos: convert the first so many demonstrations only.
+        path: ManiSkill's HDF5 file, with raw point clouds or with states.
+        recipe: settings of the point clouds.
+        n_demos: number of demonstrations to convert, from the first; all if None.
 
     Raises:
         DataError: the file cannot be used.
-        ConfigurationError: it holds neither raw point clouds nor states.
+        ConfigurationError: the file has neither raw point clouds nor states.
     """
     file = ManiSkillFile(path, None)
     try:
@@ -80,11 +80,11 @@ def _plan(file: ManiSkillFile, recipe: PointCloudRecipe, n_demos: int | None) ->
     for fault in file.file_faults(Request(drop_failed=True)):
         raise ConfigurationError(f"{file.path}: {fault}")
     if file.is_converted:
-        raise ConfigurationError(f"{file.path} is converted already")
+        raise ConfigurationError(f"{file.path} is already converted")
     usable = file.usable(Request(drop_failed=True))
     renders = not file.has_clouds
     if renders and "env_states" not in file.handle[usable[0]]:
-        raise ConfigurationError(f"{file.path} holds neither point clouds nor env_states to render them from")
+        raise ConfigurationError(f"{file.path} has neither point clouds nor env_states from which to render them")
     demos = usable[:n_demos]
     n_steps = sum(file.length(demo) for demo in demos)
     n_left_out = len(file.demos()) - len(usable)
@@ -100,37 +100,37 @@ def convert(
     n_demos: int | None = None,
     shader: str = "ibl",
 ) -> int:
-    """Cut the clouds of a file down, or render them; called again after an interruption, it goes on where it stopped.
+    """Downsample the clouds of a file, or render them from its states; an interrupted conversion is resumed.
 
-    Of raw clouds the result holds to the bit what `ManiSkillDataModule` makes of them. A file without clouds is put
-    through ManiSkill2: each stored state is rendered, as the environment would have observed it. The result is a file
-    of the same layout, with `obs/point_cloud` and `obs/robot_state`, and needs no JSON file: the attribute
-    `difftori_point_cloud` says what it was made of and how.
+    Converted raw clouds are bitwise equal to those that `ManiSkillDataModule` computes. If the file has no clouds,
+    ManiSkill2 renders each stored state as the environment would have observed it. The result has the same layout,
+    with `obs/point_cloud` and `obs/robot_state`. It needs no JSON file: the attribute `difftori_point_cloud` describes
+    the source and the settings.
 
     Args:
         path: ManiSkill's HDF5 file.
-        output: the file to write; finished trajectories are kept in a folder beside it until all are there.
-        recipe: how the clouds are cut down.
+        output: the file to write; `<output>.parts` holds finished trajectories until all are converted.
+        recipe: settings of the point clouds.
         n_processes: number of worker processes; all cores if None.
         progress: show a progress bar.
-        n_demos: convert the first so many demonstrations only.
-        shader: how points are coloured when they are rendered; see `ManiSkill`.
+        n_demos: number of demonstrations to convert, from the first; all if None.
+        shader: shader that colours rendered points; see `ManiSkill`.
 
     Returns:
         The size of the result in bytes.
 
     Raises:
         DataError: the file, or a cloud in it, cannot be used.
-        ConfigurationError: it holds nothing to convert, or `output` exists.
-        MissingPackageError: there is something to render, and ManiSkill2 or Vulkan is not installed.
+        ConfigurationError: the file has nothing to convert, or `output` exists.
+        MissingPackageError: clouds must be rendered, but ManiSkill2 or Vulkan is not installed.
     """
     path, output = Path(path).expanduser(), Path(output).expanduser()
     if output.exists():
-        raise ConfigurationError(f"{output} exists: choose another name, or delete it to convert it anew")
+        raise ConfigurationError(f"{output} exists: choose another name, or delete it to convert again")
     todo = plan(path, recipe, n_demos)
     stamp = path.stat()
-    made_of = {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, "shader": shader, **asdict(recipe)}
-    parts = Parts(output, made_of)
+    recipe_of_parts = {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, "shader": shader, **asdict(recipe)}
+    parts = Parts(output, recipe_of_parts)
     pieces = {demo: parts[f"{demo}.h5"] for demo in todo.demos}
     jobs = [
         _Job(str(path), demo, recipe, shader, todo.renders, str(part))
@@ -138,8 +138,8 @@ def convert(
         if not part.exists()
     ]
     total, done = len(pieces), len(pieces) - len(jobs)
-    what = "rendering" if todo.renders else "converting"
-    with tqdm(total=total, initial=done, unit="demo", desc=what, disable=not progress) as bar:
+    description = "rendering" if todo.renders else "converting"
+    with tqdm(total=total, initial=done, unit="demo", desc=description, disable=not progress) as bar:
         for _ in run_all(_convert_demo, jobs, n_processes):
             bar.update()
     with whole_file(output) as draft:
@@ -149,7 +149,7 @@ def convert(
 
 
 def _convert_demo(job: _Job) -> None:
-    """Convert and keep one trajectory."""
+    """Convert one trajectory and write it to its part."""
     file = ManiSkillFile(job.source, job.recipe)
     try:
         observed = _render(file, job) if job.renders else file.observations(job.demo, 0, file.length(job.demo))
@@ -165,7 +165,7 @@ def _convert_demo(job: _Job) -> None:
 
 
 def _render(file: ManiSkillFile, job: _Job) -> list[dict[str, NDArray[Any]]]:
-    """Observe the states of a trajectory in the simulator."""
+    """Render the observations of a trajectory from its states."""
     interface = file.interface()
     env = _env(interface["env_id"], interface["control_mode"], job.recipe, job.shader)
     env.reset(seed=file.episode(job.demo)["episode_seed"])
@@ -175,12 +175,12 @@ def _render(file: ManiSkillFile, job: _Job) -> list[dict[str, NDArray[Any]]]:
 
 @cache
 def _env(task: str, control_mode: str, recipe: PointCloudRecipe, shader: str) -> ManiSkillEnv:
-    """The environment of this process."""
+    """Build the environment, once per process."""
     return ManiSkill(task, control_mode, recipe, shader=shader)()
 
 
 def _merge(source: Path, recipe: PointCloudRecipe, pieces: dict[str, Path], output: Path) -> None:
-    """Put the trajectories into one file."""
+    """Merge the trajectories into one file."""
     raw = ManiSkillFile(source, recipe)
     meta = raw.meta()
     raw.close()

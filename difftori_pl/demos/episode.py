@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from difftori_pl.envs.robosuite_env import RobosuiteEnv
 
 STEPS_AFTER_SUCCESS = 5
-"""How long an episode goes on when the task is done, environment steps; robomimic's human demonstrations do so too."""
+"""Environment steps recorded after success, as in robomimic's human demonstrations."""
 
 
 def play(env: RobosuiteEnv, expert: Expert, seed: int, max_steps: int) -> dict[str, NDArray[Any]] | None:
-    """Let the expert act from the initial state that belongs to a seed.
+    """Play one episode of an expert.
 
     Args:
-        env: the expert's task, without images.
-        expert: acts.
-        seed: fixes the initial state and the expert's variation.
-        max_steps: how long the expert may take, environment steps.
+        env: environment of the expert's task, without images.
+        expert: the scripted expert.
+        seed: fixes the initial state and the expert's random variation.
+        max_steps: number of environment steps after which the episode counts as failed.
 
     Returns:
-        robomimic's arrays of the episode by their paths in the demo's group: `actions` (T, A) in [-1, 1], `states`
-        (T, S) before each action, `rewards` (T,) and `dones` (T,) of the state after it, `obs/*` and `next_obs/*`.
-        None if the expert fails.
+        The episode as robomimic's arrays, by their paths in the group of the demo: `actions` (T, A) in [-1, 1],
+        `states` (T, S) before each action, `rewards` (T,) and `dones` (T,) of the state after each action, `obs/*` and
+        `next_obs/*`. None if the expert fails.
     """
     env.reset(seed=seed)
     obs = env.low_dim()

@@ -1,4 +1,4 @@
-"""A scripted expert: a sequence of phases, each a pose for the hand to go to and a command for the fingers."""
+"""Scripted experts: sequences of phases, each with a target pose of the hand and a gripper command."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ OPEN, CLOSE = -1.0, 1.0
 
 _METRES = 0.05
 _RADIANS = 0.5
-"""What an action of 1 asks of the controller, see `difftori_pl.envs.robosuite_import.OSC_POSE`."""
+"""Translation and rotation commanded by an action of 1, see `difftori_pl.envs.robosuite_import.OSC_POSE`."""
 
 _GAIN = 3.0
-"""The controller covers about a third of an offset within a control period; less gain would make it creep."""
+"""The controller covers about a third of an offset per control period; a lower gain would slow the approach."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the hand should be.
+    """Target pose of the hand.
 
     Attributes:
-        position: of the point between the fingertips, (3,), metres.
-        yaw: angle of the hand about the vertical, radians; the fingers close at right angles to it.
+        position: position of the point between the fingertips (3,), metres.
+        yaw: angle of the hand about the vertical axis, radians; the fingers close at right angles to it.
     """
 
     position: NDArray[np.float64]
@@ -39,18 +39,18 @@ class Pose:
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of an episode.
+    """One phase of an episode.
 
     Attributes:
-        target: from the observations to the pose to go to, asked anew at every step.
+        target: function from the observations to the target pose, called at every step.
         gripper: `OPEN` or `CLOSE`.
-        tolerance: how near the position must be for the next phase to begin, metres.
-        angle_tolerance: how near the orientation must be, radians.
-        settle: how many steps in a row it must be as near, so that it does not rush through.
-        max_steps: the next phase begins after as many steps at the latest.
+        tolerance: position error below which the next phase may begin, metres.
+        angle_tolerance: orientation error below which the next phase may begin, radians.
+        settle: number of consecutive steps within both tolerances before the next phase begins.
+        max_steps: number of steps after which the next phase begins in any case.
         max_action: bound on the translational part of the action, in (0, 1].
-        max_tilt: bound on the part of the action that turns the hand out of the vertical, in (0, 1].
-        noise: standard deviation of the noise on the action; it fades within 5 cm of the target.
+        max_tilt: bound on the rotational components of the action about the horizontal axes, in (0, 1].
+        noise: standard deviation of the action noise; it decreases to 0 within 5 cm of the target.
     """
 
     target: Callable[[LowDim], Pose]
@@ -65,9 +65,10 @@ class Phase:
 
 
 class Expert(ABC):
-    """Acts by phases on low-dimensional observations. What it varies from episode to episode is fixed by the seed.
+    """A scripted expert that acts on low-dimensional observations.
 
-    Subclasses say what the phases are. After the last of them it starts over, as the task is not done yet.
+    Subclasses define the phases in `plan`. The seed fixes their random variation. If the task is not solved after the
+    last phase, the expert plans again and starts over.
     """
 
     task: str
@@ -77,7 +78,7 @@ class Expert(ABC):
 
         Args:
             obs: the low-dimensional observations of the initial state, by robomimic's names.
-            seed: fixes the variation.
+            seed: fixes the random variation.
         """
         self._rng = np.random.default_rng(seed)
         self._phases = list(self.plan(obs, self._rng))
@@ -85,18 +86,18 @@ class Expert(ABC):
 
     @abstractmethod
     def plan(self, obs: LowDim, rng: np.random.Generator) -> Sequence[Phase]:
-        """The phases of an episode.
+        """Plan the phases of an episode.
 
         Args:
             obs: the low-dimensional observations of the initial state, by robomimic's names.
-            rng: where variation is drawn from.
+            rng: generator of the random variation.
         """
 
     def act(self, obs: LowDim) -> NDArray[np.float32]:
-        """The action (7,) in [-1, 1]: three of translation, three of rotation, one for the fingers.
+        """Compute the action (7,) in [-1, 1]: translation (3), rotation (3) and gripper (1).
 
         Args:
-            obs: the present low-dimensional observations, by robomimic's names.
+            obs: the current low-dimensional observations, by robomimic's names.
         """
         phase = self._phases[0]
         pose = phase.target(obs)
@@ -123,20 +124,20 @@ class Expert(ABC):
 
 
 def downwards(yaw: float) -> NDArray[np.float64]:
-    """The orientation (3, 3) of a hand that points straight down.
+    """Compute the rotation matrix (3, 3) of a hand that points straight down.
 
     Args:
-        yaw: angle of its first axis about the vertical, radians.
+        yaw: angle of the hand's first axis about the vertical, radians.
     """
     cos, sin = np.cos(yaw), np.sin(yaw)
     return np.array([[cos, sin, 0.0], [sin, -cos, 0.0], [0.0, 0.0, -1.0]])
 
 
 def matrix(quaternion: NDArray[Any]) -> NDArray[np.float64]:
-    """The rotation (3, 3) of a quaternion.
+    """Convert a quaternion to a rotation matrix (3, 3).
 
     Args:
-        quaternion: (4,), the real part last, as robosuite has it.
+        quaternion: (4,), with the real part last, as in robosuite.
     """
     x, y, z, w = quaternion / np.linalg.norm(quaternion)
     return np.array(
@@ -149,10 +150,10 @@ def matrix(quaternion: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def rotation_vector(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The axis of a rotation times its angle, (3,), radians; for angles below pi.
+    """Convert a rotation matrix to a rotation vector (3,), radians; valid for angles below pi.
 
     Args:
-        rotation: (3, 3).
+        rotation: rotation matrix (3, 3).
     """
     skew = 0.5 * np.array(
         [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
@@ -163,20 +164,20 @@ def rotation_vector(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def heading(rotation: NDArray[np.float64]) -> float:
-    """The angle of a rotation's first axis about the vertical, radians.
+    """Return the angle of a rotation's first axis about the vertical, radians.
 
     Args:
-        rotation: (3, 3).
+        rotation: rotation matrix (3, 3).
     """
     return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
 
 
 def nearest_turn(angle: float, step: float, reference: float = 0.0) -> float:
-    """Of the angles `angle + k step`, with k a whole number, the one nearest to a reference.
+    """Return the angle `angle + k * step`, k an integer, that is nearest to a reference.
 
     Args:
         angle: radians.
-        step: the symmetry of what is turned, radians.
+        step: rotational symmetry of the object, radians.
         reference: radians.
     """
     return angle + step * round((reference - angle) / step)

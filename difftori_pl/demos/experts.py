@@ -1,4 +1,4 @@
-"""The scripted experts by the names of their tasks on the command line."""
+"""The scripted experts, by the task names used on the command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ EXPERTS: dict[str, type[Expert]] = {"square": SquareExpert, "lift": LiftExpert}
 
 
 def find_expert(task: str) -> Expert:
-    """The expert for a task.
+    """Build the expert for a task.
 
     Args:
         task: a key of `EXPERTS`.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no expert for the task.
     """
     if task not in EXPERTS:
-        raise ConfigurationError(f"no scripted expert for {task!r}; there is one for {', '.join(sorted(EXPERTS))}")
+        raise ConfigurationError(
+            f"there is no scripted expert for {task!r}; choose one of {', '.join(sorted(EXPERTS))}"
+        )
     return EXPERTS[task]()

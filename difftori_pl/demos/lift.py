@@ -1,4 +1,4 @@
-"""The scripted expert for Lift: take the cube and raise it."""
+"""The scripted expert for Lift: grasp the cube and raise it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from difftori_pl.demos.expert import CLOSE, OPEN, Expert, LowDim, Phase, Pose, h
 
 
 class LiftExpert(Expert):
-    """Solves Lift."""
+    """Expert for Lift."""
 
     task = "Lift"
 
     def plan(self, obs: LowDim, rng: np.random.Generator) -> Sequence[Phase]:
-        """The phases of an episode.
+        """Plan the phases of an episode.
 
         Args:
             obs: the low-dimensional observations of the initial state, by robomimic's names.
-            rng: where variation is drawn from.
+            rng: generator of the random variation.
         """
         speed = rng.uniform(0.5, 1.0)
         noise = rng.uniform(0.05, 0.2)
@@ -28,7 +28,7 @@ class LiftExpert(Expert):
         off_centre = [*rng.uniform(-0.004, 0.004, 2), rng.uniform(-0.005, 0.005)]
 
         def cube(obs: LowDim, above: float) -> Pose:
-            # A cube is the same after a quarter turn.
+            # A cube is symmetric under quarter turns.
             yaw = nearest_turn(heading(matrix(obs["object"][3:7])), np.pi / 2)
             return Pose(obs["object"][:3] + off_centre + [0.0, 0.0, above], yaw)
 

@@ -1,4 +1,4 @@
-"""What a motion-planned expert does in each ManiSkill2 task: a few poses of the gripper."""
+"""Motion-planned experts for ManiSkill2 tasks, each a short sequence of gripper poses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DOWN = np.array([0.0, 0.0, -1.0])
 ABOVE = [0.0, 0.0, -0.08]
-"""From a grasp back along the gripper's own axis, in metres."""
+"""Offset from a grasp back along the gripper's approach axis, in the gripper frame, in metres."""
 
 
 def pick_cube(task: Any, arm: MotionPlanner) -> None:
@@ -25,7 +25,7 @@ def pick_cube(task: Any, arm: MotionPlanner) -> None:
 
 
 def lift_cube(task: Any, arm: MotionPlanner) -> None:
-    """Grasp the cube from above and lift it somewhat higher than asked for."""
+    """Grasp the cube from above and lift it 2 cm higher than the goal."""
     height = task.goal_pos + np.array([0, 0, 0.02])
     grasp = _grasp_cube(task, task.obj, arm)
     arm.move_to(type(grasp)(height, grasp.q))
@@ -33,7 +33,7 @@ def lift_cube(task: Any, arm: MotionPlanner) -> None:
 
 
 def stack_cube(task: Any, arm: MotionPlanner) -> None:
-    """Grasp the red cube from above, and let go of it on the green one."""
+    """Grasp the red cube from above and release it on the green one."""
     grasp = _grasp_cube(task, task.cubeA, arm)
     pose, hand = type(grasp), grasp * type(grasp)(ABOVE)
     arm.move_to(hand)
@@ -44,7 +44,7 @@ def stack_cube(task: Any, arm: MotionPlanner) -> None:
 
 
 def insert_peg(task: Any, arm: MotionPlanner) -> None:
-    """Grasp the peg near its tail, bring its head before the hole, correct where it hangs, and push it in."""
+    """Grasp the peg near its tail, align its head with the hole in several corrections, and insert it."""
     pose, half_length = type(task.peg.pose), float(task.peg_half_size[0])
     tail = task.peg.pose * pose([-max(0.05, half_length / 2 + 0.01), 0, 0])
     hand = _grasp(task, tail.p, [tail.to_transformation_matrix()[:3, 1]], arm) * pose(ABOVE)
@@ -60,19 +60,19 @@ EXPERTS: dict[str, Callable[[Any, MotionPlanner], None]] = {
     "StackCube-v0": stack_cube,
     "PegInsertionSide-v0": insert_peg,
 }
-"""By ManiSkill2's names of the tasks."""
+"""Experts by ManiSkill2's task names."""
 
 
 def _grasp_cube(task: Any, cube: Any, arm: MotionPlanner) -> Any:
-    """Grasp a cube that lies flat; the pose of the gripper."""
+    """Grasp a cube that lies flat, and return the pose of the gripper."""
     axes = cube.pose.to_transformation_matrix()[:3, :3]
     return _grasp(task, cube.pose.p, [axes[:, i] for i in range(3) if abs(axes[2, i]) < 0.5], arm)
 
 
 def _grasp(task: Any, centre: NDArray[Any], axes: Sequence[NDArray[Any]], arm: MotionPlanner) -> Any:
-    """Grasp what is at a point from above, fingers closing along one of these level axes; the pose of the gripper."""
+    """Grasp at a point from above, with the fingers closing along a horizontal axis; return the gripper pose."""
     closing = task.tcp.pose.to_transformation_matrix()[:3, 1]
-    # The one that the fingers need to turn least for, either way around.
+    # Choose the axis and sign that need the smallest turn of the fingers.
     axis = max((sign * axis for axis in axes for sign in (1, -1)), key=lambda direction: float(direction @ closing))
     axis = np.array([axis[0], axis[1], 0.0]) / np.hypot(axis[0], axis[1])
     grasp = task.agent.build_grasp_pose(DOWN, axis, centre)
@@ -83,9 +83,9 @@ def _grasp(task: Any, centre: NDArray[Any], axes: Sequence[NDArray[Any]], arm: M
 
 
 def _carry(held: Any, goal: Any, hand: Any, arm: MotionPlanner) -> Any:
-    """Bring what the gripper holds to a pose; where the gripper was told to go.
+    """Move the held object to a pose, and return the commanded pose of the gripper.
 
-    The arm gives way to the weight by some millimetres, so that what is missing is added to what it was told before.
+    The arm sags by some millimetres under the load, so the error of the object is added to the previous command.
     """
     hand = goal * held.pose.inv() * hand
     arm.move_to(hand, n_settle=6)

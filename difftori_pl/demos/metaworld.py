@@ -1,4 +1,4 @@
-"""Meta-World's own scripted experts, for the recorder."""
+"""Meta-World's scripted experts, as a `Player` for the recorder."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _GYM = 2
-"""robomimic's number of environments that are gym's."""
+"""robomimic's type number of gym environments."""
 
 
 @dataclass(frozen=True)
 class MetaWorldPlayer:
-    """Meta-World's expert in its task, recorded with everything that can be observed; see `Player`.
+    """Meta-World's expert in its task, recorded with all observations; see `Player`.
 
-    What Meta-World clips of an action is not recorded: actions are as they were executed, in [-1, 1].
+    Actions are recorded after clipping to [-1, 1], as Meta-World executes them.
 
     Args:
         task: Meta-World's name of the task.
-        cloud: how point clouds are made; None records none, and then nothing is rendered.
-        max_steps: an episode that takes longer is a failure, environment steps; the horizon of evaluation.
+        cloud: settings of the point clouds; None disables them, and then nothing is rendered.
+        max_steps: number of environment steps after which an episode counts as failed, as in evaluation.
 
     Raises:
         MissingPackageError: Meta-World is not installed.
@@ -61,7 +61,7 @@ class MetaWorldPlayer:
             if len(actions) >= self.max_steps:
                 return None
             with warnings.catch_warnings():
-                # Experts ask for more than 1 on purpose, and say so each time.
+                # Experts command actions beyond 1 on purpose and warn about each.
                 warnings.simplefilter("ignore")
                 action = np.clip(expert.get_action(seen[-1]["state"].astype(np.float64)), -1.0, 1.0)
             obs, reward, success, _, _ = env.step(action)
@@ -88,7 +88,7 @@ class MetaWorldPlayer:
 
 @cache
 def _env(player: MetaWorldPlayer) -> MetaWorldEnv:
-    """The environment of this process."""
+    """Build the environment, once per process."""
     if player.cloud is None:
         return MetaWorld(player.task, ["state", "agent_pos"])()
     return MetaWorld(player.task, ["state", "agent_pos", "point_cloud"], player.cloud)()

@@ -1,4 +1,4 @@
-"""A Panda arm that plans its motions with mplib and carries them out in a ManiSkill2 task."""
+"""Motion planning with mplib for the Panda arm in ManiSkill2 tasks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPEN, CLOSED = 1.0, -1.0
-"""The gripper's part of an action."""
+"""Gripper component of an action."""
 
 
 class PlanningError(Exception):
-    """No motion was found; the episode has failed."""
+    """No motion was found, so the episode has failed."""
 
 
 class MotionPlanner:
-    """Moves the gripper to poses, along a screw motion if there is one, else along a sampled path.
+    """Plan and execute motions of the gripper: a screw motion if one is found, else a sampled path.
 
     Args:
         env: a ManiSkill2 task with a Panda arm and the controller `pd_joint_pos`, at the start of an episode.
@@ -58,14 +58,14 @@ class MotionPlanner:
         self._time_step = task.control_timestep
 
     def move_to(self, pose: Any, n_settle: int = 0) -> None:
-        """Bring the gripper's centre to a pose (SAPIEN's) of the world.
+        """Move the centre of the gripper to a pose.
 
         Args:
-            pose: the pose.
-            n_settle: steps to wait there; the arm follows its commands by some millimetres.
+            pose: SAPIEN pose in the world frame.
+            n_settle: number of steps to wait at the pose, because the arm lags its commands by some millimetres.
 
         Raises:
-            PlanningError: there is no way.
+            PlanningError: no motion was found.
         """
         goal, now = self._pose(pose.p, pose.q), self._robot.get_qpos()
         plan: dict[str, Any] = self._planner.plan_screw(goal, now, time_step=self._time_step)
@@ -77,7 +77,7 @@ class MotionPlanner:
             self._act(joints)
 
     def grip(self, gripper: float, n_steps: int = 6) -> None:
-        """Open or close the gripper and hold still for some steps."""
+        """Open or close the gripper and hold the arm still for `n_steps`."""
         self._gripper = gripper
         joints = self._robot.get_qpos()[:7]
         for _ in range(n_steps):

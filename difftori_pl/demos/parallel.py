@@ -1,4 +1,4 @@
-"""Work in several processes, with a progress bar, kept piece by piece so that nothing finished is lost."""
+"""Parallel jobs, atomic file writes, and a folder that keeps finished parts across interruptions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def run_all(
     n_processes: int | None = None,
     follow_up: Callable[[Result], Job | None] = lambda result: None,
 ) -> Iterator[Result]:
-    """Run a function on all jobs and give the results as they come.
+    """Run a function on all jobs and yield the results as they finish.
 
     Args:
-        function: importable by name, as the worker processes are new ones; what it keeps between its calls is its own.
-        jobs: one argument each.
-        n_processes: number of worker processes, at most one per job; all cores if None; with 1, this process.
-        follow_up: may name another job when a result has come.
+        function: a module-level function, because workers import it by name; state is kept per worker process.
+        jobs: one argument of `function` per call.
+        n_processes: number of worker processes, at most one per job; all cores if None; 1 runs in this process.
+        follow_up: function from a result to another job, or to None.
     """
     waiting = list(jobs)
     n_processes = min(n_processes or len(os.sched_getaffinity(0)), max(1, len(waiting)))
@@ -42,7 +42,7 @@ def run_all(
             if another is not None:
                 waiting.append(another)
         return
-    # Not forked: OpenGL and MuJoCo do not survive that.
+    # Not forked: OpenGL and MuJoCo do not support forking.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, mp_context=spawn, initializer=_one_thread) as pool:
         running: set[Future[Result]] = {pool.submit(function, job) for job in waiting}
@@ -61,10 +61,10 @@ def run_all(
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Write a file that is there in full or not at all, even if the power fails.
+    """Write a file atomically: it is complete or absent, even after a power failure.
 
     Args:
-        path: the file; what is given to write to is another name in the same folder.
+        path: the file; the context yields a temporary path in the same folder.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -77,14 +77,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 class Parts:
-    """The folder beside an output file that holds its finished pieces until all of them are there.
+    """The folder `<output>.parts`, which holds finished parts of an output file until it is complete.
 
     Args:
-        output: the file to be.
-        recipe: what determines the pieces; pieces of another recipe are refused.
+        output: the file to write.
+        recipe: settings that determine the parts; parts of another recipe are rejected.
 
     Raises:
-        ConfigurationError: the folder holds pieces of something else.
+        ConfigurationError: the folder has parts of another recipe.
     """
 
     def __init__(self, output: Path, recipe: Mapping[str, Any]) -> None:
@@ -93,21 +93,21 @@ class Parts:
         note, text = self.folder / "recipe.json", json.dumps(recipe, sort_keys=True)
         if note.exists() and note.read_text() != text:
             raise ConfigurationError(
-                f"{self.folder} holds unfinished work of another kind ({note.read_text()}, but now {text}): "
-                "finish that first, delete the folder, or choose another output"
+                f"{self.folder} has parts of another recording or conversion: expected {text}, got {note.read_text()}. "
+                "Finish that one first, delete the folder, or choose another output"
             )
         with whole_file(note) as draft:
             draft.write_text(text)
 
     def __getitem__(self, name: str) -> Path:
-        """The path of a piece."""
+        """Return the path of a part."""
         return self.folder / name
 
     def remove(self) -> None:
-        """Delete all pieces."""
+        """Delete all parts."""
         shutil.rmtree(self.folder)
 
 
 def _one_thread() -> None:
-    # There is a process per core already: OSMesa's own threads would only get into each other's way.
+    # There is already one process per core, so disable OSMesa's rendering threads.
     os.environ["LP_NUM_THREADS"] = "0"

@@ -1,4 +1,4 @@
-"""Recording demonstrations of a scripted expert in robomimic's HDF5 layout."""
+"""Recording of scripted experts in robomimic's HDF5 layout."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _VALIDATION_FRACTION = 0.1
-"""As in robomimic's own files."""
+"""The fraction in robomimic's own files."""
 
 
 class Played(NamedTuple):
-    """One episode.
+    """One recorded episode.
 
     Attributes:
-        arrays: robomimic's arrays by their paths in the demo's group, `actions` (T, A) in [-1, 1] among them.
+        arrays: robomimic's arrays by their paths in the group of the demo, including `actions` (T, A) in [-1, 1].
         env_args: robomimic's description of the environment: `env_name`, `type`, `env_kwargs`.
-        attributes: what else is said of the demo.
+        attributes: further HDF5 attributes of the demo.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -38,23 +38,23 @@ class Played(NamedTuple):
 
 
 class Player(Protocol):
-    """An expert and its task: cheap to send to a worker process, which builds the environment."""
+    """An expert and its task. It is cheap to send to a worker process, which builds the environment."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What determines an episode beside its seed, in JSON's types; `task` among them."""
+        """Settings that, together with the seed, determine an episode, as JSON types; includes `task`."""
 
     def play(self, seed: int) -> Played | None:
-        """Play the episode that starts from the initial state of a seed; None if the expert fails."""
+        """Play the episode of a seed; return None if the expert fails."""
 
 
 class Recording(NamedTuple):
-    """What `record` did.
+    """Result of `record`.
 
     Attributes:
-        n_demos: episodes in the file.
-        n_failures: episodes in which the expert failed; they are not in the file.
-        n_steps: environment steps in the file.
+        n_demos: number of episodes in the file.
+        n_failures: number of episodes in which the expert failed; they are not in the file.
+        n_steps: number of environment steps in the file.
     """
 
     n_demos: int
@@ -77,51 +77,51 @@ def record(
     n_processes: int | None = None,
     progress: bool = True,
 ) -> Recording:
-    """Record demonstrations; called again after an interruption, it goes on where it stopped.
+    """Record demonstrations of an expert; an interrupted recording is resumed.
 
     Episode i starts from the initial state of seed `seed + i`, so the file does not depend on the number of processes.
 
     Args:
         player: the expert and its task.
-        path: the HDF5 file to write; finished episodes are kept in a folder beside it until all are there.
-        episodes: how many successful episodes to record.
+        path: the HDF5 file to write; `<path>.parts` holds finished episodes until all are recorded.
+        episodes: number of successful episodes to record.
         seed: seed of the first episode.
         n_processes: number of worker processes; all cores if None.
         progress: show a progress bar.
 
     Raises:
         DataError: the file exists and is damaged.
-        ConfigurationError: the file exists and is something else.
+        ConfigurationError: the file exists with other demonstrations.
         MissingPackageError: the simulator is not installed.
     """
     if episodes < 1:
-        raise ConfigurationError(f"episodes is at least 1, but {episodes} came")
+        raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
     path = Path(path).expanduser()
     recipe = {**player.recipe, "seed": seed}
     if path.exists():
-        return _recorded_before(path, recipe, episodes)
+        return _check_existing(path, recipe, episodes)
     parts = Parts(path, recipe)
 
     def job(index: int) -> _Job:
         success, failure = parts[f"{index}.hdf5"], parts[f"{index}.failed"]
         return _Job(player, seed + index, str(success), str(failure))
 
-    started = episodes
+    n_started = episodes
     n_failures = 0
 
-    def one_more(success: bool) -> _Job | None:
-        nonlocal started, n_failures
+    def replace_failure(success: bool) -> _Job | None:
+        nonlocal n_started, n_failures
         if success:
             return None
         n_failures += 1
-        started += 1
-        return job(started - 1)
+        n_started += 1
+        return job(n_started - 1)
 
     with tqdm(total=episodes, unit="demo", desc=f"recording {recipe['task']}", disable=not progress) as bar:
-        for success in run_all(_record_episode, [job(i) for i in range(episodes)], n_processes, one_more):
+        for success in run_all(_record_episode, [job(i) for i in range(episodes)], n_processes, replace_failure):
             bar.update(success)
             bar.set_postfix(failures=n_failures + (not success))
-    recorded = [parts[f"{i}.hdf5"] for i in range(started) if parts[f"{i}.hdf5"].exists()]
+    recorded = [parts[f"{i}.hdf5"] for i in range(n_started) if parts[f"{i}.hdf5"].exists()]
     with whole_file(path) as draft:
         recording = _merge(recorded, draft, recipe, n_failures)
     parts.remove()
@@ -129,7 +129,7 @@ def record(
 
 
 def _record_episode(job: _Job) -> bool:
-    """Play and keep one episode unless that is done already; whether the expert succeeded."""
+    """Play one episode and write it to its part, unless it is finished; return whether the expert succeeded."""
     if Path(job.failure).exists():
         return False
     if not Path(job.success).exists():
@@ -145,8 +145,8 @@ def _record_episode(job: _Job) -> bool:
     return True
 
 
-def _recorded_before(path: Path, recipe: dict[str, Any], episodes: int) -> Recording:
-    """What is in a file that an earlier call has finished."""
+def _check_existing(path: Path, recipe: dict[str, Any], episodes: int) -> Recording:
+    """Count the demonstrations of a finished file, after checking that they are the requested ones."""
     file = RobomimicFile(path)
     try:
         with clear_errors(path):
@@ -157,14 +157,14 @@ def _recorded_before(path: Path, recipe: dict[str, Any], episodes: int) -> Recor
         file.close()
     if expert is None or n_demos != episodes or any(expert.get(key) != value for key, value in recipe.items()):
         raise ConfigurationError(
-            f"{path} exists and is not what was asked for ({n_demos} demos of {expert}): choose another name, or "
-            "delete it to record it anew"
+            f"{path} exists with other demos: expected {episodes} of {recipe}, got {n_demos} of {expert}. "
+            "Choose another name, or delete it to record again"
         )
     return Recording(n_demos, expert["n_failures"], total)
 
 
 def _merge(recorded: list[Path], path: Path, recipe: dict[str, Any], n_failures: int) -> Recording:
-    """Put the episodes into one file."""
+    """Merge the episodes into one file."""
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         total = 0

@@ -1,4 +1,4 @@
-"""Camera observations for a robomimic file that has none, rendered from its stored states."""
+"""Rendering of camera observations from the stored states of a robomimic file."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 CAMERAS = tuple(key.removesuffix("_image") for key in IMAGE_KEYS)
 
 _MEMORY = 10
-"""The fingers' controller gets from one end of its range to the other in 8 environment steps."""
+"""Actions replayed to restore the gripper controller, which crosses its range in 8 environment steps."""
 
 
 class Rendering(NamedTuple):
-    """What `render` did.
+    """Result of `render`.
 
     Attributes:
-        n_frames: pictures rendered in this call.
-        frames_per_second: of wall time, all processes together.
+        n_frames: number of images rendered in this call.
+        frames_per_second: images per second of wall time, over all processes.
     """
 
     n_frames: int
     frames_per_second: float
 
 
-class _Look(NamedTuple):
-    """How the pictures are to be; `size` in pixels."""
+class _RenderSettings(NamedTuple):
+    """Settings of the rendered images; `size` in pixels."""
 
     cameras: tuple[str, ...]
     size: int
@@ -54,7 +54,7 @@ class _Look(NamedTuple):
 class _Job(NamedTuple):
     source: str
     demo: str
-    look: _Look
+    settings: _RenderSettings
     part: str
 
 
@@ -70,66 +70,68 @@ def render(
     reflections: bool = True,
     n_demos: int | None = None,
 ) -> Rendering:
-    """Copy a robomimic file and add what cameras saw; called again after an interruption, it goes on where it stopped.
+    """Copy a robomimic file and add rendered camera images; an interrupted call is resumed.
 
-    Images are those that `Robosuite` gives for the same state and the same `shadows`, `multisampling` and
-    `reflections`: evaluate with those that the training data have. The image after the last action, whose state no
-    file holds, is rendered after playing it.
+    The images equal those of `Robosuite` for the same state and the same `shadows`, `multisampling` and `reflections`;
+    evaluate with the settings of the training data. The file does not store the state after the last action, so the
+    last image is rendered after simulating that action.
 
     Args:
         path: an HDF5 file with `states`.
-        output: the file to write; finished demos are kept in a folder beside it until all are there.
-        cameras: robosuite's names of the cameras; the images are called `<camera>_image`.
+        output: the file to write; `<output>.parts` holds finished demos until all are rendered.
+        cameras: robosuite's names of the cameras; the images are named `<camera>_image`.
         size: height and width of the images, in pixels.
         shadows: render shadows.
-        multisampling: smooth edges; without it software rendering takes half as long.
+        multisampling: antialias edges; doubles the time of software rendering.
         n_processes: number of worker processes; all cores if None.
         progress: show a progress bar.
-        reflections: mirror the scene in shiny surfaces; without it software rendering takes half as long.
-        n_demos: render the first so many demos and leave the others out of `output`; all if None.
+        reflections: render reflections; doubles the time of software rendering.
+        n_demos: number of demos to render, from the first; `output` omits the others. All if None.
 
     Raises:
         DataError: the file is missing or damaged.
-        ConfigurationError: the file has no states or no `env_args`, or there is no such camera, or `output` exists.
+        ConfigurationError: the file has no states or no `env_args`, a camera does not exist, or `output` exists.
         MissingPackageError: robosuite, or a system library for rendering, is not installed.
     """
     path, output = Path(path).expanduser(), Path(output).expanduser()
     if output.exists():
-        raise ConfigurationError(f"{output} exists: choose another name, or delete it to render it anew")
-    look = _Look(tuple(cameras), size, shadows, multisampling, reflections)
+        raise ConfigurationError(f"{output} exists: choose another name, or delete it to render again")
+    settings = _RenderSettings(tuple(cameras), size, shadows, multisampling, reflections)
     n_states = _count_states(path, n_demos)
     stamp = path.stat()
-    parts = Parts(output, {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, **look._asdict()})
+    parts = Parts(output, {"source": str(path.resolve()), "changed": stamp.st_mtime_ns, **settings._asdict()})
     waiting = [demo for demo in n_states if not parts[f"{demo}.hdf5"].exists()]
-    # The longest first, so that at the end no process is left alone with one of them.
+    # The longest first, so that no process ends with a long demo while the others are idle.
     waiting.sort(key=lambda demo: -n_states[demo])
-    jobs = [_Job(str(path), demo, look, str(parts[f"{demo}.hdf5"])) for demo in waiting]
+    jobs = [_Job(str(path), demo, settings, str(parts[f"{demo}.hdf5"])) for demo in waiting]
     start, n_frames = time.monotonic(), 0
-    total = len(look.cameras) * sum(n + 1 for n in n_states.values())
-    done = total - len(look.cameras) * sum(n_states[demo] + 1 for demo in waiting)
+    total = len(settings.cameras) * sum(n + 1 for n in n_states.values())
+    done = total - len(settings.cameras) * sum(n_states[demo] + 1 for demo in waiting)
     with tqdm(total=total, initial=done, unit="frame", desc="rendering", disable=not progress) as bar:
         for count in run_all(_render_demo, jobs, n_processes):
             n_frames += count
             bar.update(count)
     seconds = time.monotonic() - start
     with whole_file(output) as draft:
-        _merge(path, {demo: parts[f"{demo}.hdf5"] for demo in n_states}, draft, look)
+        _merge(path, {demo: parts[f"{demo}.hdf5"] for demo in n_states}, draft, settings)
     parts.remove()
     return Rendering(n_frames, n_frames / max(seconds, 1e-9))
 
 
 def _count_states(path: Path, n_demos: int | None) -> dict[str, int]:
-    """The number of states of each demo, or of the first `n_demos`."""
+    """Count the states of each demo, or of the first `n_demos`."""
     file = RobomimicFile(path)
     try:
         with clear_errors(path):
             if not file.env_meta():
-                raise ConfigurationError(f"{path} has no attribute env_args of the group `data`, which names the task")
+                raise ConfigurationError(
+                    f"the group `data` of {path} must have the attribute env_args, which names the task"
+                )
             demos = {name: file.arrays(name) for name in file.demos()[:n_demos]}
             without = [name for name, arrays in demos.items() if not {"states", "actions"} <= arrays.keys()]
             if without:
                 raise ConfigurationError(
-                    f"{path} has no states and actions in {', '.join(without)}; nothing to render from"
+                    f"{path} must have states and actions in every demo, missing in {', '.join(without)}"
                 )
             return {name: len(arrays["states"]) for name, arrays in demos.items()}
     finally:
@@ -137,14 +139,14 @@ def _count_states(path: Path, n_demos: int | None) -> dict[str, int]:
 
 
 def _render_demo(job: _Job) -> int:
-    """Render and keep one demo; the number of pictures."""
+    """Render one demo, write it to its part, and return the number of images."""
     with h5py.File(job.source, "r") as file:
         demo = file["data"][job.demo]
-        env = _env(file["data"].attrs["env_args"], job.look)
+        env = _env(file["data"].attrs["env_args"], job.settings)
         states, actions = demo["states"][()], demo["actions"][()]
         model_file = demo.attrs.get("model_file")
     frames = [env.set_state(state, model_file) for state in states]
-    # The fingers' controller remembers its last few commands, which no state holds.
+    # The gripper controller depends on the last few commands, which the state does not include.
     for action in actions[-_MEMORY:-1]:
         env.robosuite.step(action)
     env.set_state(states[-1], model_file)
@@ -159,17 +161,17 @@ def _render_demo(job: _Job) -> int:
 
 
 @cache
-def _env(env_args: str, look: _Look) -> RobosuiteEnv:
-    """The environment of this process; it observes nothing but images."""
-    image_keys = [f"{camera}_image" for camera in look.cameras]
+def _env(env_args: str, settings: _RenderSettings) -> RobosuiteEnv:
+    """Build the environment, which observes only images, once per process."""
+    image_keys = [f"{camera}_image" for camera in settings.cameras]
     recipe = Robosuite.from_env_args(
         json.loads(env_args),
         (),
         image_keys,
-        look.size,
-        shadows=look.shadows,
-        multisampling=look.multisampling,
-        reflections=look.reflections,
+        settings.size,
+        shadows=settings.shadows,
+        multisampling=settings.multisampling,
+        reflections=settings.reflections,
     )
     env = recipe()
     env.reset(seed=0)
@@ -177,12 +179,12 @@ def _env(env_args: str, look: _Look) -> RobosuiteEnv:
 
 
 def _write_images(file: h5py.File, name: str, images: NDArray[np.uint8]) -> None:
-    # A chunk per image: training reads windows that begin anywhere.
+    # One chunk per image, because training reads windows that begin at any step.
     file.create_dataset(name, data=images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=4)
 
 
-def _merge(source: Path, parts: dict[str, Path], path: Path, look: _Look) -> None:
-    """Copy the demos that have parts, and put the pictures beside their other observations."""
+def _merge(source: Path, parts: dict[str, Path], path: Path, settings: _RenderSettings) -> None:
+    """Copy the demos that have parts, and add the images to their observations."""
     with h5py.File(source, "r") as old, h5py.File(path, "w") as new:
         new.create_group("data").attrs.update(old["data"].attrs)
         for name in parts:
@@ -204,9 +206,9 @@ def _merge(source: Path, parts: dict[str, Path], path: Path, look: _Look) -> Non
         env_args["env_kwargs"] |= {
             "has_offscreen_renderer": True,
             "use_camera_obs": True,
-            "camera_names": list(look.cameras),
-            "camera_heights": look.size,
-            "camera_widths": look.size,
+            "camera_names": list(settings.cameras),
+            "camera_heights": settings.size,
+            "camera_widths": settings.size,
         }
         attributes["env_args"] = json.dumps(env_args, indent=4)
-        attributes["rendering"] = json.dumps(look._asdict())
+        attributes["rendering"] = json.dumps(settings._asdict())

@@ -1,4 +1,4 @@
-"""The scripted experts in robosuite, for the recorder."""
+"""The scripted experts in robosuite, as a `Player` for the recorder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RobosuitePlayer:
 
     Args:
         task: a key of `difftori_pl.demos.EXPERTS`.
-        max_steps: an episode that takes longer is a failure, environment steps.
+        max_steps: number of environment steps after which an episode counts as failed.
 
     Raises:
         ConfigurationError: there is no expert for the task.
@@ -45,5 +45,5 @@ class RobosuitePlayer:
 
 @cache
 def _env(task: str) -> RobosuiteEnv:
-    """The environment of this process."""
+    """Build the environment, once per process."""
     return Robosuite(find_expert(task).task, obs_keys=())()

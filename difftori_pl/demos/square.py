@@ -1,4 +1,4 @@
-"""The scripted expert for Square: take the nut by its handle, carry it to the square peg and drop it there."""
+"""The scripted expert for Square: grasp the nut by its handle, carry it to the square peg and release it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ PEG = np.array([0.23, 0.1])
 """Position of the square peg on the table, metres (robosuite's pegs_arena.xml)."""
 
 PEG_TOP = 0.95
-"""Height of the peg's upper end, metres."""
+"""Height of the top of the peg, metres."""
 
 _HANDLE = 0.066
-"""Where on the nut the handle is taken: distance from the nut's middle, metres."""
+"""Distance of the grasp on the handle from the centre of the nut, metres."""
 
 _WRIST = 1.75
-"""How far the hand turns to either side before the wrist meets its limit, radians."""
+"""Largest turn of the hand to either side within the limits of the wrist joint, radians."""
 
 _TILT = 0.05
-"""Bound on tilting the hand over the peg. There the arm is almost straight, and robosuite's controller, which takes
-positions and orientations apart, lets whatever would right the hand push it centimetres aside."""
+"""Bound on the tilt action above the peg. The arm is almost straight there, and robosuite's controller decouples
+position and orientation, so a large correction of the tilt would displace the hand by centimetres."""
 
 
 class SquareExpert(Expert):
-    """Solves NutAssemblySquare. It watches the nut in the hand, so that a grasp that slips a little is no harm."""
+    """Expert for NutAssemblySquare. It observes the pose of the held nut, so it tolerates a grasp that slips."""
 
     task = "NutAssemblySquare"
 
     def plan(self, obs: LowDim, rng: np.random.Generator) -> Sequence[Phase]:
-        """The phases of an episode.
+        """Plan the phases of an episode.
 
         Args:
             obs: the low-dimensional observations of the initial state, by robomimic's names.
-            rng: where variation is drawn from.
+            rng: generator of the random variation.
         """
         speed = rng.uniform(0.65, 1.0)
         noise = rng.uniform(0.05, 0.2)
@@ -51,16 +51,16 @@ class SquareExpert(Expert):
 
         def handle(obs: LowDim, above: float) -> Pose:
             middle, rotation = _nut(obs)
-            # The hand is the same after half a turn; the wrist has no room for more than a quarter.
+            # The hand is symmetric under half turns, so the wrist never needs more than a quarter turn.
             yaw = nearest_turn(heading(rotation), np.pi)
             return Pose(middle + reach * rotation[:, 0] + [0.0, 0.0, above], yaw)
 
         def at_handle(obs: LowDim) -> Pose:
             pose = handle(obs, 0.001)
             offset = obs["robot0_eef_pos"] - pose.position
-            # Too near to the nut's middle the fingers come down on it instead of beside the handle.
-            beside = np.linalg.norm(offset[:2]) > 0.008 and offset[2] > 0.015
-            return handle(obs, 0.025) if beside else pose
+            # Too close to the centre of the nut, the fingers would descend onto the nut instead of around the handle.
+            misaligned = np.linalg.norm(offset[:2]) > 0.008 and offset[2] > 0.015
+            return handle(obs, 0.025) if misaligned else pose
 
         def over_handle(obs: LowDim) -> Pose:
             pose = handle(obs, hover)
@@ -74,15 +74,15 @@ class SquareExpert(Expert):
         goals: list[float] = []
 
         def over_peg(obs: LowDim) -> Pose:
-            # Decided once: between two headings that are as easy, it must not change its mind on the way.
+            # Chosen only once, so that the expert does not alternate between two headings of equal cost.
             if not goals:
                 goals.append(_heading_on_peg(obs))
             return _hand_for_nut(obs, goals[0], PEG_TOP + clearance)
 
         def on_peg(obs: LowDim) -> Pose:
             middle, _ = _nut(obs)
-            beside = np.linalg.norm(middle[:2] - PEG) > 0.006 and middle[2] > PEG_TOP + 0.005
-            return _hand_for_nut(obs, goals[0], PEG_TOP + 0.02 if beside else PEG_TOP - depth)
+            misaligned = np.linalg.norm(middle[:2] - PEG) > 0.006 and middle[2] > PEG_TOP + 0.005
+            return _hand_for_nut(obs, goals[0], PEG_TOP + 0.02 if misaligned else PEG_TOP - depth)
 
         def away(obs: LowDim) -> Pose:
             return Pose(obs["robot0_eef_pos"] + [0.0, 0.0, 0.1], heading(matrix(obs["robot0_eef_quat"])))
@@ -102,19 +102,20 @@ class SquareExpert(Expert):
 
 
 def _nut(obs: LowDim) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The nut's middle (3,) in metres and its rotation (3, 3); the handle lies along its first axis."""
+    """Return the nut's centre (3,), metres, and its rotation matrix (3, 3); the handle lies along the first axis."""
     return obs["object"][:3], matrix(obs["object"][3:7])
 
 
 def _heading_on_peg(obs: LowDim) -> float:
-    """The heading of the nut, of the four that fit the peg, that is easiest to reach with the nut as it is held."""
+    """Choose the heading of the nut, among the four that fit the peg, that is easiest to reach with this grasp."""
     middle, rotation = _nut(obs)
     arm = (obs["robot0_eef_pos"] - middle)[:2]
     hand, held = heading(matrix(obs["robot0_eef_quat"])), heading(rotation)
 
     def effort(turn: float) -> float:
         direction = np.arctan2(arm[1], arm[0]) + turn
-        # Beside the peg the elbow is stretched; beyond it is out of reach, and so are turns beyond the wrist's range.
+        # The elbow is stretched if the hand is at the side of the peg. The hand cannot reach behind the peg or turn by
+        # more than `_WRIST`.
         stretch = 4.0 * max(0.0, np.cos(direction)) + 2.0 * max(0.0, np.sin(direction))
         return float(abs(turn) + stretch + 10.0 * (abs(hand + turn) > _WRIST))
 
@@ -123,12 +124,12 @@ def _heading_on_peg(obs: LowDim) -> float:
 
 
 def _hand_for_nut(obs: LowDim, goal: float, height: float) -> Pose:
-    """Where the hand must be for the nut it holds to be straight above the peg.
+    """Compute the pose of the hand at which the held nut is centred above the peg.
 
     Args:
         obs: low-dimensional observations.
-        goal: the heading that the nut should have, radians.
-        height: the height that the nut's middle should have, metres.
+        goal: target heading of the nut, radians.
+        height: target height of the nut's centre, metres.
     """
     middle, rotation = _nut(obs)
     arm = obs["robot0_eef_pos"] - middle

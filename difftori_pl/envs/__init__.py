@@ -1,4 +1,4 @@
-"""Simulators: one recipe each, all of them optional installs."""
+"""Recipes for the simulators, all of which are optional dependencies."""
 
 from difftori_pl.envs.base import EnvFactory as EnvFactory
 from difftori_pl.envs.depth_cloud import DepthCloud as DepthCloud

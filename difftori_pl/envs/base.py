@@ -1,4 +1,4 @@
-"""What every simulator gives: a recipe that builds `gymnasium` environments."""
+"""Base class of the recipes that build `gymnasium` environments, one per simulator."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class EnvFactory(ABC):
-    """A recipe for one environment: cheap to build from YAML and to send to a worker process; the environment is not.
+    """Recipe for one environment.
 
-    Environments give float32 (or uint8 image) observations and take actions in [-1, 1]. They report `info["success"]`
-    where the task defines success. The seed given to `reset` fixes the initial state of an episode.
+    A recipe is cheap to build from YAML and to send to a worker process; the environment itself is not.
+
+    Environments return float32 observations (images: uint8) and accept actions in [-1, 1]. They report
+    `info["success"]` if the task defines success. The seed passed to `reset` fixes the initial state of an episode.
 
     Attributes:
         task: name of the task; empty if it has none.
@@ -30,7 +32,7 @@ class EnvFactory(ABC):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """What observations and actions mean, for a policy to compare with what it was trained on; may stay open."""
+        """Description of the observations and actions, compared with that of a policy's training data; may be empty."""
         return {}
 
     @abstractmethod
@@ -38,20 +40,20 @@ class EnvFactory(ABC):
         """Build the environment.
 
         Args:
-            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+            seed: seed of the generator that draws episode seeds when `reset` is called without one.
         """
 
 
 def checked_action(action: ArrayLike, shape: tuple[int, ...] | None, task: str) -> NDArray[np.float64]:
-    """Give an action as numbers that a simulator can take.
+    """Convert an action to float64 and check its shape and values.
 
     Raises:
-        ShapeError: the action is not of this shape, that of the action space.
+        ShapeError: the action does not have the shape of the action space, `shape`.
         ValueError: the action is not finite.
     """
     checked = np.asarray(action, dtype=np.float64)
     if checked.shape != shape:
-        raise ShapeError(f"an action of {task} is {shape}, but {checked.shape} came")
+        raise ShapeError(f"{task} expects an action of shape {shape}, got {checked.shape}")
     if not np.isfinite(checked).all():
-        raise ValueError(f"an action must be finite, but {checked} came")
+        raise ValueError(f"an action must be finite, got {checked}")
     return checked

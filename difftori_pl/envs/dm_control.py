@@ -1,4 +1,4 @@
-"""Tasks of the DeepMind Control suite: the recipe to name in a configuration, and the environment it builds."""
+"""Tasks of the DeepMind Control suite: the recipe used in configurations and the environment that it builds."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
 
 _DOMAINS = {"cup": "ball_in_cup"}
-"""Short names of the literature."""
+"""Short domain names used in the literature, and the suite's names for them."""
 
 
 class DMControl(EnvFactory):
-    """A task of the suite with the settings of the RL literature: action repeat, frame stack, small pictures.
+    """A task of the suite with the settings of the RL literature: action repeat, stacked frames, small images.
 
-    Observations are `state`, the suite's own in one vector, or `pixels`, the last frames along the channels.
-    An episode ends after 1000 environment steps by truncation: the task goes on, so that values must be bootstrapped.
+    The observation is `state`, the suite's observations concatenated into one vector, or `pixels`, the last frames
+    stacked along the channels. An episode is truncated after 1000 environment steps. Truncation does not end the task,
+    so values must be bootstrapped.
 
     Args:
-        task: `<domain>-<task>` by the suite's names with `-` or `_` between words, for instance `cheetah-run`.
-        action_repeat: environment steps for which an action is held; rewards are summed.
-        pixels: observe pictures instead of the state.
-        image_size: height and width of the observed pictures, in pixels.
-        n_frames: number of pictures stacked along the channels, the newest last.
-        camera: number of the camera; quadruped is filmed by 2.
-        fast_rendering: render without shadows, multisampling and reflections: three times as fast in software, and
-            not what others' pixel results were trained on.
+        task: `<domain>-<task>`, the suite's names with `-` or `_` between words, e.g. `cheetah-run`.
+        action_repeat: number of environment steps for which an action is held; their rewards are summed.
+        pixels: observe images instead of the state.
+        image_size: height and width of the observed images, in pixels.
+        n_frames: number of images stacked along the channels, the newest last.
+        camera: index of the camera; use 2 for quadruped.
+        fast_rendering: render without shadows, multisampling and reflections. This is three times as fast in software,
+            but published pixel results were trained with all three.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class DMControl(EnvFactory):
         sizes = {"action_repeat": action_repeat, "image_size": image_size, "n_frames": n_frames}
         wrong = [f"{name} {value}" for name, value in sizes.items() if value < 1]
         if wrong:
-            raise ConfigurationError(f"action_repeat, image_size and n_frames are at least 1, but {wrong[0]} came")
+            raise ConfigurationError(f"action_repeat, image_size and n_frames must be at least 1, got {wrong[0]}")
         self.task = task
         self.action_repeat = action_repeat
         self.pixels = pixels
@@ -71,7 +72,7 @@ class DMControl(EnvFactory):
         """Build the environment.
 
         Args:
-            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+            seed: seed of the generator that draws episode seeds when `reset` is called without one.
 
         Raises:
             MissingPackageError: dm_control, or a system library for rendering, is not installed.
@@ -84,8 +85,8 @@ class DMControlEnv(SeededEnv):
     """A task of the suite; build it with `difftori_pl.envs.DMControl`.
 
     Args:
-        recipe: the task and how to observe it.
-        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+        recipe: the task and its observations.
+        seed: seed of the generator that draws episode seeds when `reset` is called without one.
     """
 
     def __init__(self, recipe: DMControl, seed: int = 0) -> None:
@@ -119,12 +120,12 @@ class DMControlEnv(SeededEnv):
         """Hold an action for `action_repeat` environment steps.
 
         Args:
-            action: (A,) in [-1, 1]; values beyond are clipped.
+            action: (A,) in [-1, 1]; values outside are clipped.
 
         Returns:
-            the observation; the sum of rewards, each in [0, 1]; whether the task itself ended, which few do; whether
-            the limit of 1000 environment steps has come; and `{"env_steps": int}`, the number of environment steps,
-            which is below `action_repeat` where the episode ended.
+            the observation; the sum of the rewards, each in [0, 1]; whether the task terminated, which few tasks do;
+            whether the limit of 1000 environment steps was reached; and `{"env_steps": int}`, the number of environment
+            steps, which may be below `action_repeat` at the end of an episode.
 
         Raises:
             ShapeError: the action has the wrong size.
@@ -151,7 +152,7 @@ class DMControlEnv(SeededEnv):
         )
 
     def render(self) -> NDArray[np.uint8]:
-        """A frame for a video, (256, 256, 3) uint8."""
+        """Render a video frame, (256, 256, 3) uint8."""
         return self._render(VIDEO_SIZE)
 
     def close(self) -> None:
@@ -172,8 +173,8 @@ class DMControlEnv(SeededEnv):
     def _render(self, size: int) -> NDArray[np.uint8]:
         physics = self.dm_env.physics
         if size not in self._renderers:
-            look = not self.recipe.fast_rendering
-            self._renderers[size] = OffscreenRenderer(physics.model.ptr, size, look, look, look, geom_groups=(0, 1, 2))
+            full = not self.recipe.fast_rendering
+            self._renderers[size] = OffscreenRenderer(physics.model.ptr, size, full, full, full, geom_groups=(0, 1, 2))
         return self._renderers[size].render(physics.data.ptr, self.recipe.camera)
 
     def _state_space(self) -> gymnasium.spaces.Box:
@@ -182,20 +183,20 @@ class DMControlEnv(SeededEnv):
 
     def _pixel_space(self) -> gymnasium.spaces.Box:
         self.dm_env.reset()
-        self._frame()  # says now if nothing can be rendered here
+        self._frame()  # fails early if rendering is not possible
         size = self.recipe.image_size
         return gymnasium.spaces.Box(0, 255, (3 * self.recipe.n_frames, size, size), np.uint8)
 
 
 def _import_suite() -> ModuleType:
-    """Import the suite without OpenGL: dm_control would load a library for it, but pictures are rendered here."""
+    """Import the suite without OpenGL: dm_control would load it, but `OffscreenRenderer` renders the images."""
     chosen = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = "disable"
     try:
         return importlib.import_module("dm_control.suite")
     except ImportError as error:
         raise MissingPackageError(
-            f"dm_control does not load ({error}): pip install 'difftori-pl[dm-control]'"
+            f"dm_control cannot be imported ({error}): pip install 'difftori-pl[dm-control]'"
         ) from error
     finally:
         del os.environ["MUJOCO_GL"]
@@ -204,10 +205,10 @@ def _import_suite() -> ModuleType:
 
 
 def _find_task(suite: ModuleType, name: str) -> tuple[str, str]:
-    """Split `<domain>-<task>` into the suite's two names.
+    """Convert `<domain>-<task>` to the suite's names of domain and task.
 
     Raises:
-        ConfigurationError: the suite has no such task; the message lists near ones.
+        ConfigurationError: the suite has no such task; the message lists similar ones.
     """
     tasks = {f"{domain}-{task}".replace("_", "-"): (domain, task) for domain, task in suite.ALL_TASKS}
     for short, domain in _DOMAINS.items():
@@ -217,7 +218,7 @@ def _find_task(suite: ModuleType, name: str) -> tuple[str, str]:
     if key not in tasks:
         near = difflib.get_close_matches(key, tasks, n=5, cutoff=0.4)
         raise ConfigurationError(
-            f"the DeepMind Control suite has no task {name!r}; tasks are named <domain>-<task>"
-            + (f", near ones are {', '.join(near)}" if near else f", for instance {', '.join(sorted(tasks)[:5])}")
+            f"the DeepMind Control suite has no task {name!r}; expected <domain>-<task>, "
+            + (f"did you mean {', '.join(near)}?" if near else f"for instance {', '.join(sorted(tasks)[:5])}")
         )
     return tasks[key]

@@ -1,4 +1,4 @@
-"""ManiSkill2 tasks, observed as their demonstrations are: the recipe to name in a configuration."""
+"""The recipe for ManiSkill2 tasks, with the observations of their demonstrations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class ManiSkill(EnvFactory):
 
     Args:
         task: ManiSkill2's name of the task (`PickCube-v0`, `LiftCube-v0`, `OpenCabinetDrawer-v1`, ...).
-        control_mode: the controller; the data must be of the same.
-        cloud: how point clouds become observations, the same as in the data; None observes the state vector.
-        max_episode_steps: the horizon at which an episode is truncated, in environment steps (20 a second).
-        shader: what colours the cameras' points: `ibl`, as ManiSkill2's own, or `trivial`, which is faster in software
-            and leaves the positions as they are.
+        control_mode: the controller, the same as in the data.
+        cloud: how point clouds are processed, the same as in the data; None observes the state vector.
+        max_episode_steps: number of environment steps (20 per second) after which an episode is truncated.
+        shader: shader that colours the points: `ibl`, ManiSkill2's default, or `trivial`, which is faster in software
+            and does not change the positions.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ManiSkill(EnvFactory):
         shader: str = "ibl",
     ) -> None:
         if max_episode_steps < 1:
-            raise ConfigurationError(f"max_episode_steps is at least 1, but {max_episode_steps} came")
+            raise ConfigurationError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         self.task = task
         self.control_mode = control_mode
         self.cloud = cloud
@@ -43,7 +43,7 @@ class ManiSkill(EnvFactory):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """What observations and actions mean, for a policy to compare with what it was trained on."""
+        """Description of the observations and actions, compared with that of a policy's training data."""
         known: dict[str, Any] = {"env_id": self.task, "control_mode": self.control_mode}
         return known | (
             {"observation": "point_cloud", **asdict(self.cloud)} if self.cloud else {"observation": "state"}
@@ -53,7 +53,7 @@ class ManiSkill(EnvFactory):
         """Build the environment.
 
         Args:
-            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+            seed: seed of the generator that draws episode seeds when `reset` is called without one.
 
         Raises:
             MissingPackageError: ManiSkill2, Vulkan, CUDA or the task's assets are not installed.

@@ -1,4 +1,4 @@
-"""The `gymnasium` environment around a ManiSkill2 task."""
+"""The `gymnasium` environment that wraps a ManiSkill2 task."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class ManiSkillEnv(SeededEnv):
-    """A ManiSkill2 task that ends at success, observed as `ManiSkillDataModule` observes its demonstrations.
+    """A ManiSkill2 task that terminates at success, with the observations of `ManiSkillDataModule`.
 
     Build it with `difftori_pl.envs.ManiSkill`.
 
     Args:
         task: ManiSkill2's name of the task.
         control_mode: the controller.
-        cloud: how point clouds become observations; None observes the state vector.
+        cloud: how point clouds are processed; None observes the state vector.
         max_episode_steps: steps after which an episode is truncated.
         shader: `ibl` or `trivial`.
-        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+        seed: seed of the generator that draws episode seeds when `reset` is called without one.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -60,7 +60,7 @@ class ManiSkillEnv(SeededEnv):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """Names of the cameras in the order of their points, where clouds are observed; the recipe states the rest."""
+        """Names of the cameras in the order of their points, if clouds are observed; the recipe has the rest."""
         return {"cameras": list(self.maniskill.unwrapped._cameras)} if self.cloud else {}
 
     def _start(self, seed: int) -> Obs:
@@ -76,8 +76,8 @@ class ManiSkillEnv(SeededEnv):
             action: (A,) in [-1, 1].
 
         Returns:
-            the observation; ManiSkill2's dense reward; whether it succeeded and ended; whether the horizon has come;
-            and ManiSkill2's information, with `success`.
+            the observation; ManiSkill2's dense reward; whether the episode terminated with success; whether it was
+            truncated; and ManiSkill2's `info`, with `success`.
 
         Raises:
             ShapeError: the action has the wrong size.
@@ -89,11 +89,11 @@ class ManiSkillEnv(SeededEnv):
         return self._observe(raw), float(reward), bool(terminated), bool(truncated), dict(info)
 
     def observe_state(self, state: NDArray[np.float32], step: int) -> dict[str, NDArray[Any]]:
-        """Go to a stored state (`env_states`) of the present episode; see `PointCloudRecipe.observe` for the result.
+        """Set a stored state (`env_states`) of the current episode and observe it, see `PointCloudRecipe.observe`.
 
         Args:
-            state: one of ManiSkill2's flat states.
-            step: the step that it is of, which decides what points of a cloud are kept.
+            state: a flat ManiSkill2 state (S,).
+            step: time step of the state in the episode; it seeds the downsampling of the cloud.
         """
         task = self.maniskill.unwrapped
         task.set_state(np.asarray(state, np.float64))
@@ -102,7 +102,7 @@ class ManiSkillEnv(SeededEnv):
         return self._stored(self.maniskill.get_wrapper_attr("observation")(raw) if self.cloud else raw)
 
     def render(self) -> NDArray[np.uint8]:
-        """A frame for a video, (512, 512, 3) uint8."""
+        """Render a video frame, (512, 512, 3) uint8."""
         return np.asarray(self.maniskill.render(), np.uint8)
 
     def close(self) -> None:
@@ -116,14 +116,14 @@ class ManiSkillEnv(SeededEnv):
         return observed
 
     def _stored(self, raw: Any) -> dict[str, NDArray[Any]]:
-        """An observation as files keep it."""
+        """Convert a raw observation to the form that files store."""
         if self.cloud is None:
             return {"state": np.asarray(raw, np.float32)}
         return self.cloud.observe(dict(_flat(raw)), (self._episode_seed, self._n_steps))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested observations by their paths, e.g. "agent/qpos"."""
+    """Flatten nested observations to pairs of path and value, e.g. "agent/qpos"."""
     pairs: list[tuple[str, Any]] = []
     for name, value in values.items():
         pairs += (

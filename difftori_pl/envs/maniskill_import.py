@@ -1,4 +1,4 @@
-"""Importing ManiSkill2 and building its tasks, with one sentence for everything that may be missing."""
+"""Import of ManiSkill2 and its tasks, with an error message for each missing dependency."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from difftori_pl.envs.vulkan import HELP, prepare_vulkan
 from difftori_pl.errors import ConfigurationError, MissingPackageError
 
 _CUDA = (
-    "ManiSkill2's soft-body tasks need an NVIDIA GPU, and the CUDA toolkit (nvcc) to compile their simulator: install "
-    "it and set CUDA_PATH"
+    "ManiSkill2's soft-body tasks need an NVIDIA GPU and the CUDA toolkit (nvcc) to compile their simulator: install "
+    "the toolkit and set CUDA_PATH"
 )
 
 
@@ -30,10 +30,10 @@ def import_maniskill() -> ModuleType:
         raise MissingPackageError("ManiSkill2 is not installed: pip install 'difftori-pl[maniskill]'")
     prepare_vulkan()
     with warnings.catch_warnings():
-        # SAPIEN 2.2 uses pkg_resources, ManiSkill2 old names of gymnasium.
+        # SAPIEN 2.2 uses the deprecated pkg_resources, and ManiSkill2 uses deprecated names of gymnasium.
         warnings.simplefilter("ignore")
         module = importlib.import_module("mani_skill2.envs")
-    logging.getLogger("mani_skill2").setLevel(logging.ERROR)  # its recorder complains of a missing git repository
+    logging.getLogger("mani_skill2").setLevel(logging.ERROR)  # its recorder warns about a missing git repository
     return module
 
 
@@ -41,14 +41,14 @@ def make_task(task: str, obs_mode: str, control_mode: str, max_episode_steps: in
     """Build a ManiSkill2 task.
 
     Args:
-        task: ManiSkill2's name of it.
-        obs_mode: `state` or `pointcloud`, among others.
+        task: ManiSkill2's name of the task.
+        obs_mode: `state`, `pointcloud` or another mode of ManiSkill2.
         control_mode: the controller.
-        max_episode_steps: horizon, in environment steps.
-        shader: SAPIEN's name of the shaders of the cameras.
+        max_episode_steps: number of environment steps after which an episode is truncated.
+        shader: SAPIEN's name of the camera shader.
 
     Raises:
-        MissingPackageError: something is not installed: ManiSkill2, Vulkan, CUDA, or the task's assets.
+        MissingPackageError: ManiSkill2, Vulkan, CUDA or the task's assets are not installed.
         ConfigurationError: ManiSkill2 has no such task, or the task has no such controller.
     """
     import_maniskill()

@@ -1,4 +1,4 @@
-"""Meta-World's tasks, observed as their demonstrations are: the recipe to name in a configuration."""
+"""The recipe for Meta-World tasks, with the observations of their demonstrations."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 OBS_KEYS = ("state", "agent_pos", "point_cloud")
 
-_LONGEST = 500
-"""Meta-World refuses to step on after it."""
+_MAX_STEPS = 500
+"""Meta-World raises an error when an episode continues after this step."""
 
 
 class MetaWorld(EnvFactory):
-    """A task of Meta-World, version 3, with the goal in view.
+    """A task of Meta-World, version 3, with the goal included in the observation.
 
-    The action is how to move the hand, x, y and z in centimetres, and how to close the fingers; positions are in metres
-    of the world. An episode succeeds if its task is solved at any step of it, as in DP3 and the authors' code, and ends
-    there. What can be observed:
+    An action (4,) is the displacement of the hand, x, y and z in centimetres, and the gripper command. Positions are in
+    metres in the world frame. An episode succeeds if the task is solved at any step, as in DP3 and the authors' code,
+    and terminates at that step. Observations:
 
-    - `state` (39,): Meta-World's own observation: hand, opening of the fingers and objects, now and a step before, and
-      the goal;
-    - `agent_pos` (9,): hand, right and left fingertip, as in DP3;
-    - `point_cloud` (N, 3): see `DepthCloud`. Without it nothing is rendered.
+    - `state` (39,): Meta-World's own observation: hand position, gripper opening and object poses of the current and
+      the previous step, and the goal position;
+    - `agent_pos` (9,): positions of the hand and of the right and left fingertips, as in DP3;
+    - `point_cloud` (N, 3): see `DepthCloud`. Nothing is rendered if it is not observed.
 
     Args:
         task: Meta-World's name of the task (`reach-v3`, `peg-insert-side-v3`, ...).
-        obs_keys: what to observe.
-        cloud: how the point cloud is made.
-        max_episode_steps: the horizon at which an episode is truncated, in environment steps (80 a second), 500 at
-            most; 200 in DP3.
+        obs_keys: observations, among `state`, `agent_pos`, `point_cloud`.
+        cloud: settings of the point cloud.
+        max_episode_steps: number of environment steps (80 per second) after which an episode is truncated, at most
+            500; 200 in DP3.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class MetaWorld(EnvFactory):
     ) -> None:
         unknown = [key for key in obs_keys if key not in OBS_KEYS]
         if unknown or not obs_keys:
-            raise ConfigurationError(f"obs_keys are among {', '.join(OBS_KEYS)}, but {list(obs_keys)} came")
-        if not 1 <= max_episode_steps <= _LONGEST:
-            raise ConfigurationError(f"max_episode_steps is 1 to {_LONGEST}, but {max_episode_steps} came")
+            raise ConfigurationError(f"obs_keys must be among {', '.join(OBS_KEYS)}, got {list(obs_keys)}")
+        if not 1 <= max_episode_steps <= _MAX_STEPS:
+            raise ConfigurationError(f"max_episode_steps must be 1 to {_MAX_STEPS}, got {max_episode_steps}")
         self.task = task
         self.obs_keys = tuple(obs_keys)
         self.cloud = cloud
@@ -57,14 +57,14 @@ class MetaWorld(EnvFactory):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """What observations and actions mean, for a policy to compare with what it was trained on."""
+        """Description of the observations and actions, compared with that of a policy's training data."""
         return {"env_id": self.task} | (self.cloud.settings if "point_cloud" in self.obs_keys else {})
 
     def __call__(self, seed: int = 0) -> MetaWorldEnv:
         """Build the environment.
 
         Args:
-            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+            seed: seed of the generator that draws episode seeds when `reset` is called without one.
 
         Raises:
             MissingPackageError: Meta-World, or a system library for rendering, is not installed.

@@ -1,4 +1,4 @@
-"""The `gymnasium` environment around a task of Meta-World."""
+"""The `gymnasium` environment that wraps a Meta-World task."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _VIDEO_CAMERA = "corner4"
 
 
 class MetaWorldEnv(SeededEnv):
-    """A task of Meta-World that ends at success; build it with `difftori_pl.envs.MetaWorld`.
+    """A Meta-World task that terminates at success; build it with `difftori_pl.envs.MetaWorld`.
 
     Args:
         task: Meta-World's name of the task.
-        obs_keys: what to observe, among `state`, `agent_pos`, `point_cloud`.
-        cloud: how the point cloud is made.
-        max_episode_steps: steps after which an episode is truncated, 500 at most.
-        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+        obs_keys: observations, among `state`, `agent_pos`, `point_cloud`.
+        cloud: settings of the point cloud.
+        max_episode_steps: steps after which an episode is truncated, at most 500.
+        seed: seed of the generator that draws episode seeds when `reset` is called without one.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
@@ -63,7 +63,7 @@ class MetaWorldEnv(SeededEnv):
     def _start(self, seed: int) -> Obs:
         self.simulator.seed(seed)
         self.simulator.reset()
-        # Meta-World moves goals and furniture in the model and leaves the data of the episode before, until it steps.
+        # Meta-World moves goals and furniture in the MjModel only; MjData is stale until the next simulation step.
         importlib.import_module("mujoco").mj_forward(self.simulator.model, self.simulator.data)
         self.simulator._prev_obs = self.simulator._get_curr_obs_combined_no_goal()
         self._state = self.simulator._get_obs()
@@ -77,8 +77,8 @@ class MetaWorldEnv(SeededEnv):
             action: (4,) in [-1, 1].
 
         Returns:
-            the observation; Meta-World's dense reward, 0 to 10; whether it succeeded and ended; whether the horizon has
-            come; and Meta-World's information, with `success`.
+            the observation; Meta-World's dense reward, 0 to 10; whether the episode terminated with success; whether it
+            was truncated; and Meta-World's `info`, with `success`.
 
         Raises:
             ShapeError: the action has the wrong size.
@@ -92,7 +92,7 @@ class MetaWorldEnv(SeededEnv):
         return self.observe(), float(reward), success, truncated, dict(info) | {"success": success}
 
     def observe(self) -> Obs:
-        """The observation of the present state, float32."""
+        """Observe the current state, float32."""
         observed: dict[str, Callable[[], NDArray[Any]]] = {
             "state": self._observe_state,
             "agent_pos": self._agent_pos,
@@ -101,8 +101,8 @@ class MetaWorldEnv(SeededEnv):
         return {key: observed[key]().astype(np.float32) for key in self.obs_keys}
 
     def render(self) -> NDArray[np.uint8]:
-        """A frame for a video, (256, 256, 3) uint8."""
-        # The camera hangs upside down.
+        """Render a video frame, (256, 256, 3) uint8."""
+        # The camera is mounted upside down.
         return self._renderer(VIDEO_SIZE).render(self.simulator.data, _VIDEO_CAMERA)[::-1, ::-1]
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ def import_metaworld(module: str) -> ModuleType:
     """Import a module of Meta-World.
 
     Args:
-        module: its name, e.g. `metaworld.policies`.
+        module: name of the module, e.g. `metaworld.policies`.
 
     Raises:
         MissingPackageError: Meta-World is not installed.
@@ -145,18 +145,20 @@ def import_metaworld(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingPackageError(f"this needs Meta-World ({error}): pip install 'difftori-pl[metaworld]'") from error
+        raise MissingPackageError(
+            f"Meta-World cannot be imported ({error}): pip install 'difftori-pl[metaworld]'"
+        ) from error
 
 
 def find_task(tasks: dict[str, Any], task: str) -> Any:
-    """What Meta-World has for a task.
+    """Look up a task in one of Meta-World's dictionaries.
 
     Args:
-        tasks: by the tasks' names.
-        task: Meta-World's name of it.
+        tasks: dictionary from task names to environments or experts.
+        task: Meta-World's name of the task.
 
     Raises:
-        ConfigurationError: there is no such task.
+        ConfigurationError: Meta-World has no such task.
     """
     if task not in tasks:
         near = get_close_matches(task, tasks, cutoff=0.4) or sorted(tasks)
@@ -165,10 +167,10 @@ def find_task(tasks: dict[str, Any], task: str) -> Any:
 
 
 def _simulator(task: str) -> Any:
-    """Meta-World's environment, with the goal in view and a new initial state for each seed."""
+    """Build Meta-World's environment, with the goal observed and the initial state drawn from the seed."""
     simulator = find_task(import_metaworld("metaworld.env_dict").ALL_V3_ENVIRONMENTS, task)()
     simulator._partially_observable = False
-    del simulator.sawyer_observation_space  # it was cached for a hidden goal, and bounds what is observed
+    del simulator.sawyer_observation_space  # cached for a hidden goal; it clips observations
     simulator._set_task_called = True
     simulator._freeze_rand_vec = False
     simulator.seeded_rand_vec = True

@@ -1,7 +1,7 @@
-"""Environments in worker processes that may crash or hang without taking the evaluation with them.
+"""A pool of environments in worker processes that tolerates crashes and hangs.
 
-gymnasium's `AsyncVectorEnv` closes all environments when one worker dies; here the one worker is replaced and the
-caller is told, so that an evaluation can count the episode and go on.
+gymnasium's `AsyncVectorEnv` closes all environments when one worker dies. This pool replaces only that worker and
+reports the crash, so that the evaluation can count the episode and continue.
 """
 
 import multiprocessing
@@ -20,21 +20,21 @@ from difftori_pl.envs.base import EnvFactory
 from difftori_pl.errors import ConfigurationError
 
 _START_TIMEOUT = 900.0
-"""Seconds for a worker's first answer: importing and compiling a simulator takes minutes on a busy machine."""
+"""Timeout for a worker's first reply, in seconds: starting a simulator takes minutes on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What an environment answered to a reset or an action.
+    """Result of a reset or a step.
 
     Attributes:
         obs: observation, key -> array; None after a crash.
         reward: reward of the step.
-        done: the episode is over, for whatever reason.
-        info: the environment's extra information, among it `success`.
-        frame: rendered picture (height, width, 3), uint8, if it was asked for.
-        crash: last line of the traceback, or what became of the worker process; None if all went well.
-        terminated: the task itself ended, so that nothing can be earned any more; a time limit is not that.
+        done: the episode is over: terminated, truncated or crashed.
+        info: the environment's `info`, with `success`.
+        frame: rendered image (H, W, 3), uint8, if requested.
+        crash: last line of the traceback, or how the worker process failed; None if there was no crash.
+        terminated: the task ended and yields no further reward; False at a time limit.
     """
 
     obs: Mapping[str, np.ndarray[Any, Any]] | None
@@ -47,7 +47,7 @@ class Step:
 
 
 def _serve(connection: Connection, factory: EnvFactory) -> None:
-    # Ctrl-C reaches all processes of a terminal; what becomes of it is for the main one to say.
+    # Ctrl-C is sent to all processes of a terminal; the main process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     env: gymnasium.Env[Any, Any] | None = None
     while True:
@@ -66,7 +66,7 @@ def _serve(connection: Connection, factory: EnvFactory) -> None:
             else:
                 obs, reward, terminated, truncated, info = env.step(argument)
                 step = Step(obs, float(reward), terminated or truncated, info, _frame(env, render), None, terminated)
-        except Exception as error:  # whatever a simulator throws ends this episode, not the evaluation
+        except Exception as error:  # an error in a simulator ends the episode, not the evaluation
             env = None
             step = Step(None, done=True, crash=traceback.format_exception_only(error)[-1].strip())
         connection.send(step)
@@ -80,14 +80,14 @@ class EnvPool:
     """Worker processes with one environment each.
 
     Args:
-        factory: makes an environment inside a worker.
+        factory: builds the environment inside a worker.
         n_envs: number of workers.
-        timeout: seconds after which a worker that does not answer counts as hung and is replaced; a worker's first
-            answer, for which it starts the simulator, may take 15 minutes.
+        timeout: seconds after which a worker that does not reply is replaced. A worker's first reply, which includes
+            starting the simulator, may take 15 minutes.
     """
 
     def __init__(self, factory: EnvFactory, n_envs: int, timeout: float = 120.0) -> None:
-        self._context = multiprocessing.get_context("spawn")  # fork is not safe beside threads and GPU contexts
+        self._context = multiprocessing.get_context("spawn")  # fork is unsafe with threads and GPU contexts
         self._factory = factory
         self._timeout = timeout
         self._workers = [self._start() for _ in range(n_envs)]
@@ -97,30 +97,30 @@ class EnvPool:
         return len(self._workers)
 
     def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:
-        """Start an episode in each worker named in `seeds`, at once; `render` names those that return a frame."""
-        return self._ask("reset", seeds, render)
+        """Start an episode in each worker in `seeds`, in parallel; workers in `render` return a frame."""
+        return self._request("reset", seeds, render)
 
     def step(
         self, actions: Mapping[int, np.ndarray[Any, Any]], render: frozenset[int] = frozenset()
     ) -> dict[int, Step]:
-        """Act in each worker named in `actions`, at once; `render` names those that return a frame."""
-        return self._ask("step", actions, render)
+        """Step each worker in `actions`, in parallel; workers in `render` return a frame."""
+        return self._request("step", actions, render)
 
     def interface(self) -> Mapping[str, Any]:
-        """What a running environment adds to its recipe's `interface`.
+        """Return the entries that a running environment adds to its recipe's `interface`.
 
         Raises:
-            ConfigurationError: the first environment cannot be started, so that no episode could be run.
+            ConfigurationError: the first environment cannot be started.
         """
         if not self._workers:
             return {}
-        answer = self._ask("describe", {0: None}, frozenset())[0]
-        if answer.crash:
-            raise ConfigurationError(f"the environment cannot be started: {answer.crash}")
-        return answer.info
+        reply = self._request("describe", {0: None}, frozenset())[0]
+        if reply.crash:
+            raise ConfigurationError(f"the environment cannot be started: {reply.crash}")
+        return reply.info
 
     def close(self) -> None:
-        """End all workers."""
+        """Stop all workers."""
         for process, connection in self._workers:
             connection.close()
             process.kill()
@@ -134,14 +134,14 @@ class EnvPool:
         theirs.close()
         return process, ours
 
-    def _ask(self, command: str, arguments: Mapping[int, Any], render: frozenset[int]) -> dict[int, Step]:
+    def _request(self, command: str, arguments: Mapping[int, Any], render: frozenset[int]) -> dict[int, Step]:
         for worker, argument in arguments.items():
-            # Where the worker is gone, `_answer` finds the closed pipe and replaces it.
+            # If the worker has died, `_receive` detects the closed pipe and replaces the worker.
             with suppress(OSError):
                 self._workers[worker][1].send((command, argument, worker in render))
-        return {worker: self._answer(worker) for worker in arguments}
+        return {worker: self._receive(worker) for worker in arguments}
 
-    def _answer(self, worker: int) -> Step:
+    def _receive(self, worker: int) -> Step:
         process, connection = self._workers[worker]
         timeout = self._timeout if worker in self._started else max(self._timeout, _START_TIMEOUT)
         try:
@@ -149,7 +149,7 @@ class EnvPool:
                 step: Step = connection.recv()
                 self._started.add(worker)
                 return step
-            crash = f"no answer for {timeout:g} s"
+            crash = f"no reply within {timeout:g} s"
         except (EOFError, OSError):
             process.join(timeout=1.0)
             crash = f"the worker process ended with exit code {process.exitcode}"

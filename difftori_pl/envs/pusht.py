@@ -1,4 +1,4 @@
-"""Push-T (arXiv:2303.04137): the recipe to name in a configuration."""
+"""The recipe for Push-T (arXiv:2303.04137)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ IMAGE_KEY = "img"
 
 
 class PushT(EnvFactory):
-    """Push a T-shaped block onto its outline, with gym-pusht's physics, observed as the public demonstrations are.
+    """Push a T-shaped block onto its outline: gym-pusht's physics, with the observations of the public demonstrations.
 
-    The action is the position that the pusher is to move to, x and y, scaled from the board's 0 to 512 pixels to
-    [-1, 1]. Lengths are in pixels of that board. The keys are the arrays of the public zarr file, and `agent_pos`:
+    The action (2,) is the target position of the pusher, x and y, scaled from 0 to 512 pixels to [-1, 1]. Lengths are
+    in pixels of the board. The observation keys are the arrays of the public zarr file, and `agent_pos`:
 
     - `state` (5,): pusher x, y, block x, y, and the block's angle in radians, 0 to 2 pi;
     - `keypoint` (18,): x and y of nine points of the block;
@@ -28,11 +28,11 @@ class PushT(EnvFactory):
 
     Args:
         obs_keys: low-dimensional observations, among `state`, `keypoint`, `agent_pos`.
-        image_keys: `[img]`, or none, and then nothing is rendered.
-        max_episode_steps: the horizon at which an episode is truncated, in environment steps (10 a second).
-        success_threshold: share of the goal that the block must cover; Diffusion Policy's is 0.95. The reward of a
-            step is the coverage divided by it, clipped at 1, so that an episode's largest reward is the score of the
-            literature, and the episode ends at success.
+        image_keys: `[img]`, or empty to disable rendering.
+        max_episode_steps: number of environment steps (10 per second) after which an episode is truncated.
+        success_threshold: fraction of the goal that the block must cover; 0.95 in Diffusion Policy. The reward of a
+            step is the coverage divided by the threshold, clipped at 1. The largest reward of an episode is the score
+            reported in the literature. The episode terminates at success.
     """
 
     task = "PushT"
@@ -47,12 +47,12 @@ class PushT(EnvFactory):
         unknown = [key for key in obs_keys if key not in OBS_KEYS] + [key for key in image_keys if key != IMAGE_KEY]
         if unknown:
             raise ConfigurationError(
-                f"Push-T observes {', '.join(OBS_KEYS)} (obs_keys) and {IMAGE_KEY} (image_keys), but {unknown} came"
+                f"Push-T observes {', '.join(OBS_KEYS)} (obs_keys) and {IMAGE_KEY} (image_keys), got {unknown}"
             )
         if max_episode_steps < 1 or not 0.0 < success_threshold <= 1.0:
             raise ConfigurationError(
-                f"max_episode_steps is at least 1 and success_threshold in (0, 1], but {max_episode_steps} and "
-                f"{success_threshold} came"
+                f"max_episode_steps must be at least 1 and success_threshold in (0, 1], got {max_episode_steps} and "
+                f"{success_threshold}"
             )
         self.obs_keys = tuple(obs_keys)
         self.image_keys = tuple(image_keys)
@@ -63,7 +63,7 @@ class PushT(EnvFactory):
         """Build the environment.
 
         Args:
-            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+            seed: seed of the generator that draws episode seeds when `reset` is called without one.
 
         Raises:
             MissingPackageError: gym-pusht is not installed.

@@ -1,4 +1,4 @@
-"""The `gymnasium` environment around gym-pusht."""
+"""The `gymnasium` environment that wraps gym-pusht."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ KEYPOINTS = np.array(
         (23.542, -1.700),
     ]
 )
-"""The nine points in the block's own frame, in pixels (9, 2): the mean over the public demonstrations of `keypoint`,
-turned and moved back by the pose in `state`. No point strays from it by more than a tenth of a pixel."""
+"""The nine keypoints in the block's frame (9, 2), in pixels: the mean of `keypoint` over the public demonstrations,
+transformed to the block's frame by the pose in `state`. No point deviates from the mean by more than 0.1 pixels."""
 
 
 class PushTEnv(SeededEnv):
-    """Push-T with normalised actions; see `difftori_pl.envs.PushT`, which builds it.
+    """Push-T with normalised actions; build it with `difftori_pl.envs.PushT`.
 
     Args:
         obs_keys: low-dimensional observations, among `state`, `keypoint`, `agent_pos`.
-        image_keys: `[img]`, or none.
+        image_keys: `[img]`, or empty.
         max_episode_steps: steps after which an episode is truncated.
         success_threshold: fraction of the goal that the block must cover.
-        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+        seed: seed of the generator that draws episode seeds when `reset` is called without one.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
@@ -93,11 +93,11 @@ class PushTEnv(SeededEnv):
         """Act for one control period (0.1 s).
 
         Args:
-            action: (2,) in [-1, 1], where to move the pusher.
+            action: (2,) in [-1, 1], the target position of the pusher.
 
         Returns:
-            the observation; the reward, coverage over the success threshold, at most 1; whether it succeeded and
-            ended; whether the horizon has come; and `{"success": bool, "coverage": float}`.
+            the observation; the reward, coverage divided by the success threshold, at most 1; whether the episode
+            terminated with success; whether it was truncated; and `{"success": bool, "coverage": float}`.
 
         Raises:
             ShapeError: the action has the wrong size.
@@ -111,7 +111,7 @@ class PushTEnv(SeededEnv):
         return self.observe(), float(reward), bool(success), truncated, outcome
 
     def observe(self) -> Obs:
-        """The observation of the present state: float32 vectors, and the image (3, 96, 96) uint8."""
+        """Observe the current state: float32 vectors, and the image (3, 96, 96) uint8."""
         state = self.state()
         values = {"state": state, "keypoint": keypoints(state).ravel(), "agent_pos": state[:2]}
         obs: Obs = {key: values[key].astype(np.float32) for key in self.obs_keys}
@@ -120,15 +120,15 @@ class PushTEnv(SeededEnv):
         return obs
 
     def state(self) -> NDArray[np.float64]:
-        """Pusher x, y, block x, y in pixels, and the block's angle in radians, 0 to 2 pi."""
+        """Return the state (5,): pusher x, y, block x, y in pixels, and the block's angle in radians, 0 to 2 pi."""
         agent, block = self.simulator.agent, self.simulator.block
         return np.array([*agent.position, *block.position, block.angle % (2.0 * math.pi)])
 
     def set_state(self, state: NDArray[np.float64]) -> Obs:
-        """Go to a state of the demonstrations, everything at rest."""
+        """Set a state (5,) of the demonstrations, with zero velocities, and observe it."""
         agent, block = self.simulator.agent, self.simulator.block
         agent.position, agent.velocity = tuple(map(float, state[:2])), (0.0, 0.0)
-        # The angle first: turning moves the position, unless the block turns about its origin.
+        # Set the angle first: pymunk rotates about the centre of gravity, which moves the position.
         block.angle, block.angular_velocity = float(state[4]), 0.0
         block.position, block.velocity = tuple(map(float, state[2:4])), (0.0, 0.0)
         for body in (agent, block):
@@ -136,21 +136,21 @@ class PushTEnv(SeededEnv):
         return self.observe()
 
     def render(self) -> NDArray[np.uint8]:
-        """A frame for a video, (256, 256, 3) uint8, with a cross where the pusher is sent."""
+        """Render a video frame, (256, 256, 3) uint8, with a cross at the target position of the pusher."""
         frame: NDArray[np.uint8] = self.simulator.render()
         return frame
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: the environment holds no resources."""
 
 
 def to_pixels(action: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An action in [-1, 1] (..., 2) to pixels of the board, 0 to 512."""
+    """Convert actions in [-1, 1] (..., 2) to pixels of the board, 0 to 512."""
     return (action + 1.0) * (BOARD / 2.0)
 
 
 def keypoints(state: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nine points of the block (9, 2), in pixels, for a state (5,)."""
+    """Compute the nine keypoints of the block (9, 2), in pixels, for a state (5,)."""
     cos, sin = math.cos(state[4]), math.sin(state[4])
     return KEYPOINTS @ np.array([(cos, sin), (-sin, cos)]) + state[2:4]
 
@@ -160,11 +160,13 @@ def _simulator() -> Any:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         with warnings.catch_warnings():
-            # pygame still imports pkg_resources.
+            # pygame imports the deprecated pkg_resources.
             warnings.simplefilter("ignore")
             from gym_pusht.envs.pusht import PushTEnv as Simulator
     except ImportError as error:
-        raise MissingPackageError(f"Push-T needs gym-pusht ({error}): pip install 'difftori-pl[pusht]'") from error
+        raise MissingPackageError(
+            f"gym-pusht cannot be imported ({error}): pip install 'difftori-pl[pusht]'"
+        ) from error
     return Simulator(
         obs_type="state",
         observation_width=IMAGE_SIZE,

@@ -1,4 +1,4 @@
-"""Off-screen rendering of a MuJoCo model, and the choice of the library that does it."""
+"""Off-screen rendering of MuJoCo models, and the choice of the OpenGL library."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _SYSTEM_PACKAGES = {"egl": "libegl1 libgl1", "osmesa": "libosmesa6 libgl1", "glf
 
 
 class OffscreenRenderer:
-    """Renders what the cameras of a model see.
+    """Renderer of the cameras of a MuJoCo model.
 
     Args:
         model: the `mujoco.MjModel`.
-        size: height and width of the pictures, in pixels.
+        size: height and width of the images, in pixels.
         shadows: cast shadows.
-        multisampling: smooth edges with the number of samples the model asks for (4).
+        multisampling: antialias edges with the number of samples that the model sets (4).
         reflections: mirror the scene in shiny surfaces.
-        geom_groups: MuJoCo's groups of geometry to show; robosuite hides 0, what collides.
+        geom_groups: MuJoCo geom groups to show; robosuite hides group 0, the collision geometry.
 
     Raises:
-        MissingPackageError: the OpenGL library that MUJOCO_GL names is not installed.
-        ConfigurationError: MUJOCO_GL names no library for off-screen rendering.
+        MissingPackageError: the OpenGL library named by MUJOCO_GL is not installed.
+        ConfigurationError: MUJOCO_GL does not name a library for off-screen rendering.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class OffscreenRenderer:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._viewport = mujoco.MjrRect(0, 0, size, size)
         self._pixels = np.empty((size, size, 3), dtype=np.uint8)
-        # Reversed, so that what is far keeps its precision.
+        # Reversed depth buffer: it keeps precision at large distances.
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         self._depths = np.empty((size, size), dtype=np.float32)
 
     def render(self, data: Any, camera: str | int) -> NDArray[np.uint8]:
-        """The picture of one camera, (H, W, 3) uint8, first row on top.
+        """Render the image of one camera, (H, W, 3) uint8, first row at the top.
 
         Args:
             data: a `mujoco.MjData` of the model, with positions up to date.
@@ -76,11 +76,11 @@ class OffscreenRenderer:
         """
         self._draw(data, camera)
         self._mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._context)
-        # OpenGL counts rows from below.
+        # OpenGL stores the bottom row first.
         return self._pixels[::-1].copy()
 
     def depth(self, data: Any, camera: str | int) -> NDArray[np.float64]:
-        """How far what a camera sees is in front of it, (H, W) in metres along its axis, first row on top.
+        """Render the depth of one camera, (H, W), in metres along its optical axis, first row at the top.
 
         Args:
             data: a `mujoco.MjData` of the model, with positions up to date.
@@ -102,7 +102,7 @@ class OffscreenRenderer:
         )
         if not 0 <= number < self._model.ncam:
             names = [self._model.camera(i).name for i in range(self._model.ncam)]
-            raise ConfigurationError(f"no camera {camera!r}; the model has {', '.join(names)}")
+            raise ConfigurationError(f"the model has no camera {camera!r}; it has {', '.join(names)}")
         self._camera.fixedcamid = number
         self._gl.make_current()
         mujoco.mjv_updateScene(
@@ -118,27 +118,29 @@ class OffscreenRenderer:
 
 
 def choose_gl() -> str:
-    """Name the OpenGL library for off-screen rendering, and put it into MUJOCO_GL if nothing is there.
+    """Return the name of the OpenGL library for off-screen rendering, and set MUJOCO_GL to it if it is not set.
 
-    That is EGL where the machine shows a GPU, else OSMesa, which renders in software; or what another package has bound
-    PyOpenGL to, which cannot be undone.
+    The default is EGL on a machine with a GPU, else OSMesa, which renders in software. If another package has bound
+    PyOpenGL to a library, that library is used, because the binding is permanent.
 
     Raises:
-        ConfigurationError: MUJOCO_GL names no library for off-screen rendering.
+        ConfigurationError: MUJOCO_GL does not name a library for off-screen rendering.
     """
     has_gpu = bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dri/renderD*"))
-    usual = os.environ.get("PYOPENGL_PLATFORM") or ("egl" if has_gpu else "osmesa")
-    name = os.environ.setdefault("MUJOCO_GL", usual).lower()
+    default = os.environ.get("PYOPENGL_PLATFORM") or ("egl" if has_gpu else "osmesa")
+    name = os.environ.setdefault("MUJOCO_GL", default).lower()
     if name not in _SYSTEM_PACKAGES:
-        raise ConfigurationError(f"MUJOCO_GL is {name!r}, but images need one of {', '.join(_SYSTEM_PACKAGES)}")
+        raise ConfigurationError(
+            f"MUJOCO_GL must be one of {', '.join(_SYSTEM_PACKAGES)} to render images, got {name!r}"
+        )
     return name
 
 
 def missing_library(error: Exception) -> MissingPackageError:
-    """The error to raise when the chosen OpenGL library does not load.
+    """Build the error for an OpenGL library that cannot be loaded.
 
     Args:
-        error: what went wrong.
+        error: the error raised while loading it.
     """
     name = os.environ.get("MUJOCO_GL", "").lower()
     others = " or ".join(other for other in _SYSTEM_PACKAGES if other != name)
@@ -149,7 +151,7 @@ def missing_library(error: Exception) -> MissingPackageError:
 
 
 def _contexts(model: Any, size: int, multisampling: bool) -> tuple[Any, Any]:
-    """An OpenGL context of the chosen library, made current, and MuJoCo's in it."""
+    """Create an OpenGL context of the chosen library, make it current, and create MuJoCo's context in it."""
     import mujoco
 
     name = choose_gl()
@@ -158,7 +160,7 @@ def _contexts(model: Any, size: int, multisampling: bool) -> tuple[Any, Any]:
     if not multisampling:
         model.vis.quality.offsamples = 0
     try:
-        # Not mujoco.GLContext, which is fixed when MuJoCo is imported, and that may have been long before.
+        # Not mujoco.GLContext: its library is chosen when MuJoCo is imported, possibly before MUJOCO_GL was set.
         gl = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
         gl.make_current()
         return gl, mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150)

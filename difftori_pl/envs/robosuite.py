@@ -1,4 +1,4 @@
-"""Robosuite tasks as robomimic sets them up: the recipe to name in a configuration."""
+"""The recipe for robosuite tasks with the settings of robomimic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from difftori_pl.envs.robosuite_env import RobosuiteEnv
 
 LOW_DIM_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
-"""What robomimic's low-dimensional policies see of a task with one arm."""
+"""Observations of robomimic's low-dimensional policies in a task with one arm."""
 
 IMAGE_KEYS = ("agentview_image", "robot0_eye_in_hand_image")
-"""What robomimic's image policies see of a task with one arm, beside the robot's own state."""
+"""Images observed by robomimic's image policies in a task with one arm, in addition to the robot's own state."""
 
 
 class Robosuite(EnvFactory):
@@ -23,15 +23,15 @@ class Robosuite(EnvFactory):
 
     Args:
         task: robosuite's name of the task (`NutAssemblySquare`, `Lift`, `ToolHang`, `TwoArmTransport`, ...).
-        obs_keys: low-dimensional observations by robomimic's names; `object` is robosuite's `object-state`.
-        image_keys: camera observations by robomimic's names, `<camera>_image`; none means that nothing is rendered.
+        obs_keys: low-dimensional observations, robomimic's names; `object` is robosuite's `object-state`.
+        image_keys: camera observations, robomimic's names `<camera>_image`; empty to disable rendering.
         image_size: height and width of the camera observations, in pixels.
-        max_episode_steps: the horizon at which an episode is truncated, in environment steps (20 a second).
+        max_episode_steps: number of environment steps (20 per second) after which an episode is truncated.
         robots: robosuite's names of the arms.
-        shadows: render shadows, as the published image data sets do; NutAssemblySquare has no light that casts any.
-        multisampling: smooth edges, as the published image data sets do; software rendering takes half as long without.
-        reflections: mirror the scene in shiny surfaces, as the published image data sets do; the same holds of it.
-        env_kwargs: more arguments of the robosuite task, as in the `env_args` of a robomimic file.
+        shadows: render shadows, as in the published image datasets; no light in NutAssemblySquare casts shadows.
+        multisampling: antialias edges, as in the published image datasets; doubles the time of software rendering.
+        reflections: render reflections, as in the published image datasets; doubles the time of software rendering.
+        env_kwargs: further arguments of the robosuite task, as in the `env_args` of a robomimic file.
     """
 
     def __init__(
@@ -49,10 +49,12 @@ class Robosuite(EnvFactory):
     ) -> None:
         wrong = [key for key in image_keys if not key.endswith("_image")]
         if wrong:
-            raise ConfigurationError(f"image_keys are named <camera>_image, but {wrong} came; put others in obs_keys")
+            raise ConfigurationError(
+                f"image_keys must be named <camera>_image, got {wrong}; other keys belong in obs_keys"
+            )
         if image_size < 1 or max_episode_steps < 1:
             raise ConfigurationError(
-                f"image_size and max_episode_steps are at least 1, but {image_size} and {max_episode_steps} came"
+                f"image_size and max_episode_steps must be at least 1, got {image_size} and {max_episode_steps}"
             )
         self.task = task
         self.obs_keys = tuple(obs_keys)
@@ -77,25 +79,25 @@ class Robosuite(EnvFactory):
         multisampling: bool = True,
         reflections: bool = True,
     ) -> Robosuite:
-        """The recipe for the environment in which a robomimic file was recorded.
+        """Build the recipe for the environment in which a robomimic file was recorded.
 
         Args:
             env_args: the JSON object in the file's attribute `env_args`.
-            obs_keys: as for the class; so are the other arguments.
-            image_keys: camera observations by robomimic's names.
+            obs_keys: low-dimensional observations, robomimic's names.
+            image_keys: camera observations, robomimic's names `<camera>_image`.
             image_size: height and width of the camera observations, in pixels.
-            max_episode_steps: horizon, in environment steps.
+            max_episode_steps: number of environment steps after which an episode is truncated.
             shadows: render shadows.
-            multisampling: smooth edges.
-            reflections: mirror the scene in shiny surfaces.
+            multisampling: antialias edges.
+            reflections: render reflections.
 
         Raises:
-            ConfigurationError: this is no description of a robosuite task.
+            ConfigurationError: `env_args` does not describe a robosuite task.
         """
         kwargs = env_args.get("env_kwargs")
         if "env_name" not in env_args or not isinstance(kwargs, dict):
             raise ConfigurationError(
-                f"env_args needs env_name and env_kwargs, but has {sorted(env_args)}: is the file one of robosuite's?"
+                f"env_args must have env_name and env_kwargs, got {sorted(env_args)}: is the file from robosuite?"
             )
         robots = kwargs.get("robots", "Panda")
         robots = (robots,) if isinstance(robots, str) else tuple(robots)
@@ -116,7 +118,7 @@ class Robosuite(EnvFactory):
         """Build the environment.
 
         Args:
-            seed: seeds the episodes of a `reset()` that is given no seed of its own.
+            seed: seed of the generator that draws episode seeds when `reset` is called without one.
 
         Raises:
             MissingPackageError: robosuite, or a system library for rendering, is not installed.

@@ -1,4 +1,4 @@
-"""The `gymnasium` environment around a robosuite task."""
+"""The `gymnasium` environment that wraps a robosuite task."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ VIDEO_SIZE = 256
 """Height and width of the frames that `render` returns, in pixels."""
 
 ROBOMIMIC_TYPE = 1
-"""Robomimic's number for robosuite environments."""
+"""Robomimic's type number of robosuite environments."""
 
 _FIXED_MODELS = frozenset({"NutAssemblySquare", "ToolHang", "PickPlaceCan"})
-"""Tasks with the same model in each episode; others draw sizes or shapes anew, so that theirs must be built anew."""
+"""Tasks with the same model in every episode; the others sample sizes or shapes, so `reset` rebuilds the model."""
 
 
 class RobosuiteEnv(SeededEnv):
-    """A robosuite task that ends at success, observed as robomimic's files are written.
+    """A robosuite task that terminates at success, with the observations of robomimic's files.
 
-    The simulation is robosuite's, to the bit. Robosuite observes poses one simulation step (2 ms) before the state it
-    has reached; robomimic's files hold the observation of the state itself, and so does this environment.
+    The simulation is bitwise identical to robosuite's. Robosuite observes poses one simulation step (2 ms) before the
+    final state; robomimic's files and this environment observe the final state itself.
 
     Build it with `difftori_pl.envs.Robosuite`.
 
     Args:
         task: robosuite's name of the task.
-        obs_keys: low-dimensional observations by robomimic's names.
+        obs_keys: low-dimensional observations, robomimic's names.
         image_keys: camera observations, `<camera>_image`.
         image_size: height and width of the camera observations, in pixels.
         max_episode_steps: steps after which an episode is truncated.
-        env_kwargs: arguments of the robosuite task; those that are absent are robomimic's.
+        env_kwargs: arguments of the robosuite task; the defaults are robomimic's.
         robots: robosuite's names of the arms.
         shadows: render shadows.
-        multisampling: smooth edges.
-        reflections: mirror the scene in shiny surfaces.
-        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+        multisampling: antialias edges.
+        reflections: render reflections.
+        seed: seed of the generator that draws episode seeds when `reset` is called without one.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -75,8 +75,8 @@ class RobosuiteEnv(SeededEnv):
         self.image_keys = image_keys
         self.image_size = image_size
         self.max_episode_steps = max_episode_steps
-        self._look = shadows, multisampling, reflections
-        # This class renders the images: robosuite's own rendering is switched off even if a file's env_args ask for it.
+        self._render_options = shadows, multisampling, reflections
+        # This class renders the images, so robosuite's rendering is disabled even if env_kwargs enable it.
         self._env_kwargs = robomimic_env_kwargs(robots) | dict(env_kwargs) | NO_RENDERING
         with _global_seed(seed):
             self.robosuite = make_task(task, self._env_kwargs)
@@ -102,8 +102,8 @@ class RobosuiteEnv(SeededEnv):
             action: (A,) in [-1, 1].
 
         Returns:
-            the observation; the reward, 1 at success, else 0; whether it succeeded and ended; whether the horizon has
-            come; and `{"success": bool}`.
+            the observation; the reward, 1 at success, else 0; whether the episode terminated with success; whether it
+            was truncated; and `{"success": bool}`.
 
         Raises:
             ShapeError: the action has the wrong size.
@@ -119,7 +119,7 @@ class RobosuiteEnv(SeededEnv):
         return self.observe(), float(reward), success, truncated, {"success": success}
 
     def observe(self) -> Obs:
-        """The observation of the present state: float32 vectors, and images (3, H, W) uint8."""
+        """Observe the current state: float32 vectors, and images (3, H, W) uint8."""
         values = self.low_dim()
         obs: Obs = {key: values[key].astype(np.float32) for key in self.obs_keys}
         for key in self.image_keys:
@@ -128,28 +128,30 @@ class RobosuiteEnv(SeededEnv):
         return obs
 
     def low_dim(self) -> dict[str, NDArray[np.float64]]:
-        """All low-dimensional observations that robomimic knows of the task, in float64."""
+        """Return all low-dimensional observations that robomimic has for the task, in float64."""
         raw = self.robosuite._get_observations(force_update=True)
         values = {key: np.atleast_1d(value) for key, value in raw.items() if not key.endswith("-state")}
         return values | {"object": raw["object-state"]}
 
     def is_success(self) -> bool:
-        """Whether the task is done in the present state."""
+        """Return whether the task is solved in the current state."""
         return bool(self.robosuite._check_success())
 
     def state(self) -> NDArray[np.float64]:
-        """MuJoCo's state as robomimic stores it: time, positions, velocities, flattened."""
+        """Return MuJoCo's state as robomimic stores it (S,): time, positions and velocities."""
         return np.asarray(self.robosuite.sim.get_state().flatten(), dtype=np.float64)
 
     def set_state(self, state: NDArray[np.float64], model_file: str | None = None) -> Obs:
-        """Go to a stored state; to act from there is not to repeat the episode, as controllers have their own memory.
+        """Set a stored state and observe it.
+
+        Stepping from it does not reproduce the episode, because controllers have an internal state that is not stored.
 
         Args:
-            state: from `state` or from a robomimic file.
-            model_file: the model's XML if the file holds one; it stays until the next `reset`.
+            state: a state (S,) from `state` or from a robomimic file.
+            model_file: the model's XML, if the file has one; it is used until the next `reset`.
 
         Raises:
-            ShapeError: the state is not one of this task.
+            ShapeError: the state does not have the shape of this task's states.
         """
         if model_file is not None and model_file != self._model_file:
             self._close_renderers()
@@ -159,13 +161,15 @@ class RobosuiteEnv(SeededEnv):
         sim = self.robosuite.sim
         expected = (1 + sim.model.nq + sim.model.nv,)
         if state.shape != expected:
-            raise ShapeError(f"a state of {self.task} is {expected}, but {state.shape} came: another task?")
+            raise ShapeError(
+                f"{self.task} expects a state of shape {expected}, got {state.shape}: is it of another task?"
+            )
         sim.set_state_from_flattened(state)
         sim.forward()
         return self.observe()
 
     def model_file(self) -> str:
-        """The present model as robomimic stores it: XML, with paths that begin at robosuite's own folder."""
+        """Return the current model as robomimic stores it: XML, with paths relative to the robosuite package."""
         xml = ElementTree.fromstring(self.robosuite.model.get_xml())
         for element in xml.iter():
             file = element.get("file", "")
@@ -174,7 +178,7 @@ class RobosuiteEnv(SeededEnv):
         return ElementTree.tostring(xml, encoding="unicode")
 
     def env_args(self) -> dict[str, Any]:
-        """What robomimic stores to build the environment again."""
+        """Return the description from which robomimic rebuilds the environment."""
         return {
             "env_name": self.task,
             "env_version": import_robosuite().__version__,
@@ -183,19 +187,19 @@ class RobosuiteEnv(SeededEnv):
         }
 
     def render(self) -> NDArray[np.uint8]:
-        """A frame for a video, (256, 256, 3) uint8, from the task's own camera."""
+        """Render a video frame from the camera `agentview`, (256, 256, 3) uint8."""
         return self.render_camera("agentview", VIDEO_SIZE)
 
     def render_camera(self, camera: str, size: int) -> NDArray[np.uint8]:
-        """What a camera sees, (H, W, 3) uint8, first row on top, as in robomimic's files.
+        """Render the image of one camera, (H, W, 3) uint8, first row at the top, as in robomimic's files.
 
         Args:
             camera: robosuite's name of the camera.
-            size: height and width in pixels.
+            size: height and width of the image, in pixels.
         """
         sim = self.robosuite.sim
         if size not in self._renderers:
-            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *self._look)
+            self._renderers[size] = OffscreenRenderer(sim.model._model, size, *self._render_options)
         return self._renderers[size].render(sim.data._data, camera)
 
     def close(self) -> None:
@@ -204,7 +208,7 @@ class RobosuiteEnv(SeededEnv):
         self.robosuite.close()
 
     def _restart(self) -> None:
-        """Robosuite's `reset`; where the model stays the same, without compiling it again."""
+        """Reset robosuite, without recompiling the model if it does not change."""
         task = self.robosuite
         rebuild = self.task not in _FIXED_MODELS or not self._fresh
         if rebuild:
@@ -212,8 +216,7 @@ class RobosuiteEnv(SeededEnv):
             self._model_file = None
             task.hard_reset = True
         else:
-            # The state after compiling, which `hard_reset=False` alone would not give: it reads positions that
-            # are not yet computed.
+            # `hard_reset=False` alone reads positions before they are computed. Restore the state after compilation.
             task.hard_reset = False
             task.sim.reset()
             task.sim.forward()
@@ -221,9 +224,9 @@ class RobosuiteEnv(SeededEnv):
         self._fresh = True
 
     def _refresh(self) -> None:
-        """Bring poses and velocities up to the state; MuJoCo's step leaves them one simulation step behind.
+        """Compute poses and velocities of the current state; MuJoCo's step leaves them one simulation step behind.
 
-        A full `mj_forward` would also move the solver's starting point, and with it the rest of the episode.
+        A full `mj_forward` would also change the solver's warm start, and with it the rest of the episode.
         """
         import mujoco
 
@@ -232,10 +235,10 @@ class RobosuiteEnv(SeededEnv):
         mujoco.mj_fwdVelocity(model, data)
 
     def _prepare_observables(self) -> None:
-        """Let robosuite read its sensors when asked, not after each of the 25 simulation steps of an action."""
+        """Make robosuite read its sensors on request only, not after each of the 25 simulation steps of an action."""
         task = self.robosuite
         for name in task.observation_names:
-            if "joint_pos" in name or "eef_vel" in name:  # robomimic's additions
+            if "joint_pos" in name or "eef_vel" in name:  # robomimic observes these too
                 task.modify_observable(observable_name=name, attribute="active", modifier=True)
         update = task._update_observables
 
@@ -267,7 +270,7 @@ class RobosuiteEnv(SeededEnv):
 
 @contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators, from which robosuite draws, and put them back afterwards."""
+    """Seed the global generators, which robosuite uses, and restore their state afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     np.random.seed(seed % 2**32)
     random.seed(seed)

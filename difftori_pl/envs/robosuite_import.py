@@ -1,4 +1,4 @@
-"""Importing robosuite without its banner, without a need for OpenGL, and with robomimic's controller settings."""
+"""Import of robosuite without its start-up warnings and without OpenGL, and robomimic's controller settings."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ OSC_POSE: dict[str, Any] = {
     "interpolation": None,
     "ramp_ratio": 0.2,
 }
-"""The `controller_configs` in the `env_args` of robomimic's files (v0.1): an action of 1 is 0.05 m or 0.5 rad."""
+"""`controller_configs` in the `env_args` of robomimic's files (v0.1): an action of 1 is 0.05 m or 0.5 rad."""
 
 NO_RENDERING: dict[str, Any] = {"has_renderer": False, "has_offscreen_renderer": False, "use_camera_obs": False}
-"""The `env_kwargs` without which robosuite makes no OpenGL context."""
+"""The `env_kwargs` with which robosuite creates no OpenGL context."""
 
 _PRIVATE_MACROS = "robosuite.macros_private"
 
 
 def robomimic_env_kwargs(robots: tuple[str, ...]) -> dict[str, Any]:
-    """The `env_kwargs` with which robomimic builds a robosuite task, but for its cameras.
+    """Return the `env_kwargs` with which robomimic builds a robosuite task, without its cameras.
 
     Args:
         robots: robosuite's names of the arms.
@@ -67,10 +67,10 @@ def robomimic_env_kwargs(robots: tuple[str, ...]) -> dict[str, Any]:
 
 
 def import_robosuite() -> ModuleType:
-    """Import robosuite, quietly and on machines without OpenGL as well.
+    """Import robosuite without its warnings; this also works on machines without OpenGL.
 
     Raises:
-        MissingPackageError: robosuite is not installed, or the OpenGL library that MUJOCO_GL names.
+        MissingPackageError: robosuite, or the OpenGL library named by MUJOCO_GL, is not installed.
     """
     if "robosuite" in sys.modules:
         return sys.modules["robosuite"]
@@ -83,7 +83,7 @@ def import_robosuite() -> ModuleType:
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         if "MUJOCO_GL" not in os.environ:
             raise
-        # robosuite loads the library that MUJOCO_GL names, even if nothing is rendered.
+        # robosuite loads the library named by MUJOCO_GL even if nothing is rendered.
         choose_gl()
         raise missing_library(error) from error
 
@@ -92,12 +92,12 @@ def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
     """Build a robosuite task.
 
     Args:
-        task: robosuite's name of it.
-        env_kwargs: arguments of its class.
+        task: robosuite's name of the task.
+        env_kwargs: arguments of the task's class.
 
     Raises:
         MissingPackageError: robosuite is not installed.
-        ConfigurationError: robosuite has no such task, or the task does not take these arguments.
+        ConfigurationError: robosuite has no such task, or the task rejects the arguments.
     """
     robosuite = import_robosuite()
     if task not in robosuite.ALL_ENVIRONMENTS:
@@ -107,15 +107,16 @@ def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
     try:
         return robosuite.make(task, **env_kwargs)
     except (TypeError, AssertionError) as error:
-        raise ConfigurationError(f"robosuite does not build {task} with {sorted(env_kwargs)}: {error}") from error
+        raise ConfigurationError(f"robosuite cannot build {task} with {sorted(env_kwargs)}: {error}") from error
 
 
 @contextmanager
 def _own_macros(package: Path) -> Iterator[None]:
-    """Stand in for robosuite's private macros while it is imported, unless the user has written some.
+    """Provide robosuite's private macros during its import, unless the user has defined them.
 
-    Without them robosuite warns on every start, and its default overrules MUJOCO_GL with EGL, which fails on import
-    where EGL is not installed, even if nothing is ever rendered. We render by ourselves, so robosuite needs no OpenGL.
+    Without private macros robosuite warns on every start. Its default also overrides MUJOCO_GL with EGL, so the import
+    fails if EGL is not installed, even if nothing is rendered. `OffscreenRenderer` renders instead, so robosuite needs
+    no OpenGL.
     """
     if not (package / "macros_private.py").exists():
         macros = ModuleType(_PRIVATE_MACROS)

@@ -1,4 +1,4 @@
-"""What the environments around simulators share: how an episode starts."""
+"""Base class of the environments, which starts episodes from seeds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Obs = dict[str, Any]
 
 
 class SeededEnv(gymnasium.Env[Obs, NDArray[np.float32]], ABC):
-    """An environment whose episodes follow from their seeds.
+    """An environment in which the seed fixes the initial state of an episode.
 
     Args:
-        seed: seeds the episodes of a `reset()` that is given no seed of its own.
+        seed: seed of the generator that draws episode seeds when `reset` is called without one.
     """
 
     render_mode = "rgb_array"
@@ -26,14 +26,14 @@ class SeededEnv(gymnasium.Env[Obs, NDArray[np.float32]], ABC):
 
     @abstractmethod
     def _start(self, seed: int) -> Obs:
-        """Bring the simulator into the initial state of this seed, the same in any process, and observe it."""
+        """Set the simulator to the initial state of this seed, the same in every process, and observe it."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Start an episode; the same seed gives the same initial state in any process.
+        """Start an episode; a seed gives the same initial state in every process.
 
         Args:
-            seed: 0 to 2**32 - 1; without it, the next one of the environment's own generator.
-            options: not used.
+            seed: 0 to 2**32 - 1; if None, the environment's own generator draws one.
+            options: ignored.
 
         Returns:
             the observation, and `{"success": False, "seed": int}`.

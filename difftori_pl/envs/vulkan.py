@@ -1,4 +1,4 @@
-"""Vulkan for SAPIEN: the machine's own, or the software driver that `setup/software_vulkan.sh` unpacks."""
+"""Choice of the Vulkan driver for SAPIEN: the GPU's, or the software driver of `setup/software_vulkan.sh`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from difftori_pl.errors import MissingPackageError
 
 FOLDER = "share/software_vulkan"
-"""Where the script puts the driver, in the environment's folder."""
+"""Folder of the software driver, relative to the Python environment (`sys.prefix`)."""
 
 HELP = (
-    "ManiSkill2 needs Vulkan, even to simulate: on a machine with a GPU install its driver and libvulkan1; without one "
-    "run `make vulkan`, which sets it up in software for the checkout's .venv, or for another environment `bash "
+    "ManiSkill2 needs Vulkan, even without rendering. With a GPU, install its driver and libvulkan1. Without one, run "
+    "`make vulkan`, which installs a software driver into .venv, or for another environment `bash "
     f"setup/software_vulkan.sh \"$(python -c 'import sys; print(sys.prefix)')/{FOLDER}\"`"
 )
 
 
 def prepare_vulkan() -> None:
-    """Choose the software driver where no GPU shows and the user has chosen nothing; call before importing SAPIEN.
+    """Select the software driver if there is no GPU and the user has set no driver; call before importing SAPIEN.
 
     Raises:
         MissingPackageError: there is no GPU and no software driver.
@@ -35,6 +35,6 @@ def prepare_vulkan() -> None:
         "VK_ICD_FILENAMES": str(folder / "lavapipe.json"),
         "VK_LAYER_PATH": str(folder / "layer"),
         "VK_INSTANCE_LAYERS": "VK_LAYER_DIFFTORI_external_semaphore",
-        # The library that the layer borrows would else spin for ever.
+        # The layer reuses Mesa's device-select library, which would otherwise loop forever.
         "NODEVICE_SELECT": "1",
     }

@@ -1,4 +1,4 @@
-"""Every simulator's environment keeps the promises of `EnvFactory`."""
+"""Every simulator's environment satisfies the contract of `EnvFactory`."""
 
 import pickle
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ def env(request: pytest.FixtureRequest) -> Iterator[gymnasium.Env[Any, Any]]:
     made.close()
 
 
-def test_a_recipe_travels_to_a_worker_process(recipe: EnvFactory) -> None:
+def test_a_recipe_can_be_pickled(recipe: EnvFactory) -> None:
     copy = pickle.loads(pickle.dumps(recipe))
     assert vars(copy) == vars(recipe)
     assert copy.interface == recipe.interface
 
 
 @pytest.mark.sim
-def test_observations_and_actions_are_those_of_the_declared_spaces(env: gymnasium.Env[Any, Any]) -> None:
+def test_observations_and_actions_match_the_declared_spaces(env: gymnasium.Env[Any, Any]) -> None:
     low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
     assert (low == -1).all()
     assert (high == 1).all()
@@ -48,7 +48,7 @@ def test_observations_and_actions_are_those_of_the_declared_spaces(env: gymnasiu
         assert np.isfinite(reward)
         assert isinstance(terminated, bool)
         assert isinstance(truncated, bool)
-        assert isinstance(info.get("success", False), bool | np.bool_)  # DeepMind Control's tasks have rewards alone
+        assert isinstance(info.get("success", False), bool | np.bool_)  # DeepMind Control reports no success
 
 
 @pytest.mark.sim
@@ -66,7 +66,7 @@ def test_a_seed_fixes_the_episode(env: gymnasium.Env[Any, Any]) -> None:
 
 
 @pytest.mark.sim
-def test_an_action_that_is_none_is_refused(env: gymnasium.Env[Any, Any]) -> None:
+def test_invalid_actions_are_rejected(env: gymnasium.Env[Any, Any]) -> None:
     env.reset(seed=3)
     shape: tuple[int, ...] = env.action_space.shape  # type: ignore[assignment]
     with pytest.raises(ShapeError):

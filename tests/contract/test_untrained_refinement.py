@@ -9,12 +9,13 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch.testing import assert_close
 
+from datamodules.observation_spec import ObservationSpec
 from difftori_pl import DiffTORIIL
 from difftori_pl.cli import SHIPPED_CONFIGS, run
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.base_policies import BasePolicy
 from difftori_pl.models.encoders import StateEncoder
-from difftori_pl.models.encoders.base import observation_shapes
+from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.policy import Observation
 from difftori_pl.trajopt import TrajOptLayer
 from difftori_pl.trajopt.backward import Unroll
@@ -57,20 +58,22 @@ def base_of(name: str, config: dict[str, Any], capsys: pytest.CaptureFixture[str
     return policy
 
 
-def random_observation(shapes: dict[str, tuple[int, ...]]) -> Observation:
+def random_observation(specs: dict[str, ObservationSpec]) -> Observation:
     return {
-        key: torch.randint(256, (2, 1, *shape), dtype=torch.uint8) if len(shape) == 3 else torch.randn(2, 1, *shape)
-        for key, shape in shapes.items()
+        key: torch.randint(256, (2, 1, *spec.shape), dtype=torch.uint8)
+        if spec.kind == "image"
+        else torch.randn(2, 1, *spec.shape)
+        for key, spec in specs.items()
     }
 
 
 def assert_acts_as_its_base(module: DiffTORIIL) -> None:
-    shapes = observation_shapes(module)
+    specs = observation_specs(module)
     module.action_scale.uniform_(0.2, 0.9)
     state, base_state = module.initial_state(2), module.base_policy.initial_state(2)
     for step in range(N_STEPS):
         torch.manual_seed(step)
-        obs = random_observation(shapes)
+        obs = random_observation(specs)
         with torch.inference_mode():
             torch.manual_seed(step)
             expected, base_state = module.base_policy.act(obs, base_state)

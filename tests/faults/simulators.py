@@ -1,4 +1,4 @@
-"""A simulator that fails in some episodes; its process starts without torch."""
+"""A simulator that fails in some episodes. This module does not import torch, so its workers start quickly."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from tests.envs import Point, PointEnv
 
 
 class FaultyPoint(Point):
-    """`Point`, whose episodes of seeds that end in 1 kill the process, in 2 hang, and in 3 raise, at the third step."""
+    """A `Point` that fails at the third step: it exits if the seed ends in 1, hangs if in 2, and raises if in 3."""
 
     def __call__(self, seed: int = 0) -> "FaultyPointEnv":
         del seed

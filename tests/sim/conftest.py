@@ -1,4 +1,4 @@
-"""What the tests with robosuite share; environments are slow to build."""
+"""Fixtures of the tests with robosuite; environments are shared because they are slow to build."""
 
 import importlib.util
 import os
@@ -26,8 +26,8 @@ def square_env() -> Iterator[RobosuiteEnv]:
 
 @pytest.fixture(scope="session")
 def human_file() -> Path:
-    """The proficient-human Square demonstrations."""
+    """Path of robomimic's proficient-human Square demonstrations."""
     folder = os.environ.get("DIFFTORI_DATA")
     if folder is None:
-        pytest.skip("DIFFTORI_DATA does not name a folder that holds robomimic/square/ph/low_dim.hdf5")
+        pytest.skip("DIFFTORI_DATA is not set; it must name a folder with robomimic/square/ph/low_dim.hdf5")
     return Path(folder) / "robomimic/square/ph/low_dim.hdf5"

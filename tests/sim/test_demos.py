@@ -22,7 +22,7 @@ def lift_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_recordings_have_robomimics_layout(lift_file: Path) -> None:
+def test_recordings_have_the_layout_of_robomimic(lift_file: Path) -> None:
     with h5py.File(lift_file, "r") as file:
         assert json.loads(file["data"].attrs["env_args"])["env_name"] == "Lift"
         assert file["data"].attrs["total"] == sum(len(demo["actions"]) for demo in file["data"].values())
@@ -37,9 +37,7 @@ def test_recordings_have_robomimics_layout(lift_file: Path) -> None:
                 np.testing.assert_array_equal(demo["obs"][key][1:], demo["next_obs"][key][:-1])
 
 
-def test_a_recording_that_was_interrupted_goes_on(
-    lift_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_recording_is_resumed(lift_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lift.hdf5"
     played = []
 
@@ -53,7 +51,7 @@ def test_a_recording_that_was_interrupted_goes_on(
     with pytest.raises(KeyboardInterrupt):
         record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False)
     assert not path.exists()
-    with pytest.raises(ConfigurationError, match="another kind"):
+    with pytest.raises(ConfigurationError, match="has parts of another recording or conversion"):
         record(RobosuitePlayer("lift"), path, episodes=2, seed=99, n_processes=1, progress=False)
     record(RobosuitePlayer("lift"), path, episodes=2, seed=10, n_processes=1, progress=False)
     assert played == [10, 11, 11]
@@ -62,11 +60,11 @@ def test_a_recording_that_was_interrupted_goes_on(
             np.testing.assert_array_equal(resumed["data"][demo]["states"], whole["data"][demo]["states"])
     assert [file.name for file in tmp_path.iterdir()] == ["lift.hdf5"]
     assert record(RobosuitePlayer("lift"), path, episodes=2, seed=10, progress=False).n_demos == 2
-    with pytest.raises(ConfigurationError, match="exists"):
+    with pytest.raises(ConfigurationError, match="exists with other demos"):
         record(RobosuitePlayer("lift"), path, episodes=3, seed=10, progress=False)
 
 
-def test_rendered_images_are_those_of_the_environment(lift_file: Path, tmp_path: Path) -> None:
+def test_rendered_images_equal_those_of_the_environment(lift_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "image.hdf5"
     look = {"shadows": False, "multisampling": False, "reflections": False}
     rendering = render(lift_file, output, ["agentview"], 48, n_processes=1, progress=False, n_demos=1, **look)
@@ -84,14 +82,14 @@ def test_rendered_images_are_those_of_the_environment(lift_file: Path, tmp_path:
             for step, action in enumerate(demo["actions"][()]):
                 np.testing.assert_array_equal(obs["agentview_image"].transpose(1, 2, 0), images[step])
                 obs, *_ = env.step(action.astype(np.float32))
-            # The state after the last action is not in the file; it is played again, from a state without the
-            # solver's memory.
+            # The file does not store the state after the last action. It is simulated again, without the solver's
+            # warm start, so a few pixels differ.
             wrong = obs["agentview_image"].transpose(1, 2, 0) != after[-1]
             assert wrong.mean() < 0.02
         env.close()
 
 
-def test_rendering_a_file_without_states_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_states_cannot_be_rendered(tmp_path: Path) -> None:
     path = tmp_path / "x.hdf5"
     with h5py.File(path, "w") as file:
         file.create_group("data/demo_0")["actions"] = np.zeros((2, 7))

@@ -1,4 +1,4 @@
-"""Tasks of the DeepMind Control suite, against the suite itself."""
+"""`DMControl` agrees with the DeepMind Control suite."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ PAPER_TASKS = [
 ]  # fmt: skip
 
 
-def test_rewards_and_observations_are_the_suites_own() -> None:
+def test_rewards_and_observations_equal_those_of_the_suite() -> None:
     from dm_control import suite
 
     env = DMControl("cheetah-run", action_repeat=4)()
@@ -42,7 +42,7 @@ def test_rewards_and_observations_are_the_suites_own() -> None:
 
 
 def test_actions_are_normalised() -> None:
-    """Each action of the suite's range is reached from [-1, 1]: the ball's motors, for instance, are limited to 1."""
+    """Actions in [-1, 1] span the full range of the suite's controls."""
     env = DMControl("cup-catch")()
     spec = env.dm_env.action_spec()
     env.reset(seed=0)
@@ -63,7 +63,7 @@ def test_an_episode_is_truncated_after_1000_environment_steps(action_repeat: int
         assert truncated == (step == 1000 // action_repeat)
 
 
-def test_the_last_action_of_an_episode_may_be_cut_short() -> None:
+def test_the_last_action_of_an_episode_may_be_held_for_fewer_steps() -> None:
     env = DMControl("cartpole-swingup", action_repeat=3)()
     env.reset(seed=0)
     counts = [env.step(np.zeros(1))[4]["env_steps"] for _ in range(334)]
@@ -84,7 +84,7 @@ def test_a_seed_fixes_the_episode() -> None:
 
 
 @pytest.mark.parametrize("task", [*PAPER_TASKS, "cartpole-swingup"])
-def test_the_configurations_declare_the_tasks_sizes(task: str) -> None:
+def test_the_configurations_declare_the_sizes_of_the_task(task: str) -> None:
     config = yaml.safe_load((SHIPPED_CONFIGS / f"rl_{task.replace('-', '_')}_state.yaml").read_text())
     assert config["collect"]["env"]["init_args"]["task"] == task
     env = DMControl(task)()
@@ -95,7 +95,7 @@ def test_the_configurations_declare_the_tasks_sizes(task: str) -> None:
     assert model["action_dim"] == env.action_space.shape[0]
 
 
-def test_pixels_are_stacked_the_newest_last() -> None:
+def test_frames_are_stacked_with_the_newest_last() -> None:
     env = DMControl("quadruped-walk", action_repeat=4, pixels=True, camera=2)()
     obs, _ = env.reset(seed=0)
     assert obs["pixels"].shape == (9, 84, 84)
@@ -111,26 +111,26 @@ def test_pixels_are_stacked_the_newest_last() -> None:
 
 
 def test_fast_rendering_shows_the_same_scene() -> None:
-    pictures = []
+    images = []
     for fast in (False, True):
         env = DMControl("cheetah-run", pixels=True, fast_rendering=fast)()
-        pictures.append(env.reset(seed=0)[0]["pixels"].astype(int))
+        images.append(env.reset(seed=0)[0]["pixels"].astype(int))
         assert env.render().shape == (256, 256, 3)
         env.close()
-    difference = np.abs(pictures[0] - pictures[1])
+    difference = np.abs(images[0] - images[1])
     assert 0 < difference.mean() < 20
-    assert np.corrcoef(pictures[0].ravel(), pictures[1].ravel())[0, 1] > 0.9
+    assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("cheeta-run", "cheetah-run"), ("walker-runn", "walker-run"), ("cup-cash", "cup-catch")]
+    ("name", "similar"), [("cheeta-run", "cheetah-run"), ("walker-runn", "walker-run"), ("cup-cash", "cup-catch")]
 )
-def test_an_unknown_task_lists_near_ones(name: str, near: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"no task '{name}'.*{near}"):
+def test_an_unknown_task_lists_similar_tasks(name: str, similar: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"no task '{name}'.*{similar}"):
         DMControl(name)()
 
 
-def test_pixels_without_a_renderer_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_opengl_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "glfw")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setitem(__import__("sys").modules, "mujoco.glfw", None)
@@ -138,10 +138,10 @@ def test_pixels_without_a_renderer_name_what_is_missing(monkeypatch: pytest.Monk
         DMControl("cheetah-run", pixels=True)()
 
 
-def test_bad_actions_are_refused() -> None:
+def test_invalid_actions_are_rejected() -> None:
     env = DMControl("cartpole-swingup")()
     env.reset(seed=0)
-    with pytest.raises(ShapeError, match=r"\(1,\), but \(2,\) came"):
+    with pytest.raises(ShapeError, match=r"\(1,\), got \(2,\)"):
         env.step(np.zeros(2, dtype=np.float32))
     with pytest.raises(ValueError, match="must be finite"):
         env.step(np.array([np.nan], dtype=np.float32))

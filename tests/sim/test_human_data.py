@@ -1,4 +1,4 @@
-"""The environment against robomimic's human demonstrations, written years before by other versions of everything."""
+"""The environment reproduces robomimic's human demonstrations, which older versions of all packages wrote."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_stored_states_give_the_stored_observations_and_success(
         assert square_env.is_success()
 
 
-def test_the_environment_has_the_settings_of_the_file(human_file: Path) -> None:
+def test_the_settings_of_the_environment_equal_those_of_the_file(human_file: Path) -> None:
     with h5py.File(human_file, "r") as file:
         env_args = json.loads(file["data"].attrs["env_args"])
     assert robomimic_env_kwargs(("Panda",)) == env_args["env_kwargs"]

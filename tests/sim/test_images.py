@@ -1,4 +1,4 @@
-"""Images are robosuite's own; in a process of its own, as robosuite loads OpenGL when it is imported or never."""
+"""Rendered images equal robosuite's. The comparison runs in a new process: robosuite loads OpenGL only on import."""
 
 import os
 import subprocess
@@ -26,13 +26,13 @@ theirs = raw.reset()
 obs, _ = Robosuite("NutAssemblySquare", image_keys=[f"{camera}_image" for camera in cameras])().reset(seed=3)
 for camera in cameras:
     ours = obs[f"{camera}_image"].transpose(1, 2, 0)
-    # robomimic's wrapper turns robosuite's images over.
+    # robomimic's wrapper flips robosuite's images vertically.
     assert np.array_equal(ours, theirs[f"{camera}_image"][::-1]), camera
 """
 
 
-def test_images_are_those_of_robosuite() -> None:
-    # dm_control, where a test has imported it, leaves its own choice of OpenGL in the environment.
+def test_images_equal_those_of_robosuite() -> None:
+    # If another test has imported dm_control, its choice of OpenGL is still in the environment.
     env = {name: value for name, value in os.environ.items() if name != "PYOPENGL_PLATFORM"}
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
@@ -51,6 +51,6 @@ def test_images_have_the_layout_of_the_batch_contract_and_depend_on_the_state() 
     env.close()
 
 
-def test_a_camera_that_is_not_there_is_refused() -> None:
+def test_an_unknown_camera_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="agentview"):
         Robosuite("Lift", image_keys=["attic_image"])()

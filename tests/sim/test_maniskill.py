@@ -1,4 +1,4 @@
-"""ManiSkill2's PickCube: observed as its demonstrations are, and reproducible."""
+"""ManiSkill2's tasks: their observations match those of the demonstrations, and seeds fix the episodes."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ from difftori_pl.errors import ConfigurationError, MissingPackageError, ShapeErr
 pytestmark = [
     pytest.mark.sim,
     pytest.mark.skipif(importlib.util.find_spec("mani_skill2") is None, reason="ManiSkill2 is not installed"),
-    # SAPIEN and ManiSkill2 use what numpy and gymnasium have renamed.
+    # SAPIEN and ManiSkill2 use deprecated names of numpy and gymnasium.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
@@ -42,9 +42,9 @@ def env() -> Iterator[ManiSkillEnv]:
     made.close()
 
 
-def test_a_stored_state_looks_as_in_the_file(env: ManiSkillEnv) -> None:
+def test_a_stored_state_gives_the_stored_observation(env: ManiSkillEnv) -> None:
     if "DIFFTORI_DATA" not in os.environ:
-        pytest.skip("DIFFTORI_DATA is not set: it names a folder with maniskill2/PickCube-v0")
+        pytest.skip("DIFFTORI_DATA is not set; it must name a folder with maniskill2/PickCube-v0")
     path = Path(os.environ["DIFFTORI_DATA"]) / (
         "maniskill2/PickCube-v0/trajectory.pointcloud.pd_ee_delta_pose.sample1.h5"
     )
@@ -54,7 +54,7 @@ def test_a_stored_state_looks_as_in_the_file(env: ManiSkillEnv) -> None:
     for step in (0, 60, 99):
         seen = env.observe_state(data.file.read("traj_0", "env_states", step, step + 1)[0], step)
         stored = batch["obs"]["point_cloud"][step, 0].numpy()
-        # The same points, to the renderer's noise of a few micrometres and the rounding to 0.1 mm.
+        # The tolerance covers the renderer's noise (a few micrometres) and the rounding to 0.1 mm.
         np.testing.assert_allclose(seen["point_cloud"] * RECIPE.scale, stored, rtol=0, atol=1.5e-4)
         np.testing.assert_allclose(seen["robot_state"], batch["obs"]["robot_state"][step, 0], rtol=0, atol=1e-5)
 
@@ -76,18 +76,18 @@ def test_a_seed_fixes_the_episode(env: ManiSkillEnv) -> None:
         np.testing.assert_array_equal(one["point_cloud"], other["point_cloud"])
         np.testing.assert_array_equal(one["robot_state"], other["robot_state"])
     env.step(action)
-    assert env.step(action)[3], "the horizon of three steps has come"
+    assert env.step(action)[3], "the episode is truncated after three steps"
 
 
-def test_wrong_actions_are_refused(env: ManiSkillEnv) -> None:
+def test_invalid_actions_are_rejected(env: ManiSkillEnv) -> None:
     env.reset(seed=0)
-    with pytest.raises(ShapeError, match=r"\(7,\), but \(4,\) came"):
+    with pytest.raises(ShapeError, match=r"\(7,\), got \(4,\)"):
         env.step(np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="finite"):
         env.step(np.full(7, np.nan, np.float32))
 
 
-def test_what_is_missing_is_named() -> None:
+def test_errors_name_what_is_missing() -> None:
     with pytest.raises(ConfigurationError, match=r"no task 'PickCubes-v0'; it has PickCube-v0"):
         ManiSkill("PickCubes-v0")()
     with pytest.raises(ConfigurationError, match="has no controller 'osc_pose'"):
@@ -96,11 +96,11 @@ def test_what_is_missing_is_named() -> None:
         ManiSkill("OpenCabinetDrawer-v1", "base_pd_joint_vel_arm_pd_ee_delta_pose")()
 
 
-def test_soft_bodies_need_cuda() -> None:
+def test_soft_body_tasks_without_cuda_are_rejected() -> None:
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is CUDA")
+        pytest.skip("CUDA is available")
     with pytest.raises(MissingPackageError, match="need an NVIDIA GPU"):
         ManiSkill("Fill-v0")()
 
@@ -142,9 +142,9 @@ def test_every_expert_solves_its_task(task: str, tmp_path: Path) -> None:
     states = ManiSkillDataModule(
         str(tmp_path / "trajectory.state.pd_ee_delta_pose.h5"), 7, task=task, validation_fraction=0.0
     )
-    assert states.demos == ["traj_0"]  # a failure at the end would have been refused
+    assert states.demos == ["traj_0"]  # the datamodule rejects failed demonstrations
 
 
-def test_a_task_without_an_expert(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"for 'Fill-v0'; there is one for PickCube-v0, LiftCube-v0"):
+def test_a_task_without_an_expert_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"for 'Fill-v0'; choose one of PickCube-v0, LiftCube-v0"):
         plan_demos("Fill-v0", tmp_path)

@@ -1,4 +1,4 @@
-"""Meta-World's tasks, and what its scripted experts do in them."""
+"""Meta-World's tasks, and demonstrations by its scripted experts."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_episode(task: str) -> None:
     assert not np.array_equal(first.reset()[0]["state"], first.reset()[0]["state"])
 
 
-def test_observations_are_in_metres_of_the_world(env: MetaWorldEnv) -> None:
+def test_observations_are_in_metres_in_the_world_frame(env: MetaWorldEnv) -> None:
     obs, _ = env.reset(seed=0)
     assert env.observation_space.contains(obs)
     assert {key: value.shape for key, value in obs.items()} == {
@@ -58,7 +58,7 @@ def test_observations_are_in_metres_of_the_world(env: MetaWorldEnv) -> None:
     np.testing.assert_array_equal(obs["state"][:3], obs["agent_pos"][:3])
     np.testing.assert_array_equal(obs["state"][:18], obs["state"][18:36])
     np.testing.assert_allclose(obs["state"][36:], env.simulator._target_pos, rtol=1e-6)
-    # Hand and peg are seen where the state says they are, and nothing of the table.
+    # The cloud has points at the hand and the peg, but none of the table.
     for place in (obs["agent_pos"][3:6], obs["state"][4:7]):
         assert np.linalg.norm(obs["point_cloud"] - place, axis=1).min() < 0.04
     assert obs["point_cloud"][:, 2].min() >= 0.005
@@ -75,7 +75,7 @@ def test_an_episode_is_truncated_at_its_horizon(env: MetaWorldEnv) -> None:
     assert all(info["success"] is False for *_, info in outcomes)
 
 
-def test_wrong_input_is_refused(env: MetaWorldEnv) -> None:
+def test_invalid_input_is_rejected(env: MetaWorldEnv) -> None:
     env.reset(seed=0)
     with pytest.raises(ShapeError, match=r"\(4,\).*\(3,\)"):
         env.step(np.zeros(3))
@@ -87,7 +87,7 @@ def test_wrong_input_is_refused(env: MetaWorldEnv) -> None:
         MetaWorld("reach-v3", cloud=DepthCloud(camera="corner9"))()
 
 
-def test_the_documented_tasks_are_meta_worlds() -> None:
+def test_the_documented_tasks_exist_in_meta_world() -> None:
     page = (Path(__file__).parents[2] / "docs/metaworld.md").read_text()
     rows = re.findall(r"^\| (?:medium|hard|very hard) \| (.*) \|$", page, re.MULTILINE)
     named = re.findall(r"`([\w-]+-v3)`", "".join(rows))
@@ -103,7 +103,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_expert_is_recorded_as_it_acted(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replaying_a_recording_gives_the_same_episode(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = MetaWorld("coffee-button-v3", ["state"])()
     with h5py.File(recorded, "r") as file:
         for demo in file["data"].values():
@@ -118,17 +118,17 @@ def test_the_expert_is_recorded_as_it_acted(recorded: Path, capsys: pytest.Captu
     assert "no faults. coffee-button-v3, 3 demos" in capsys.readouterr().out
 
 
-def test_a_recording_is_made_once(recorded: Path) -> None:
+def test_a_finished_recording_is_not_repeated_or_overwritten(recorded: Path) -> None:
     player = MetaWorldPlayer("coffee-button-v3", DepthCloud(n_points=32))
     assert record(player, recorded, 3, seed=4, n_processes=1, progress=False).n_demos == 3
-    with pytest.raises(ConfigurationError, match="exists and is not what was asked for"):
+    with pytest.raises(ConfigurationError, match="exists with other demos"):
         record(MetaWorldPlayer("coffee-button-v3", None), recorded, 3, seed=4, progress=False)
     with pytest.raises(ConfigurationError, match="no task 'coffee'"):
         MetaWorldPlayer("coffee")
 
 
-def test_failures_are_counted_and_not_kept(tmp_path: Path) -> None:
-    player = MetaWorldPlayer("coffee-button-v3", None, max_steps=41)  # some take longer
+def test_failed_episodes_are_counted_and_left_out(tmp_path: Path) -> None:
+    player = MetaWorldPlayer("coffee-button-v3", None, max_steps=41)  # some episodes take longer
     outcomes = [player.play(seed) is not None for seed in range(4)]
     assert 0 < sum(outcomes) < 4
     n_demos = sum(outcomes)

@@ -1,4 +1,4 @@
-"""Push-T against gym-pusht itself, and against the public demonstrations."""
+"""Push-T agrees with gym-pusht and with the public demonstrations."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def test_the_same_seed_gives_the_same_episode(env: PushTEnv) -> None:
     assert not np.array_equal(env.reset(seed=3)[0]["state"], env.reset(seed=4)[0]["state"])
 
 
-def test_the_pusher_goes_where_it_is_sent(env: PushTEnv) -> None:
+def test_the_pusher_moves_to_the_target_position(env: PushTEnv) -> None:
     env.reset(seed=0)
     env.set_state(np.array([400.0, 450.0, 100.0, 100.0, 0.0]))
     target = np.array([0.5, 0.7])
@@ -43,7 +43,7 @@ def test_the_pusher_goes_where_it_is_sent(env: PushTEnv) -> None:
     assert env.render().shape == (256, 256, 3)
 
 
-def test_success_is_coverage_above_the_named_threshold() -> None:
+def test_success_is_coverage_above_the_threshold() -> None:
     nearly = np.array([50.0, 50.0, 259.0, 256.0, np.pi / 4])
     for threshold, succeeds in ((0.95, False), (0.85, True)):
         env = PushT(success_threshold=threshold)()
@@ -60,7 +60,7 @@ def test_an_episode_is_truncated_at_its_horizon(env: PushTEnv) -> None:
     assert [env.step(np.zeros(2))[3] for _ in range(5)] == [False] * 4 + [True]
 
 
-def test_wrong_input_is_refused(env: PushTEnv) -> None:
+def test_invalid_input_is_rejected(env: PushTEnv) -> None:
     env.reset(seed=0)
     with pytest.raises(ShapeError, match=r"\(2,\).*\(3,\)"):
         env.step(np.zeros(3))
@@ -72,7 +72,7 @@ def test_wrong_input_is_refused(env: PushTEnv) -> None:
         PushT(success_threshold=95.0)
 
 
-def test_a_run_is_evaluated_and_stands_in_the_papers_table(
+def test_a_run_is_evaluated_and_appears_in_the_table(
     quick: list[str], files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [*quick, f"--data.path={files['pusht']}", f"--trainer.logger.save_dir={tmp_path}"]
@@ -91,15 +91,15 @@ def test_a_run_is_evaluated_and_stands_in_the_papers_table(
     capsys.readouterr()
     main(["table", "init", f"--runs={tmp_path}"])
     assert re.search(r"zero init\. .* \| 0/2 = 0 % \(0 to 66\), score 0\.\d\d / 0\.62 ± 0\.04", capsys.readouterr().out)
-    pictures = [f"--output={tmp_path}/landscape.png", "--n_samples=2"]
-    main(["plot", "landscape", "difftori_pl.envs.PushT", f"--ckpt={checkpoint}", *pictures])
+    plot_options = [f"--output={tmp_path}/landscape.png", "--n_samples=2"]
+    main(["plot", "landscape", "difftori_pl.envs.PushT", f"--ckpt={checkpoint}", *plot_options])
     assert "modes of 2 samples" in capsys.readouterr().out
     assert len(list(tmp_path.glob("landscape_*.png"))) == 2
 
 
-def test_human_demonstrations_replay_and_look_the_same(env: PushTEnv) -> None:
+def test_human_demonstrations_are_reproduced(env: PushTEnv) -> None:
     if "DIFFTORI_DATA" not in os.environ:
-        pytest.skip("DIFFTORI_DATA does not name a folder that holds pusht/pusht_cchi_v7_replay.zarr")
+        pytest.skip("DIFFTORI_DATA is not set; it must name a folder with pusht/pusht_cchi_v7_replay.zarr")
     zarr = pytest.importorskip("zarr")
     path = Path(os.environ["DIFFTORI_DATA"]) / "pusht/pusht_cchi_v7_replay.zarr"
     data = zarr.open_group(str(path), mode="r")["data"]
@@ -110,6 +110,6 @@ def test_human_demonstrations_replay_and_look_the_same(env: PushTEnv) -> None:
     for step in range(100):
         obs, *_ = env.step(actions[step] / 256.0 - 1.0)
         np.testing.assert_allclose(obs["state"], states[step + 1], atol=1e-3)
-    # gym-pusht draws with another version of the library: edges differ by a shade.
+    # gym-pusht uses another version of the drawing library, so edge pixels differ slightly.
     image = env.set_state(states[100])["img"].astype(float)
     assert np.abs(image - data["img"][100].transpose(2, 0, 1)).mean() < 0.3

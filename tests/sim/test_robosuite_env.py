@@ -15,7 +15,7 @@ def _actions(n_steps: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
 
 
-def test_an_episode_is_robosuites_own_to_the_bit(square_env: RobosuiteEnv) -> None:
+def test_an_episode_is_bitwise_equal_to_robosuites(square_env: RobosuiteEnv) -> None:
     raw = make_task("NutAssemblySquare", robomimic_env_kwargs(("Panda",)))
     np.random.seed(5)
     raw.reset()
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_episode_in_another_environment(square_env:
     other.close()
 
 
-def test_reset_leaves_numpys_global_generator_alone(square_env: RobosuiteEnv) -> None:
+def test_reset_does_not_change_numpys_global_generator(square_env: RobosuiteEnv) -> None:
     np.random.seed(0)
     expected = np.random.random()
     np.random.seed(0)
@@ -48,7 +48,7 @@ def test_reset_leaves_numpys_global_generator_alone(square_env: RobosuiteEnv) ->
     assert np.random.random() == expected
 
 
-def test_observations_are_those_of_the_state_that_was_reached(square_env: RobosuiteEnv) -> None:
+def test_observations_are_of_the_final_state_of_a_step(square_env: RobosuiteEnv) -> None:
     square_env.reset(seed=2)
     for action in _actions(5):
         obs, _, terminated, truncated, info = square_env.step(action)
@@ -65,8 +65,8 @@ def test_an_episode_is_truncated_at_its_horizon() -> None:
     env.close()
 
 
-def test_a_model_from_a_file_gives_its_observations() -> None:
-    # The cube's size differs from episode to episode.
+def test_a_stored_model_gives_the_stored_observations() -> None:
+    # The size of the cube varies between episodes.
     env = Robosuite("Lift")()
     env.reset(seed=0)
     state, model, size = env.state(), env.model_file(), _cube(env)
@@ -86,7 +86,7 @@ def _cube(env: RobosuiteEnv) -> np.ndarray:
     return model.geom_size[model.geom_name2id("cube_g0")].copy()
 
 
-def test_wrong_input_is_refused(square_env: RobosuiteEnv) -> None:
+def test_invalid_input_is_rejected(square_env: RobosuiteEnv) -> None:
     square_env.reset(seed=0)
     with pytest.raises(ShapeError, match="action"):
         square_env.step(np.zeros(6, dtype=np.float32))
@@ -103,11 +103,11 @@ def test_wrong_input_is_refused(square_env: RobosuiteEnv) -> None:
 
 
 @pytest.mark.parametrize(("task", "action_dim"), [("transport", 14), ("tool_hang", 7)])
-def test_the_shipped_environment_observes_what_the_shipped_encoder_reads(
+def test_shipped_environments_match_the_shipped_encoders(
     task: str, action_dim: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def shipped(config: str) -> tuple[dict, dict, dict]:
-        """The arguments of the environment, the data and the encoder, as a run has them."""
+        """Return the arguments of environment, data and encoder in a shipped configuration."""
         with pytest.raises(SystemExit):
             run(["fit", f"--config={config}", "--print_config"])
         printed = yaml.safe_load(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Rollouts of a policy and its base in robosuite, through the command line."""
+"""Rollouts of a policy and its base policy in robosuite, run from the command line."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def rollout_options(folder: Path, *options: str) -> list[str]:
     ]
 
 
-def test_test_evaluates_the_policy_and_its_base(
+def test_the_test_command_evaluates_the_policy_and_its_base_policy(
     quick: list[str], train: Callable[..., Path], low_dim_base: Path, tmp_path: Path
 ) -> None:
     config = "il_square_low_dim.yaml"
@@ -48,9 +48,9 @@ def fit_and_evaluate(quick: list[str], *options: str) -> Trainer:
     return run([*command, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]).trainer
 
 
-def test_fit_evaluates_while_training_and_crashes_are_counted(quick: list[str], tmp_path: Path) -> None:
+def test_fit_evaluates_during_training_and_counts_crashes(quick: list[str], tmp_path: Path) -> None:
     options = rollout_options(tmp_path, "--rollout.every_n_epochs=1", "--rollout.n_videos=0")
-    # No simulator answers within a tenth of a millisecond: every episode crashes.
+    # No simulator replies within 0.1 ms, so every episode crashes.
     trainer = fit_and_evaluate(quick, *options, "--rollout.step_timeout=1e-4")
     assert trainer.callback_metrics["rollout/policy/crashed_episodes"].item() == 3
     assert "rollout/policy/success_rate" not in trainer.callback_metrics

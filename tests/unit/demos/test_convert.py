@@ -1,4 +1,4 @@
-"""A converted file is the raw one after the recipe, whatever happens on the way."""
+"""A converted file equals the raw file with the recipe applied, even after an interruption."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def batches(path: Path, **arguments: object) -> list[object]:
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_a_converted_file_is_the_raw_one(tmp_path: Path, in_memory: bool) -> None:
+def test_a_converted_file_gives_the_same_batches_as_the_raw_file(tmp_path: Path, in_memory: bool) -> None:
     raw, output = write_maniskill(tmp_path), tmp_path / "converted.h5"
     convert(raw, output, RECIPE, n_processes=1, progress=False)
     torch.testing.assert_close(batches(output, in_memory=in_memory), batches(raw), rtol=0, atol=0)
@@ -43,7 +43,7 @@ def test_the_plan_is_an_upper_bound(tmp_path: Path) -> None:
     assert found == (["traj_0", "traj_2"], 1, 13, 13 * 2 * 64 * 6, False)
 
 
-def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_conversion_is_resumed(tmp_path: Path) -> None:
     raw, output = write_maniskill(tmp_path), tmp_path / "converted.h5"
     with h5py.File(raw, "r+") as file:
         good = file["traj_2/obs/pointcloud/xyzw"][3]
@@ -57,21 +57,21 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
         file["actions"][0] = 0.25
     with h5py.File(raw, "r+") as file:
         file["traj_2/obs/pointcloud/xyzw"][3] = good
-    with pytest.raises(ConfigurationError, match="unfinished work of another kind"):
+    with pytest.raises(ConfigurationError, match="has parts of another recording or conversion"):
         convert(raw, output, RECIPE, n_processes=1, progress=False)
     os.utime(raw, ns=(stamp, stamp))
     convert(raw, output, RECIPE, n_processes=1, progress=False)
     with h5py.File(output) as file:
-        assert (file["traj_0/actions"][0] == 0.25).all(), "what was finished is kept"
+        assert (file["traj_0/actions"][0] == 0.25).all(), "finished trajectories are kept"
         assert len(file) == 3
 
 
-def test_files_that_cannot_be_converted(tmp_path: Path) -> None:
+def test_unusable_files_are_rejected(tmp_path: Path) -> None:
     raw, output = write_maniskill(tmp_path), tmp_path / "converted.h5"
     convert(raw, output, RECIPE, n_processes=1, progress=False)
     with pytest.raises(ConfigurationError, match="exists: choose another name"):
         convert(raw, output, RECIPE)
-    with pytest.raises(ConfigurationError, match="converted already"):
+    with pytest.raises(ConfigurationError, match="is already converted"):
         plan(output, RECIPE)
     states = write_maniskill(tmp_path, obs_mode="state")
     assert plan(states, RECIPE).renders
@@ -83,7 +83,7 @@ def test_files_that_cannot_be_converted(tmp_path: Path) -> None:
         ManiSkillDataModule(str(output), 7, cloud=PointCloudRecipe(99, n_goal_points=8)).setup()
 
 
-def test_the_command_says_the_size_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_size_before_converting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = write_maniskill(tmp_path, failed=[0])
     main(["data", "convert", str(raw), "--cloud.n_points=64", "--cloud.frame=base", "--n_processes=1"])
     first, *_, last = capsys.readouterr().out.splitlines()

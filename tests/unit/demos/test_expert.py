@@ -21,7 +21,7 @@ def test_the_rotation_vector_of_a_quarter_turn() -> None:
 
 
 @pytest.mark.parametrize("yaw", [-3.0, -0.5, 0.0, 2.0])
-def test_a_hand_that_points_down(yaw: float) -> None:
+def test_downwards_is_a_rotation_with_the_given_yaw(yaw: float) -> None:
     rotation = downwards(yaw)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(np.linalg.det(rotation), 1.0)
@@ -29,7 +29,7 @@ def test_a_hand_that_points_down(yaw: float) -> None:
     np.testing.assert_allclose(heading(rotation), yaw)
 
 
-def test_the_nearest_of_equivalent_angles() -> None:
+def test_nearest_turn_selects_the_nearest_equivalent_angle() -> None:
     assert nearest_turn(3.0, np.pi) == pytest.approx(3.0 - np.pi)
     assert nearest_turn(0.1, np.pi / 2, reference=1.6) == pytest.approx(0.1 + np.pi / 2)
 

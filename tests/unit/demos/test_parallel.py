@@ -6,7 +6,7 @@ from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.errors import ConfigurationError
 
 
-def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with pytest.raises(ZeroDivisionError), whole_file(path) as draft:
         draft.write_text(str(1 / 0))
@@ -17,17 +17,17 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert path.read_text() == "whole"
 
 
-def test_parts_of_another_recipe_are_refused(tmp_path: Path) -> None:
+def test_parts_of_another_recipe_are_rejected(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "x.hdf5", {"seed": 0})
     parts["a"].touch()
     assert Parts(tmp_path / "x.hdf5", {"seed": 0})["a"].exists()
-    with pytest.raises(ConfigurationError, match="another kind"):
+    with pytest.raises(ConfigurationError, match="has parts of another recording or conversion"):
         Parts(tmp_path / "x.hdf5", {"seed": 1})
     parts.remove()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])
-def test_every_job_is_done_and_so_is_what_follows(n_processes: int) -> None:
+def test_every_job_and_follow_up_job_is_run(n_processes: int) -> None:
     results = run_all(abs, [-1, -2, -3], n_processes, lambda result: -10 if result == 2 else None)
     assert sorted(results) == [1, 2, 3, 10]

@@ -13,7 +13,7 @@ from difftori_pl.errors import ConfigurationError
 
 
 class Counter(gymnasium.Env[Any, Any]):
-    """Counts steps; some actions make it misbehave."""
+    """An environment that counts steps; action 7 raises, 8 exits the process, and 9 hangs."""
 
     interface = {"cameras": ["left", "right"]}  # noqa: RUF012
 
@@ -51,7 +51,7 @@ def pool() -> Iterator[EnvPool]:
     pool.close()
 
 
-def test_environments_act_side_by_side(pool: EnvPool) -> None:
+def test_environments_run_independently(pool: EnvPool) -> None:
     first = pool.reset({0: 10, 1: 20}, render=frozenset({1}))
     assert [step.obs["seed"][0] for step in first.values()] == [10, 20]
     assert first[0].frame is None
@@ -63,7 +63,7 @@ def test_environments_act_side_by_side(pool: EnvPool) -> None:
     assert pool.step({0: np.array([0.0])})[0].done
 
 
-def test_an_environment_says_what_its_recipe_cannot_know(pool: EnvPool) -> None:
+def test_the_interface_of_a_running_environment_is_returned(pool: EnvPool) -> None:
     assert pool.interface() == {"cameras": ["left", "right"]}
     assert pool.reset({0: 3})[0].obs["seed"][0] == 3
 
@@ -73,7 +73,7 @@ class NoTask(EnvFactory):
         raise KeyError("no such robot")
 
 
-def test_an_environment_that_cannot_be_started_is_a_mistake() -> None:
+def test_an_environment_that_cannot_be_started_is_a_configuration_error() -> None:
     pool = EnvPool(NoTask(), n_envs=1)
     try:
         with pytest.raises(ConfigurationError, match="cannot be started: KeyError: 'no such robot'"):
@@ -82,12 +82,12 @@ def test_an_environment_that_cannot_be_started_is_a_mistake() -> None:
         pool.close()
 
 
-@pytest.mark.parametrize(("action", "said"), [(7.0, "ValueError: the arm fell off"), (8.0, "exit code 3")])
-def test_a_crash_is_reported_and_the_others_go_on(pool: EnvPool, action: float, said: str) -> None:
+@pytest.mark.parametrize(("action", "message"), [(7.0, "ValueError: the arm fell off"), (8.0, "exit code 3")])
+def test_a_crash_is_reported_and_the_other_workers_continue(pool: EnvPool, action: float, message: str) -> None:
     pool.reset({0: 1, 1: 2})
     steps = pool.step({0: np.array([action]), 1: np.array([0.0])})
     assert steps[0].done
-    assert said in str(steps[0].crash)
+    assert message in str(steps[0].crash)
     assert steps[1].crash is None
     assert pool.reset({0: 5})[0].obs["seed"][0] == 5
 
@@ -95,8 +95,8 @@ def test_a_crash_is_reported_and_the_others_go_on(pool: EnvPool, action: float, 
 def test_a_hung_environment_is_replaced() -> None:
     pool = EnvPool(CounterFactory(), n_envs=1, timeout=0.5)
     try:
-        assert pool.reset({0: 1})[0].crash is None, "starting a simulator may take longer than a step"
-        assert "no answer for 0.5 s" in str(pool.step({0: np.array([9.0])})[0].crash)
+        assert pool.reset({0: 1})[0].crash is None, "the timeout of a step does not apply to starting a simulator"
+        assert "no reply within 0.5 s" in str(pool.step({0: np.array([9.0])})[0].crash)
         assert pool.reset({0: 5})[0].crash is None
     finally:
         pool.close()
