@@ -1,10 +1,11 @@
-"""Memory, open files and log size of a run over time, and what they grow by once it is under way.
+"""Measure memory, open files and log size of a run over time, and their growth in the second half.
 
     python benchmarks/long_run.py --minutes 12 --every 10 -- fit --config rl_cheetah_run_state.yaml
 
-Runs `difftori` with the words behind `--`, watches that process and its children from outside, and ends it by SIGTERM.
-Shown are medians of sevenths of the run, and the slope of Theil and Sen in its second half: evaluations, which start
-simulators, come and go. `--picture memory.png` draws memory over time (the extra `plot`).
+Runs `difftori` with the arguments after `--`, samples that process and its children, and ends it with SIGTERM. The
+table shows medians over sevenths of the run, and the Theil-Sen slope of the second half. Both are robust to
+evaluations, which start simulators for a short time. `--picture memory.png` plots memory over time (needs the extra
+`plot`).
 """
 
 import argparse
@@ -24,11 +25,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between samples")
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="folder of the run's TensorBoard files")
-    parser.add_argument("--picture", type=Path, help="draw memory over time into this file")
-    parser.add_argument("words", nargs=argparse.REMAINDER)
+    parser.add_argument("--picture", type=Path, help="file for a plot of memory over time")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
-    run = subprocess.Popen([sys.executable, "-m", "difftori_pl", *words])
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    run = subprocess.Popen([sys.executable, "-m", "difftori_pl", *command])
     began, samples = time.monotonic(), []
     while time.monotonic() - began < 60 * arguments.minutes and run.poll() is None:
         time.sleep(arguments.every)
@@ -71,7 +72,7 @@ def report(samples: np.ndarray) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it that still run."""
+    """Return the IDs of a process and of its descendants that still run."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -80,9 +81,9 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Bytes that this process has allocated, and its share of those it has in common.
+    """Return the bytes that a process has allocated, with shared memory divided among the processes that use it.
 
-    Pages of files, programs among them, are not counted: the kernel takes and gives them as it likes.
+    File-backed pages, including program code, are not counted, because the kernel may drop them at any time.
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -1,9 +1,9 @@
-"""Training throughput of one process and of several, each with one thread, as a table.
+"""Compare the training throughput of one and of several processes, each with one thread.
 
     python benchmarks/processes.py --processes 1 2 -- --config il_square_low_dim.yaml --data.path square.hdf5
 
-The words behind `--` go to `difftori fit`. Every process takes `data.batch_size` windows a step. Time is taken from
-TensorBoard, from a quarter of the steps to the end; what comes before warms up.
+The arguments after `--` are passed to `difftori fit`. Every process takes `data.batch_size` windows per step. Times are
+read from TensorBoard; the first quarter of the steps is a warm-up and is left out.
 """
 
 import argparse
@@ -20,22 +20,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds in turns, of which the fastest counts")
-    parser.add_argument("words", nargs=argparse.REMAINDER)
+    parser.add_argument("--rounds", type=int, default=3, help="number of alternating rounds; the fastest counts")
+    parser.add_argument("fit_options", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    fit_options = arguments.fit_options[1:] if arguments.fit_options[:1] == ["--"] else arguments.fit_options
     best = dict.fromkeys(arguments.processes, 0.0)
     for _ in range(arguments.rounds):
         for number in arguments.processes:
-            best[number] = max(best[number], steps_per_second(number, arguments.steps, words))
+            best[number] = max(best[number], steps_per_second(number, arguments.steps, fit_options))
     first = arguments.processes[0]
-    print("| processes | steps a second | batches of one process a second | against the first row |\n|---|---|---|---|")
+    print("| processes | steps/s | batches/s over all processes | relative to the first row |\n|---|---|---|---|")
     for number, speed in best.items():
         ratio = number * speed / (first * best[first])
         print(f"| {number} | {speed:.2f} | {number * speed:.2f} | {ratio:.2f} |")
 
 
-def steps_per_second(n_processes: int, n_steps: int, words: list[str]) -> float:
+def steps_per_second(n_processes: int, n_steps: int, fit_options: list[str]) -> float:
     with TemporaryDirectory() as folder:
         options = [
             f"--trainer.devices={n_processes}",
@@ -47,7 +47,7 @@ def steps_per_second(n_processes: int, n_steps: int, words: list[str]) -> float:
             f"--trainer.logger.save_dir={folder}",
             "--rollout.env=null",
         ]
-        command = [sys.executable, "-m", "difftori_pl", "fit", *words, *options]
+        command = [sys.executable, "-m", "difftori_pl", "fit", *fit_options, *options]
         subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL)
         log = EventAccumulator(str(next(Path(folder).glob("*/version_0")))).Reload()
         events = [event for event in log.Scalars("train/loss") if event.step >= n_steps / 4]

@@ -1,8 +1,8 @@
-"""Memory, and time of a batch, of a replay buffer of pictures that is larger than what it may hold in memory.
+"""Measure memory and batch time of an image replay buffer that is larger than its memory limit.
 
     python benchmarks/replay.py --n_steps 1000000 --memory_limit_gb 2
 
-A million steps of 84x84 write 21 GB below the folder for temporary files (`TMPDIR`), and delete them at the end.
+A million steps of 84x84 images write 21 GB to the folder for temporary files (`TMPDIR`), deleted at the end.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def anonymous_memory() -> int:
-    """Bytes of this process that no file backs; the system may drop all others whenever it needs room (Linux)."""
+    """Return the bytes of this process that no file backs (Linux); the system may drop file-backed pages."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 

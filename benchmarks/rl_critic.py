@@ -1,12 +1,12 @@
-"""A Q̃ that knows a task: what a trained run's plans will earn, fitted on experience of many kinds.
+"""Fit a critic Q̃ to the returns of a trained run's planner, on varied experience.
 
     python benchmarks/rl_critic.py walker-stand runs/rl_walker_stand_state/version_0/checkpoints/last.ckpt critic.ckpt
 
-What the policy gradient (Eq. 6) is worth depends on what Q̃ knows. The one that is written here knows more than a run of
-usual length can, and is to be given to `rl/pretrained_critic.yaml`; `benchmarks/rl_judges.py` says how much it knows.
+The benefit of the policy gradient (Eq. 6) depends on the accuracy of Q̃. The fitted critic is more accurate than one
+learned during a run; pass it to `rl/pretrained_critic.yaml`. `benchmarks/rl_critic_returns.py` measures its quality.
 
-The run's plans act under noise, after up to 60 % of an episode at random or half at random. Q̃ is then fitted to
-r + γ Q̃(s', plan(s')). From the state only; the task must have no end but the clock's.
+Each episode begins with up to 60 % of random or partly random actions; then the planner acts with noise. Q̃ is fitted to
+r + γ Q̃(s', plan(s')). For state observations and tasks that end only by a time limit.
 """
 
 import argparse
@@ -27,7 +27,7 @@ N_ENVS = 10
 BATCH_SIZE = 256
 TARGET_RATE = 0.05
 HELD = 4
-"""Number of steps for which random actions are held, so that they lead somewhere."""
+"""Number of steps for which a random action is held, so that the state moves away from its start."""
 
 Experience = tuple[Tensor, Tensor, Tensor, Tensor]
 """States (N, S), actions (N, A), rewards (N,) and next states (N, S)."""
@@ -43,9 +43,9 @@ def collect(model: DiffTORIRL, task: str, action_repeat: int, n_rounds: int) -> 
         seeds = range(5000 + number * N_ENVS, 5000 + (number + 1) * N_ENVS)
         obs = np.stack([env.reset(seed=seed)[0]["state"] for env, seed in zip(envs, seeds, strict=True)])
         state = model.initial_state(N_ENVS)
-        n_before = rng.integers(0, int(0.6 * n_steps), N_ENVS)[:, None]
+        n_random = rng.integers(0, int(0.6 * n_steps), N_ENVS)[:, None]
         noise = rng.choice([0.1, 0.3, 0.6], N_ENVS)[:, None]
-        blind = (rng.random(N_ENVS) < 0.5)[:, None]
+        fully_random = (rng.random(N_ENVS) < 0.5)[:, None]
         held = np.zeros((N_ENVS, model.world_model.action_dim))
         for step in range(n_steps):
             actions, state = model.act({"state": torch.as_tensor(obs)[:, None]}, state)
@@ -53,11 +53,11 @@ def collect(model: DiffTORIRL, task: str, action_repeat: int, n_rounds: int) -> 
             drawn = rng.uniform(-1.0, 1.0, actions.shape)
             if step % HELD == 0:
                 held = drawn
-            before = np.where(blind, held, planned + 0.5 * held)
-            taken = np.where(step < n_before, before, planned).clip(-1.0, 1.0).astype(np.float32)
-            came = [env.step(action) for env, action in zip(envs, taken, strict=True)]
-            later = np.stack([one[0]["state"] for one in came])
-            steps.append((obs, taken, np.array([one[1] for one in came]), later))
+            exploratory = np.where(fully_random, held, planned + 0.5 * held)
+            taken = np.where(step < n_random, exploratory, planned).clip(-1.0, 1.0).astype(np.float32)
+            results = [env.step(action) for env, action in zip(envs, taken, strict=True)]
+            later = np.stack([result[0]["state"] for result in results])
+            steps.append((obs, taken, np.array([result[1] for result in results]), later))
             obs = later
     columns = [torch.as_tensor(np.concatenate(column)).float() for column in zip(*steps, strict=True)]
     return columns[0], columns[1], columns[2], columns[3]
@@ -72,15 +72,15 @@ def fit(model: DiffTORIRL, experience: Experience, n_updates: int) -> Observatio
     target = deepcopy(critic)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_updates)
-    going_on = torch.zeros(BATCH_SIZE, 1, dtype=torch.bool)
+    terminated = torch.zeros(BATCH_SIZE, 1, dtype=torch.bool)
     for _ in range(n_updates):
         rows = torch.randint(len(states), (BATCH_SIZE,))
         with torch.no_grad():
             next_values = target({"state": later[rows, None]}, planned[rows]).amin(0)
-            wanted = td_target(rewards[rows, None], next_values, going_on, model.discount)
+            targets = td_target(rewards[rows, None], next_values, terminated, model.discount)
         values = critic({"state": states[rows, None]}, actions[rows, None])
         optimizer.zero_grad()
-        value_error(values, wanted).mean().backward()
+        value_error(values, targets).mean().backward()
         optimizer.step()
         schedule.step()
         with torch.no_grad():
@@ -90,11 +90,11 @@ def fit(model: DiffTORIRL, experience: Experience, n_updates: int) -> Observatio
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", help="of the DeepMind Control suite")
-    parser.add_argument("checkpoint", help="of DiffTORIRL, with a critic")
-    parser.add_argument("output", help="the checkpoint to write: the same, with the fitted Q̃")
+    parser.add_argument("task", help="task of the DeepMind Control suite")
+    parser.add_argument("checkpoint", help="checkpoint of DiffTORIRL with a critic")
+    parser.add_argument("output", help="checkpoint to write: a copy with the fitted Q̃")
     parser.add_argument("--action_repeat", type=int, default=2)
-    parser.add_argument("--n_rounds", type=int, default=6, help=f"of {N_ENVS} episodes each")
+    parser.add_argument("--n_rounds", type=int, default=6, help=f"rounds of {N_ENVS} episodes")
     parser.add_argument("--n_updates", type=int, default=12_000)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,12 +1,12 @@
-"""Learning curves of TensorBoard logs against published ones: a table, areas under the curves, and a picture.
+"""Compare learning curves of TensorBoard logs with published ones: a table, areas under the curves, and a plot.
 
     python benchmarks/rl_curves.py cartpole-swingup runs/rl_cartpole_swingup_state/version_* \
         --published dmc_published.csv.gz --modality state --picture cartpole.png
 
-Several folders of one name are seeds of one method; `name=folder` gives another name. Curves that were not measured
-near each of `--steps` are left out, as straight lines between far points say little. Published curves are a CSV file
-with the columns method, modality, task, seed, env_step and return. `--hours 0.5 1 2` puts the time that passed in place
-of environment steps (the paper's Figure 7), which means something where each run had its cores to itself.
+Folders with the same name are seeds of one method; `name=folder` sets the name. Curves without a measurement near each
+of `--steps` are left out, because interpolation over long gaps is unreliable. Published curves are a CSV file with the
+columns method, modality, task, seed, env_step and return. `--hours 0.5 1 2` uses wall-clock time instead of environment
+steps (the paper's Figure 7), which is meaningful only if each run had dedicated cores.
 """
 
 import argparse
@@ -26,7 +26,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 def read_run(folder: Path, tag: str, over_hours: bool) -> Curve:
-    """The curve of one run, over environment steps or over hours since its first entry."""
+    """Read the curve of one run, over environment steps or over hours since its first entry."""
     events = EventAccumulator(str(folder))
     events.Reload()
     scalars, start = events.Scalars(tag), events.FirstEventTimestamp()
@@ -35,7 +35,7 @@ def read_run(folder: Path, tag: str, over_hours: bool) -> Curve:
 
 
 def read_published(path: Path, task: str, modality: str) -> dict[str, list[Curve]]:
-    """Method -> curves of its seeds."""
+    """Read the published curves: method -> curves of its seeds."""
     points: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     with gzip.open(path, "rt") as file:
         for row in csv.DictReader(file):
@@ -48,17 +48,17 @@ def read_published(path: Path, task: str, modality: str) -> dict[str, list[Curve
 
 
 def area(curve: Curve, first: float, last: float) -> float:
-    """Mean return between two points: the area under the curve, which is straight between points, over its length."""
+    """Average the linearly interpolated return between two points."""
     return float(np.interp(np.linspace(first, last, 1001), *curve).mean())
 
 
 def covers(curve: Curve, points: Sequence[float]) -> bool:
-    """Whether the curve was measured near each of `points`, and not only before and after."""
+    """Return whether the curve has a measurement near each of `points`."""
     return all(np.abs(curve[0] - point).min() <= 0.2 * points[-1] for point in points)
 
 
 def at(curve: Curve, point: float) -> float:
-    """Return at a point, straight between those that were measured."""
+    """Interpolate the return linearly at a point."""
     return float(np.interp(point, *curve))
 
 
@@ -69,7 +69,7 @@ def with_interval(values: Sequence[float]) -> str:
 
 
 def table(curves: dict[str, list[Curve]], points: Sequence[float]) -> str:
-    """Returns at `points` and mean return between, means over seeds with bootstrap 95 % intervals over seeds."""
+    """Format returns at `points` and the mean return between them: means over seeds, bootstrap 95 % intervals."""
     header = ["method", "seeds", *(f"{point:,}" for point in points), f"mean, {points[0]:,} to {points[-1]:,}"]
     rows = [header, ["---"] * len(header)]
     for method, seeds in curves.items():
@@ -80,7 +80,7 @@ def table(curves: dict[str, list[Curve]], points: Sequence[float]) -> str:
 
 
 def draw(curves: dict[str, list[Curve]], last: float, label: str, title: str, path: Path) -> None:
-    """Means over seeds, with the band between the lowest and the highest."""
+    """Plot means over seeds, with a band from minimum to maximum."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Time of an update and of a plan in each mode, against those of TD-MPC, measured in turns in one process.
+"""Time an update and a plan of each method, relative to TD-MPC; the methods alternate within one process.
 
 python benchmarks/rl_speed.py --hidden_dim 256 --batch_size 128 --device cpu
 """
@@ -31,7 +31,7 @@ from difftori_pl.trajopt.solvers import Adam
 
 
 def build(options: argparse.Namespace) -> dict[str, DiffTORIRL]:
-    """One module for each mode, with the same networks."""
+    """Build one module per method, with the same networks."""
 
     def encoder() -> StateEncoder:
         return StateEncoder({"state": options.obs_dim}, 50, [256], normalize=False)
@@ -103,10 +103,10 @@ def main() -> None:
         for name, kinds in jobs.items():
             for kind, job in kinds.items():
                 elapsed = seconds(job, options.device)
-                if repeat:  # the first round warms up
+                if repeat:  # the first round is a warm-up
                     times[name][kind].append(elapsed)
     base = {kind: statistics.median(values) for kind, values in next(iter(times.values())).items()}
-    print("| mode | update, ms | against TD-MPC | plan, ms | against TD-MPC |\n|---|---|---|---|---|")
+    print("| method | update, ms | relative to TD-MPC | plan, ms | relative to TD-MPC |\n|---|---|---|---|---|")
     for name, kinds in times.items():
         cells = []
         for kind in ("update", "act"):

@@ -1,1 +1,1 @@
-"""Model-based reinforcement learning: DiffTORIRL, the planner, policy gradients and schedules."""
+"""Model-based reinforcement learning: DiffTORIRL, its losses, the planner, policy gradients and schedules."""

@@ -1,4 +1,4 @@
-"""Gradients taken by hand, and steps along them: averaged over processes, clipped, and in the range of float16."""
+"""Gradients and optimiser steps for manual optimisation: process averaging, clipping and float16 loss scaling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,22 @@ from datamodules.distributed import mean
 from difftori_pl.skipped_updates import SkippedUpdates
 
 Scaler = torch.amp.GradScaler | None
-"""What keeps gradients in the range of float16, under `--trainer.precision 16-mixed`; otherwise None."""
+"""The loss scaler under `--trainer.precision 16-mixed`; otherwise None."""
 
 
 def gradients_of(
     loss: Tensor, parameters: Sequence[nn.Parameter], scaler: Scaler, unused: bool = False
 ) -> list[Tensor]:
-    """The gradient of a loss; in float16, taken of so large a multiple that none of it is lost.
+    """Compute the gradient of a loss. In float16 the loss is scaled up first, so that small gradients do not underflow.
 
     Args:
         loss: a scalar.
-        parameters: what to take the gradient with respect to.
-        scaler: knows the multiple.
-        unused: some parameters have no part in the loss, and get zeros; otherwise that is an error.
+        parameters: the parameters to differentiate with respect to.
+        scaler: holds the scale of the loss; None for no scaling.
+        unused: return zeros for parameters that the loss does not depend on; if false, they raise an error.
+
+    Returns:
+        The unscaled gradients, one per parameter.
     """
     if scaler is None:
         return list(torch.autograd.grad(loss, parameters, materialize_grads=unused))
@@ -39,9 +42,9 @@ def take_step(
     scaler: Scaler,
     skipped: SkippedUpdates,
 ) -> Tensor:
-    """Step along the gradients' mean over processes, clipped to `max_norm`, and return its norm before clipping.
+    """Average the gradients over processes, clip them to `max_norm`, take an optimiser step and return the norm.
 
-    A step whose gradient is not finite is skipped.
+    The norm is the one before clipping. A step whose gradient is not finite is skipped.
 
     Raises:
         DivergenceError: too many consecutive gradients were not finite.
@@ -52,10 +55,10 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
     admitted = skipped.admits(norm)
     if scaler is not None and isinstance(optimizer, LightningOptimizer):
-        # Lightning divides by the scale, skips a step that is not finite, and searches for a better scale.
+        # Lightning divides by the scale, skips a step that is not finite, and adjusts the scale.
         torch._foreach_mul_(gradients, scaler.get_scale())
     elif not admitted:
         optimizer.zero_grad(set_to_none=True)
-    optimizer.step()  # even without gradients, as Lightning counts the calls
+    optimizer.step()  # called even without gradients, because Lightning counts the calls
     optimizer.zero_grad(set_to_none=True)
     return norm

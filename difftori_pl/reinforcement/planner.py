@@ -1,6 +1,4 @@
-"""Acting by trajectory optimisation in the world model (Eq. 4): what the optimiser starts from."""
-
-from functools import partial
+"""Trajectory optimisation in the world model (Eq. 4), and the initial actions of the optimiser."""
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +10,18 @@ from difftori_pl.trajopt.starts import policy_rollouts
 
 
 class Planner(nn.Module):
-    """Maximise the predicted return, from the policy's actions and the last plan.
+    """Maximise the predicted return, starting from roll-outs of the policy and from the last plan.
 
-    The solver makes the method: `MPPI` is TD-MPC, whose first mean is the last plan and whose samples the policy's
-    roll-outs join; the others refine each start and keep the best. Where TD-MPC executes an elite that it draws by
-    weight, the best sample is executed here.
+    With the solver `MPPI`, this is TD-MPC: the last plan is the first mean, and the roll-outs of the policy are added
+    to the samples. All other solvers refine each start and keep the best. TD-MPC executes an elite drawn by weight;
+    here the best sample is executed.
 
     Args:
         trajopt: the optimiser.
-        n_policy_starts: roll-outs of the policy to start from, the first one without noise; 1 in the paper, 25 in
-            TD-MPC. With 0, and without a warm start, plans start from zeros (an ablation of Figure 6).
-        warm_start: start from the last plan too, where there is one, shifted by one step.
-        policy_std: standard deviation of the noise in further roll-outs.
+        n_policy_starts: number of policy roll-outs to start from, the first one without noise; 1 in the paper, 25 in
+            TD-MPC. With 0 and without a warm start, plans start from zeros (an ablation of Figure 6).
+        warm_start: also start from the last plan, shifted by one step, if there is one.
+        policy_std: standard deviation of the noise in the roll-outs after the first.
     """
 
     def __init__(
@@ -42,12 +40,12 @@ class Planner(nn.Module):
         """Plan; the solution carries the gradient of the optimiser's backward mode.
 
         Args:
-            world_model: predicts.
+            world_model: predicts rewards, latents and values.
             discount: γ.
-            latent: where the plan begins (B, Z).
+            latent: initial latent of the plan (B, Z).
             horizon: number H of actions.
-            last: the last plan as far as it is not done yet (B, H, A), zeros when an episode begins; None for states
-                that were not led to by a plan.
+            last: the last plan, shifted by one step (B, H, A); zeros at the start of an episode. None for states that
+                no plan led to.
         """
         objective = RolloutReturn(
             world_model.reward, world_model.next, world_model.min_value, world_model.act, discount
@@ -55,11 +53,22 @@ class Planner(nn.Module):
         return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), horizon, last))
 
     def _starts(self, world_model: WorldModel, latent: Tensor, horizon: int, last: Tensor | None) -> Tensor:
-        """Starts (B, S, H, A), in the order in which MPPI uses them."""
-        starts = [last[:, None]] if self.warm_start and last is not None else []
+        """Return the starts (B, S, H, A), in the order in which MPPI uses them."""
+        starts = []
+        if self.warm_start and last is not None:
+            starts.append(last[:, None])
         if self.n_policy_starts > 0:
-            starts.append(policy_rollouts(world_model.act, world_model.next, latent, horizon, 1))
+            starts.append(policy_rollouts(world_model.act, world_model.next, latent, horizon))
         if self.n_policy_starts > 1:
-            noisy = partial(world_model.act, std=self.policy_std)
-            starts.append(policy_rollouts(noisy, world_model.next, latent, horizon, self.n_policy_starts - 1))
-        return torch.cat(starts or [latent.new_zeros(len(latent), 1, horizon, world_model.action_dim)], dim=1)
+            starts.append(
+                policy_rollouts(
+                    lambda latent: world_model.act(latent, self.policy_std),
+                    world_model.next,
+                    latent,
+                    horizon,
+                    self.n_policy_starts - 1,
+                )
+            )
+        if not starts:
+            starts.append(latent.new_zeros(len(latent), 1, horizon, world_model.action_dim))
+        return torch.cat(starts, dim=1)

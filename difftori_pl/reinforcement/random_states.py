@@ -1,4 +1,4 @@
-"""The random numbers of a run with several processes, and of one that is resumed."""
+"""Random number generators of runs with several processes and of resumed runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from torch import Tensor
 from datamodules.distributed import gather
 
 NAMES = ("random", "random_cuda")
-"""What `random_states` gives, of which the second is there only where there is a GPU."""
+"""Keys of `random_states`; the second one exists only with a GPU."""
 
 
 def random_states(device: torch.device) -> dict[str, list[Tensor]]:
-    """The states of torch's generators in each process, for a checkpoint; all processes call this."""
+    """Collect the states of torch's generators in all processes, for a checkpoint; a collective call."""
     states = {"random": gather(torch.get_rng_state())}
     if torch.cuda.is_available():
         states["random_cuda"] = gather(torch.cuda.get_rng_state(device))
@@ -22,12 +22,12 @@ def random_states(device: torch.device) -> dict[str, list[Tensor]]:
 
 
 def begin_random_numbers(states: Mapping[str, Any], rank: int, device: torch.device) -> None:
-    """Go on with a checkpoint's random numbers; without them, draw others in each process than in the first.
+    """Restore the generators from a checkpoint; without one, seed every process but the first differently.
 
     Args:
-        states: what `random_states` gave; early checkpoints held the states of one process alone.
+        states: result of `random_states`; early checkpoints held the states of one process only.
         rank: number of this process.
-        device: the one whose generator the second state is of.
+        device: the device whose generator `random_cuda` belongs to.
     """
     states = {name: [state] if isinstance(state, Tensor) else state for name, state in states.items()}
     if "random" in states:

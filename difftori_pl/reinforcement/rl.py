@@ -18,7 +18,7 @@ from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
 from difftori_pl.checkpoints.provenance import record, verify
 from difftori_pl.checkpoints.reading import KEY
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.losses import at_least_float32, consistency, horizon_weights, policy_gradient, td_target, value_error
+from difftori_pl.losses import at_least_float32, policy_gradient
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.encoders.base import observation_specs
@@ -26,6 +26,7 @@ from difftori_pl.models.policy import Observation, OnlinePolicy, State
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.module import check_precision
 from difftori_pl.reinforcement.gradient_steps import Scaler, gradients_of, take_step
+from difftori_pl.reinforcement.model_losses import ModelLosses
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import PolicyGradient
 from difftori_pl.reinforcement.random_states import NAMES, begin_random_numbers, random_states
@@ -35,49 +36,46 @@ from difftori_pl.trajopt import Solution
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 from difftori_pl.trajopt.starts import shift
 
-MAX_LOSS = 1e4
-"""TD-MPC cuts each term of the loss and the priorities here."""
-
 _KNOWN_WARNINGS = (
-    # Taking the iterator is meant, see `training_step`.
+    # `training_step` takes the iterator on purpose.
     "You are using the `dataloader_iter` step flavor",
     "Found `dataloader_iter` argument",
-    # So is saving after an update, not in the middle of it.
+    # Checkpoints are saved after an update, not during it.
     "Using ModelCheckpoint with manual optimization",
 )
 
 
 class DiffTORIRL(LightningModule, OnlinePolicy):
-    """Learn a latent world model from replayed experience, and act by trajectory optimisation in it.
+    """Learn a latent world model from replayed experience and act by trajectory optimisation in it.
 
-    With a policy gradient, the model is also trained to make its plans good (Eq. 6); without one and with the solver
-    `MPPI` this is TD-MPC. All weights are those of the authors' code, which are TD-MPC's.
+    With a policy gradient, the model is also trained to improve its plans (Eq. 6). Without one, and with the solver
+    `MPPI`, this is TD-MPC. All loss weights are those of the authors' code, which uses TD-MPC's.
 
-    In several processes, gradients are averaged before they are clipped. They come from `torch.autograd.grad`, which
-    starts no exchange of DDP's.
+    With several processes, gradients are averaged before they are clipped. They are computed by `torch.autograd.grad`,
+    which does not trigger DDP's gradient exchange.
 
     Args:
         world_model: encoder, dynamics, reward, values and policy.
-        planner: acts; with a policy gradient, it is differentiated.
-        horizon_schedule: number of planned actions over environment steps; the largest is the length of training
+        planner: plans the executed actions; with a policy gradient, it is differentiated.
+        horizon_schedule: number of planned actions over environment steps; its maximum is the length of training
             sequences.
         exploration: standard deviation of the exploration noise over environment steps.
-        critic: Q̃, which judges the planned actions; needed by the policy gradient. Where its parameters require no
-            gradient (`critic_from_checkpoint`, `frozen_critic`), it judges as it does and learns nothing.
-        policy_gradient: on which states Eq. 6 is taken; None for never.
-        warmup_planner: acts until `n_warmup_env_steps`, as plans in a young model are best sampled; no policy gradient
-            is taken until then.
-        n_warmup_env_steps: environment steps; 6000 agent steps in the authors' code.
-        augmentation: changes observations in training; None for none.
+        critic: Q̃, which evaluates the planned actions; required by the policy gradient. It is not trained if its
+            parameters require no gradient (`critic_from_checkpoint`, `frozen_critic`).
+        policy_gradient: the states on which Eq. 6 is taken; None for no policy gradient.
+        warmup_planner: acts until `n_warmup_env_steps`, because sampling plans better in an undertrained model; no
+            policy gradient is taken until then.
+        n_warmup_env_steps: number of environment steps; 6000 agent steps in the authors' code.
+        augmentation: augments observations in training; None for no augmentation.
         discount: γ.
         decay: λ of Eq. 2.
         reward_weight: c1 of Eq. 3.
         value_weight: c2 of Eq. 3, and the weight of the critic's loss.
         consistency_weight: c3 of Eq. 3.
-        policy_std: standard deviation of the policy's noise in targets and in its own loss.
-        target_rate: share of the learned parameters that the target takes over at a time.
-        target_period: number of updates between two such times.
-        max_grad_norm: gradients are scaled down to this norm.
+        policy_std: standard deviation of the policy's noise in targets and in the policy's loss.
+        target_rate: weight of the learned parameters in each update of the target networks.
+        target_period: number of updates between two updates of the target networks.
+        max_grad_norm: gradients are clipped to this norm.
         optimizer: Adam at 1e-3 from state, 3e-4 from pixels.
     """
 
@@ -129,13 +127,13 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
             raise ConfigurationError(f"discount and target_rate must be at most 1, got {discount} and {target_rate}")
         if (critic is None) != (policy_gradient is None):
             raise ConfigurationError(
-                "the policy gradient is taken through a critic: set both model.init_args.critic and .policy_gradient, "
-                "or neither"
+                "the policy gradient needs a critic, and a critic is used by nothing else: set both "
+                "model.init_args.critic and model.init_args.policy_gradient, or neither"
             )
         if policy_gradient is not None and not planner.trajopt.backward_mode.differentiable:
             raise ConfigurationError(
-                "the policy gradient passes through the planner, but its backward mode is Detached, which passes none: "
-                "set model.init_args.planner.init_args.trajopt.init_args.backward_mode to Truncated or Unroll, say"
+                "the policy gradient needs a differentiable planner, but its backward mode is Detached: set "
+                "model.init_args.planner.init_args.trajopt.init_args.backward_mode to Truncated or Unroll, for example"
             )
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
@@ -153,11 +151,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         self.n_warmup_env_steps = n_warmup_env_steps
         self.augmentation = augmentation
         self.discount = discount
-        self.decay = decay
-        self.reward_weight = reward_weight
-        self.value_weight = value_weight
-        self.consistency_weight = consistency_weight
-        self.policy_std = policy_std
+        self.losses = ModelLosses(discount, decay, reward_weight, value_weight, consistency_weight, policy_std)
         self.target_rate = target_rate
         self.target_period = target_period
         self.max_grad_norm = max_grad_norm
@@ -169,12 +163,12 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
 
     @property
     def max_horizon(self) -> int:
-        """The longest horizon, which is the number of steps in a training sequence."""
+        """Maximum of the horizon schedule, which is also the number of steps in a training sequence."""
         return int(max(self.horizon_schedule.start, self.horizon_schedule.end))
 
     @property
     def horizon(self) -> int:  # type: ignore[override]  (not to be set)
-        """The present one."""
+        """Current horizon."""
         return int(self.horizon_schedule(int(self.env_step)))
 
     @property
@@ -183,10 +177,11 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return self.warmup_planner is not None and int(self.env_step) < self.n_warmup_env_steps
 
     def setup(self, stage: str) -> None:
-        """Refuse to train without a buffer, or on sequences that are shorter than the longest plan.
+        """Check the precision and, for training, the datamodule.
 
         Raises:
-            ConfigurationError: there is no datamodule, its sequences are too short, or weights are in half precision.
+            ConfigurationError: there is no datamodule, its sequences are shorter than the maximum horizon, or weights
+                are in half precision.
         """
         check_precision(self.trainer.precision)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -196,27 +191,27 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
             )
         if stage == "fit" and datamodule.horizon < self.max_horizon:
             raise ConfigurationError(
-                f"plans are up to {self.max_horizon} steps long, but training sequences {datamodule.horizon}: set "
-                "data.init_args.horizon to the longest horizon of model.init_args.horizon_schedule"
+                f"training sequences must have at least {self.max_horizon} steps, the maximum horizon, got "
+                f"{datamodule.horizon}: set data.init_args.horizon to the maximum of model.init_args.horizon_schedule"
             )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One optimiser for model and critic, one for the model's policy, which has a loss of its own."""
+        """Build one optimiser for model and critic, and one for the model's policy, which has a separate loss."""
         return [self.optimizer(self._learned()), self.optimizer(list(self.world_model.pi.parameters()))]
 
     def initial_state(self, batch_size: int) -> State:
-        """The plan at the start of an episode; see `Policy.initial_state`."""
+        """Return a plan of zeros; see `Policy.initial_state`."""
         weight = next(self.world_model.parameters())
         return {"plan": weight.new_zeros(batch_size, self.max_horizon, self.world_model.action_dim)}
 
     def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Plan, and execute the first action; see `Policy.act`. The action of a failed solve is NaN."""
+        """Plan and return the first action; see `Policy.act`. The action of a failed solve is NaN."""
         with torch.no_grad():
             solution, state = self._solve(obs, state)
         return solution.mark_failed(solution.best_actions)[:, 0], state
 
     def explore(self, obs: Observation, state: State) -> tuple[Tensor, State]:
-        """Act with exploration noise, and learn from it if the policy gradient is taken there; otherwise as `act`."""
+        """Act with exploration noise; also compute the policy gradient if it is taken on executed actions."""
         gradient = self.policy_gradient
         if gradient is not None and gradient.while_acting and not self.warming_up:
             with torch.enable_grad():
@@ -229,12 +224,12 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return (action + noise).clamp(-1.0, 1.0), state
 
     def on_episodes_end(self) -> None:
-        """Called when the episodes that were running have ended."""
+        """Called when all running episodes have ended."""
         if self.policy_gradient is not None:
             self.policy_gradient.episode_ended(self._model_parameters(), self._skipped_updates)
 
     def plan(self, obs: Observation, last: Tensor | None = None) -> Solution:
-        """Plan from observations (B, 1, ...) and what is left of the last plan (B, H, A), if there is one."""
+        """Plan from observations (B, 1, ...) and from the shifted last plan (B, H, A), if there is one."""
         planner = self.warmup_planner if self.warming_up else self.planner
         assert planner is not None
         latent = at_least_float32(self.world_model.encode(obs)[:, -1])
@@ -243,53 +238,55 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
     def _solve(self, obs: Observation, state: State) -> tuple[Solution, State]:
         horizon = self.horizon
         solution = self.plan(obs, state["plan"][:, :horizon])
-        left = torch.zeros_like(state["plan"])
-        left[:, :horizon] = shift(solution.actions.detach())
-        return solution, {"plan": left}
+        remaining = torch.zeros_like(state["plan"])
+        remaining[:, :horizon] = shift(solution.actions.detach())
+        return solution, {"plan": remaining}
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
-        """One update of model and critic, of the policy, and, every `target_period` updates, of the targets.
+        """Update model and critic, the policy and, every `target_period` updates, the target networks.
 
-        The iterator is taken instead of a batch, so that Lightning draws none ahead: the next batch is drawn from what
-        this one has done to the priorities.
+        It takes the iterator instead of a batch, because Lightning would otherwise prefetch a batch: the next one must
+        be drawn with the priorities that this one has changed.
         """
         trainer: Any = self.trainer
         batch = trainer.strategy.batch_to_device(next(dataloader_iter)[0])
         if self.augmentation is not None:
             batch["obs"] = self.augmentation(batch["obs"], observation_specs(self))
         optimizers: Any = self.optimizers()
-        # Lightning counts the steps of its own optimisers; one update is one step.
+        # Lightning counts the steps of its wrapped optimisers. Unwrap the second one, to count one step per update.
         values, priorities = self.update(batch, optimizers[0], optimizers[1].optimizer)
         trainer.datamodule.update_priorities(batch["index"], priorities)
         logged = {f"train/{name}": value for name, value in values.items()}
         self.log_dict(logged | {"step": self.env_step.float()}, batch_size=len(priorities))
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Do nothing: `lightning test` evaluates in the environment (the section `rollout`)."""
+        """Do nothing: `difftori test` evaluates in the environment (the section `rollout`)."""
 
     def update(self, batch: dict[str, Any], optimizer: Any, policy_optimizer: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """Learn from a batch.
+        """Update on a batch.
 
         Args:
-            batch: as `ReplayDataModule` gives it.
-            optimizer: of `_learned`, the parameters of model and critic.
-            policy_optimizer: of the policy's parameters.
+            batch: as from `ReplayDataModule`.
+            optimizer: optimiser of model and critic.
+            policy_optimizer: optimiser of the policy.
 
         Returns:
-            what to log, and new priorities (B,).
+            Values to log, and new priorities (B,).
         """
-        latents, loss, values, priorities = self.model_loss(batch)
+        latents, loss, values, priorities = self.losses.model(
+            self.world_model, self.critic if self._critic_parameters() else None, self.target, batch
+        )
         gradients = gradients_of(loss, self._learned(), self._scaler)
         plan_loss = self.plan_loss(batch["obs"])
         if self.policy_gradient is not None and plan_loss is not None:
-            # The critic and the policy take no part: the plan shall become better, not its judge milder.
+            # The critic is excluded, so that the loss cannot be lowered by changing it. So is the policy.
             found = gradients_of(plan_loss, self._model_parameters(), self._scaler, unused=True)
             others = gradients[: len(found)]
             torch._foreach_add_(others, self.policy_gradient.scaled(found, others))
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
         values["grad_norm"] = self._take_step(optimizer, self._learned(), gradients)
-        policy_loss = self.policy_loss(latents.detach())
+        policy_loss = self.losses.policy(self.world_model, latents.detach())
         pi = list(self.world_model.pi.parameters())
         gradients = gradients_of(policy_loss, pi, self._scaler)
         self._take_step(policy_optimizer, pi, gradients)
@@ -300,64 +297,14 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
             self._move_target()
         return values, priorities
 
-    def model_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
-        """Eq. 2, and the same for the critic.
-
-        Returns:
-            predicted latents (B, H + 1, Z), the loss, what to log, and new priorities (B,).
-        """
-        obs, actions, rewards = batch["obs"], batch["actions"], batch["rewards"]
-        now, later = ({key: value[:, part] for key, value in obs.items()} for part in (slice(0, -1), slice(1, None)))
-        target_model: Any = self.target["world_model"]
-        with torch.no_grad():
-            encoded = target_model.encode(later)
-            next_latents = self.world_model.encode(later).flatten(0, 1)
-            next_actions = self.world_model.act(next_latents, self.policy_std)
-            next_values = at_least_float32(target_model.min_value(next_latents, next_actions)).view_as(rewards)
-            target = td_target(rewards, next_values, batch["terminated"], self.discount)
-        latents = [self.world_model.encode({key: value[:, :1] for key, value in obs.items()})[:, 0]]
-        for action in actions.unbind(1):
-            latents.append(self.world_model.next(latents[-1], action))
-        predicted = torch.stack(latents, dim=1)
-        flat, flat_actions = predicted[:, :-1].flatten(0, 1), actions.flatten(0, 1)
-        values = self.world_model.values(flat, flat_actions).view(-1, *rewards.shape)
-        predicted_rewards = at_least_float32(self.world_model.reward(flat, flat_actions)).view_as(rewards)
-        terms = {
-            "consistency": (self.consistency_weight, consistency(predicted[:, 1:], encoded)),
-            "reward": (self.reward_weight, (predicted_rewards - rewards).square()),
-            "value": (self.value_weight, value_error(values, target)),
-        }
-        if self.critic is not None and self._critic_parameters():
-            with torch.no_grad():
-                next_values = self.target["critic"](later, next_actions.view(*rewards.shape, -1)).amin(0)
-                critic_target = td_target(rewards, at_least_float32(next_values), batch["terminated"], self.discount)
-            terms["critic"] = (self.value_weight, value_error(self.critic(now, actions), critic_target))
-        weights = horizon_weights(rewards.shape[1], self.decay, rewards)
-        sums = {name: (weights * term).sum(1).clamp(max=MAX_LOSS) for name, (_, term) in terms.items()}
-        per_sequence = sum(weight * sums[name] for name, (weight, _) in terms.items())
-        loss = (per_sequence * batch["weights"]).mean() / rewards.shape[1]
-        logged = {f"{name}_loss": value.detach().mean() for name, value in sums.items()}
-        logged |= {"loss": loss.detach(), "value": target.mean()}
-        with torch.no_grad():
-            priorities = (weights * (at_least_float32(values) - target).abs().sum(0)).sum(1).clamp(max=MAX_LOSS)
-        return predicted, loss, logged, priorities
-
     def plan_loss(self, obs: Observation) -> Tensor | None:
-        """Eq. 6 on replayed observations (B, H + 1, ...); None if none is due."""
+        """Compute Eq. 6 on replayed observations (B, H + 1, ...); None during warm-up or without a policy gradient."""
         if self.policy_gradient is None or self.warming_up:
             return None
-
         return self.policy_gradient.replayed(obs, lambda states: self._action_loss(states, self.plan(states)))
 
-    def policy_loss(self, latents: Tensor) -> Tensor:
-        """The policy maximises the smaller value at the predicted latents (B, H + 1, Z)."""
-        flat = latents.flatten(0, 1)
-        value = at_least_float32(self.world_model.min_value(flat, self.world_model.act(flat, self.policy_std)))
-        weights = horizon_weights(latents.shape[1], self.decay, latents)
-        return -(weights * value.view(latents.shape[:2])).sum(1).mean()
-
     def _action_loss(self, obs: Observation, solution: Solution) -> Tensor:
-        """-Q̃(s, a(θ)) of Eq. 6 for observations (B, 1, ...), shape (B,); logs how the solver fared."""
+        """Compute -Q̃(s, a(θ)) of Eq. 6 for observations (B, 1, ...), shape (B,), and log solver statistics."""
         assert self.critic is not None
         values = {f"solver/{name}": value for name, value in solution.summary().items()}
         self.log_dict(values | {"step": self.env_step.float()}, batch_size=len(solution.actions))
@@ -376,37 +323,37 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         torch._foreach_lerp_(list(self.target.parameters()), learned, self.target_rate)
 
     def _model_parameters(self) -> list[nn.Parameter]:
-        """Those of the world model without its policy."""
+        """Return the parameters of the world model except its policy."""
         policy = set(self.world_model.pi.parameters())
         return [parameter for parameter in self.world_model.parameters() if parameter not in policy]
 
     def _learned(self) -> list[nn.Parameter]:
-        """Those of the first optimiser, the world model's first."""
+        """Return the parameters of the first optimiser: those of the world model, then those of the critic."""
         return [*self._model_parameters(), *self._critic_parameters()]
 
     def _critic_parameters(self) -> list[nn.Parameter]:
-        """Those of the critic that it learns."""
+        """Return the trainable parameters of the critic."""
         return [parameter for parameter in self.critic.parameters() if parameter.requires_grad] if self.critic else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what this is, and the states of each process's random number generators."""
+        """Add provenance, and the random number generators' states of all processes."""
         check_finite(self)
         checkpoint[KEY] = record(self, self.action_dim)
         if self.critic is not None and self.critic.config is not None and "hyper_parameters" in checkpoint:
-            # So that the file that it came from is not needed again.
+            # Loading this checkpoint then does not require the critic's file.
             checkpoint["hyper_parameters"]["critic"] = self.critic.config
         checkpoint.update(random_states(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another task or model; keep the random states for `on_train_start`.
+        """Verify the checkpoint, and keep its random states for `on_train_start`.
 
         Raises:
-            CheckpointError: it does not fit.
+            CheckpointError: the checkpoint belongs to another task or model.
         """
         verify(self, self.action_dim, checkpoint)
         override_hyperparameters(self, checkpoint)
         self._random = {name: checkpoint[name] for name in NAMES if name in checkpoint}
 
     def on_train_start(self) -> None:
-        """Go on with the random numbers of a resumed run; in a new one, each process draws others."""
+        """Restore the random states of a resumed run; in a new run, seed each process differently."""
         begin_random_numbers(self._random, self.global_rank, self.device)

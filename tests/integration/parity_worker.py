@@ -74,7 +74,7 @@ def rl() -> DiffTORIRL:
         horizon_schedule=LinearSchedule(3, 3, 0),
         exploration=LinearSchedule(0.0, 0.0, 0),
         critic=ObservationCritic(state(), 7, 16),
-        policy_gradient=ReplayedStates(share=0.1),
+        policy_gradient=ReplayedStates(fraction=0.1),
     )
 
 

@@ -1,4 +1,4 @@
-"""Run a command in one of several processes, and save what each has come to; used by `test_rl_ddp.py`."""
+"""Run a command in one of several processes and save the final state of each; used by `test_rl_ddp.py`."""
 
 import sys
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from tests.envs import InProcessPool
 from tests.integration.test_rl import everything
 
 SEEDS: list[int] = []
-"""Of the episodes that this process has run."""
+"""Seeds of the episodes that this process has run."""
 
 
-class NotedPool(InProcessPool):
-    """Notes the seeds."""
+class RecordingPool(InProcessPool):
+    """Records the seeds of its episodes in `SEEDS`."""
 
     def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:
         SEEDS.extend(seeds.values())
@@ -26,8 +26,8 @@ class NotedPool(InProcessPool):
 
 
 if __name__ == "__main__":
-    collect.EnvPool = NotedPool  # type: ignore[assignment,misc,attr-defined]
-    rollout.EnvPool = NotedPool  # type: ignore[assignment,misc,attr-defined]
+    collect.EnvPool = RecordingPool  # type: ignore[assignment,misc,attr-defined]
+    rollout.EnvPool = RecordingPool  # type: ignore[assignment,misc,attr-defined]
     cli = run(sys.argv[2:])
     found: dict[str, Any] = {
         **everything(cli),

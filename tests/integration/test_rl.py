@@ -1,4 +1,4 @@
-"""Reinforcement learning through the real command line, on an environment that needs no simulator."""
+"""Reinforcement learning through the command line, on an environment without a simulator."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ Fit = Callable[..., DiffTORICLI]
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step environments in this process: starting another takes longer than the run."""
+    """Step environments in this process, because starting another takes longer than the run."""
     monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", InProcessPool)
     monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", InProcessPool)
 
@@ -73,7 +73,7 @@ def last_checkpoint(cli: DiffTORICLI) -> str:
 
 
 def everything(cli: DiffTORICLI) -> dict[str, Any]:
-    """All that a run has come to: networks, optimisers, buffer, random states."""
+    """Return the final state of a run: networks, optimisers, buffer, random states."""
     replay: Any = cli.datamodule
     log, tree = replay._opened()
     steps = log.read(torch.arange(log.start, log.end).numpy())
@@ -104,10 +104,9 @@ def assert_same(a: Any, b: Any) -> None:
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("options", ABLATIONS.values(), ids=ABLATIONS)
 def test_each_mode_trains(options: list[str], fit: Fit) -> None:
-    before = torch.nn.utils.parameters_to_vector
     cli = fit(*options, "--trainer.max_steps=26")
     assert cli.trainer.global_step == 26
-    assert torch.isfinite(before(cli.model.parameters())).all()
+    assert torch.isfinite(torch.nn.utils.parameters_to_vector(cli.model.parameters())).all()
     assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
 
 
@@ -133,7 +132,7 @@ def test_everything_is_logged_over_environment_steps(fit: Fit, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_checkpoint_is_evaluated_by_test(fit: Fit, tmp_path: Path) -> None:
+def test_the_test_command_evaluates_a_checkpoint(fit: Fit, tmp_path: Path) -> None:
     checkpoint = last_checkpoint(fit("--trainer.max_steps=10"))
     options = [f"--config={CONFIG}", f"--ckpt_path={checkpoint}", f"--trainer.logger.save_dir={tmp_path}"]
     cli = run(["test", *options, "--rollout.env=tests.envs.Point", "--rollout.n_episodes=3", "--rollout.n_videos=0"])
@@ -145,7 +144,7 @@ def test_a_checkpoint_is_evaluated_by_test(fit: Fit, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "n_updates"),
     [("--trainer.max_steps=33", 33), ("--collect.n_env_steps=72", 36)],
-    ids=["in the middle of an episode's updates", "after them"],
+    ids=["during an episode's updates", "after an episode's updates"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(end: str, n_updates: int, options: list[str], fit: Fit) -> None:
     whole = everything(fit(*options, folder="whole"))
@@ -159,13 +158,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(end: str, n_updates: int, opt
 
 def test_updates_per_step_and_several_environments(fit: Fit) -> None:
     cli = fit("--collect.n_envs=2", "--collect.updates_per_step=0.5")
-    # Both environments finish their episodes, so that one more than asked for may come.
+    # Both environments finish their episodes, so one more episode than requested is collected.
     assert int(cli.model.env_step) == 144
     assert cli.trainer.global_step == 36
 
 
 @pytest.mark.usefixtures("in_process")
-def test_pixels_are_learned_from(fit: Fit) -> None:
+def test_learning_from_pixels(fit: Fit) -> None:
     cli = fit(
         "--collect.env.pixels=true", "--model.world_model.encoder=PixelEncoder",
         "--model.world_model.encoder.n_filters=4", "--model.augmentation=RandomShift", "--trainer.max_steps=2",
@@ -182,7 +181,7 @@ def test_pixels_are_learned_from(fit: Fit) -> None:
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes(kind: signal.Signals, fit: Fit, tmp_path: Path) -> None:
     options = ["--collect.n_env_steps=240", "--checkpoint.every_n_train_steps=1"]
     whole = everything(fit(*options, folder="whole"))
     command = [sys.executable, "-m", "difftori_pl", "fit", f"--config={CONFIG}", *options]
@@ -191,7 +190,7 @@ def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    # A checkpoint at every update: wherever the signal comes, one is likely being written.
+    # A checkpoint is written at every update, so the signal probably arrives during a write.
     while not (found := list((tmp_path / "parts").glob("point/*/checkpoints/last.ckpt"))):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -199,7 +198,7 @@ def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -
     time.sleep(0.3)
     process.send_signal(kind)
     process.communicate(timeout=60)
-    # Lightning leaves with exit code 0 after SIGTERM, which it has foreseen.
+    # The exit code says nothing: Lightning handles SIGTERM and exits with 0.
     reached = torch.load(found[0], weights_only=True)["state_dict"]["env_step"]
     assert reached < 240, "the run had ended before the signal came"
     again = fit(*options, "--ckpt_path=last", folder="parts")
@@ -208,7 +207,7 @@ def test_a_stopped_run_goes_on(kind: signal.Signals, fit: Fit, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_run_goes_on_beside_checkpoints_of_ones_own(fit: Fit, tmp_path: Path) -> None:
+def test_a_run_resumes_despite_a_second_checkpoint_callback(fit: Fit, tmp_path: Path) -> None:
     own = ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={tmp_path / 'own'}"]
     whole = everything(fit(*own, folder="whole"))
     fit(*own, "--trainer.max_steps=30", folder="parts")
@@ -216,7 +215,7 @@ def test_a_run_goes_on_beside_checkpoints_of_ones_own(fit: Fit, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_run_goes_on_with_another_rate(fit: Fit) -> None:
+def test_a_run_resumes_with_another_learning_rate(fit: Fit) -> None:
     fit("--trainer.max_steps=10", "--model.optimizer=Adam", "--model.optimizer.lr=1e-3")
     again = fit("--ckpt_path=last", "--trainer.max_steps=12", "--model.optimizer.lr=1e-5")
     assert [group["lr"] for optimizer in again.trainer.optimizers for group in optimizer.param_groups] == [1e-5, 1e-5]
@@ -241,7 +240,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (["--data.horizon=2"], ConfigurationError, "up to 3 steps long, but training sequences 2"),
+        (["--data.horizon=2"], ConfigurationError, "sequences must have at least 3 steps, the maximum horizon, got 2"),
         (
             ["--collect.env.n_steps=2"],
             ConfigurationError,
@@ -309,7 +308,7 @@ def test_shipped_methods_train(method: str, fit: Fit) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_critic_of_an_earlier_run_judges_and_learns_no_more(fit: Fit, tmp_path: Path) -> None:
+def test_the_critic_of_an_earlier_run_is_used_and_stays_frozen(fit: Fit, tmp_path: Path) -> None:
     task = "--config=rl_pendulum_swingup_state.yaml"
     earlier = fit(task, "--config=rl/replayed_states.yaml", *ON_A_POINT, folder="earlier")
     file = Path(last_checkpoint(earlier)).rename(tmp_path / "critic.ckpt")
@@ -329,7 +328,7 @@ def test_the_critic_of_an_earlier_run_judges_and_learns_no_more(fit: Fit, tmp_pa
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_critic_is_looked_for_where_there_is_one(fit: Fit) -> None:
+def test_a_missing_critic_checkpoint_is_reported(fit: Fit) -> None:
     options = ["--config=rl_pendulum_swingup_state.yaml", "--config=rl/pretrained_critic.yaml", *ON_A_POINT]
     with pytest.raises(SystemExit, match=r"no checkpoint critic\.ckpt; train one first"):
         main(["fit", *options])

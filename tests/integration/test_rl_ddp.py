@@ -1,4 +1,4 @@
-"""Reinforcement learning in two processes: each has its environments and its buffer, and they learn as one."""
+"""Reinforcement learning in two processes, each with its own environments and buffer, and with equal weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from tests.torchrun import torchrun
 
 pytestmark = pytest.mark.slow
 
-# Episodes have 12, 13 or 14 steps, so that those of the two processes mostly end at different times.
+# Episodes have 12, 13 or 14 steps, so episodes of the two processes mostly end at different times.
 OPTIONS = [
     f"--config={CONFIG}", *EXECUTED, "--collect.env.spread=3", "--trainer.devices=2", "--trainer.strategy=ddp",
     "--collect.n_env_steps=180", "--data.batch_size=4",
@@ -42,7 +42,7 @@ def whole(fit: Callable[..., Ranks]) -> Ranks:
     return fit("whole")
 
 
-def test_the_processes_learn_as_one_from_what_each_has_seen(whole: Ranks) -> None:
+def test_the_processes_keep_equal_weights_and_separate_buffers(whole: Ranks) -> None:
     one, two = whole
     assert_same(one["networks"], two["networks"])
     assert_same(one["optimizers"], two["optimizers"])
@@ -56,7 +56,7 @@ def test_the_processes_learn_as_one_from_what_each_has_seen(whole: Ranks) -> Non
     assert not torch.equal(one["rng"], two["rng"])
 
 
-def test_the_evaluation_is_shared_out_and_put_together(whole: Ranks) -> None:
+def test_evaluation_episodes_are_divided_and_their_results_gathered(whole: Ranks) -> None:
     one, two = whole
     seeds = [{seed for seed in rank["seeds"] if seed >= 100_000} for rank in whole]
     assert seeds == [{100_000, 100_002}, {100_001}]
@@ -64,13 +64,13 @@ def test_the_evaluation_is_shared_out_and_put_together(whole: Ranks) -> None:
     assert 0 < one["rollouts"]["rollout/policy/return_low"] < one["rollouts"]["rollout/policy/return_high"] <= 12
 
 
-def test_a_process_may_have_no_episode_to_evaluate(fit: Callable[..., Ranks]) -> None:
+def test_a_process_without_evaluation_episodes(fit: Callable[..., Ranks]) -> None:
     one, two = fit("few", "--rollout.n_episodes=1", "--collect.n_env_steps=96")
     assert one["rollouts"] == two["rollouts"]
     assert one["rollouts"]["rollout/policy/episode_length_steps"] == 12
 
 
-def test_a_resumed_run_goes_on_with_both_buffers(whole: Ranks, fit: Callable[..., Ranks]) -> None:
+def test_a_resumed_run_restores_both_buffers(whole: Ranks, fit: Callable[..., Ranks]) -> None:
     fit("parts", "--trainer.max_steps=70")  # within the updates that follow the third round of episodes
     again = fit("parts", "--ckpt_path=last")
     for rank in (0, 1):

@@ -1,4 +1,4 @@
-"""Reinforcement learning in the simulator, through the command line."""
+"""Reinforcement learning in a simulator, through the command line."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ pytest.importorskip("dm_control")
 pytestmark = pytest.mark.sim
 
 
-def test_two_thousand_steps_of_the_full_method(tmp_path: Path) -> None:
-    """Random actions, then plans that the model is trained through; the model comes to predict rewards."""
+def test_the_full_method_learns_rewards_in_two_thousand_steps(tmp_path: Path) -> None:
+    """Random actions, then planning with the policy gradient; the error of the predicted rewards halves."""
     cli = run([
         "fit", "--config=rl_cartpole_swingup_state.yaml", "--config=rl/replayed_states.yaml", "--config=rl/short.yaml",
         "--model.world_model.hidden_dim=32", "--model.policy_gradient.n_states=8", "--model.n_warmup_env_steps=500",
@@ -30,7 +30,7 @@ def test_two_thousand_steps_of_the_full_method(tmp_path: Path) -> None:
     assert steps["collect/return"] == [1000, 2000]
     assert steps["rollout/policy/return"] == [2000]
     assert steps["train/loss"] == list(range(0, 2000, 8))
-    # The policy gradient is taken as soon as the warm-up is over.
+    # The policy gradient starts when the warm-up ends.
     assert steps["train/plan_loss"] == [step for step in steps["train/loss"] if step >= 500]
     rewards = [event.value for event in curves["train/reward_loss"]]
     assert sum(rewards[-50:]) < 0.5 * sum(rewards[:50])

@@ -1,4 +1,4 @@
-"""The losses against hand-made and numpy references, and the two forms of the policy gradient against each other."""
+"""Losses against step-by-step and numpy references, and the two forms of the policy gradient against each other."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def make(policy_gradient: Any = None, **options: Any) -> DiffTORIRL:
         }
     ).double()
     module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    # Heads that start at zero would make many a comparison true by accident.
+    # Heads that start at zero would make comparisons pass by accident.
     for parameter in module.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.3)
@@ -82,7 +82,7 @@ def test_td_target_against_numpy() -> None:
     np.testing.assert_allclose(found.numpy(), expected)
 
 
-def test_td_target_bootstraps_through_nan_free_ends() -> None:
+def test_td_target_ignores_an_infinite_value_after_termination() -> None:
     end = td_target(torch.tensor([1.0]), torch.tensor([torch.inf]), torch.tensor([True]), 0.9)
     assert end.tolist() == [1.0]
 
@@ -97,7 +97,7 @@ def test_loss_terms_by_hand() -> None:
 def test_model_loss_against_a_step_by_step_reference() -> None:
     module, batch = make(ReplayedStates()), make_batch()
     model, target, critic = module.world_model, module.target, module.critic
-    with torch.no_grad():  # a target that has fallen behind
+    with torch.no_grad():  # make the target differ from the trained networks
         for parameter in target.parameters():
             parameter.mul_(0.9)
     total = torch.zeros(B, dtype=torch.float64)
@@ -120,14 +120,14 @@ def test_model_loss_against_a_step_by_step_reference() -> None:
         step = step + 0.1 * ((q1 - y) ** 2 + (q2 - y) ** 2 + (c1 - y_critic) ** 2 + (c2 - y_critic) ** 2)
         total = total + 0.5**t * step
         priorities = priorities + 0.5**t * ((q1 - y).abs() + (q2 - y).abs())
-    _, loss, _, found = module.model_loss(batch)
+    _, loss, _, found = module.losses.model(model, critic, target, batch)
     torch.testing.assert_close(loss, (batch["weights"] * total).mean() / H, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found, priorities.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_targets_pass_no_gradient() -> None:
     module = make(ReplayedStates())
-    _, loss, _, _ = module.model_loss(make_batch())
+    _, loss, _, _ = module.losses.model(module.world_model, module.critic, module.target, make_batch())
     gradients = torch.autograd.grad(loss, list(module.world_model.pi.parameters()), allow_unused=True)
     assert all(gradient is None for gradient in gradients)
     assert not any(parameter.requires_grad for parameter in module.target.parameters())
@@ -140,11 +140,11 @@ def test_policy_loss_against_a_reference() -> None:
     for t in range(H + 1):
         action = torch.tanh(module.world_model.pi(latents[:, t]))
         expected = expected - 0.5**t * module.world_model.values(latents[:, t], action).amin(0).mean()
-    torch.testing.assert_close(module.policy_loss(latents), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(module.losses.policy(module.world_model, latents), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_executed_actions_add_up_to_the_batched_gradient() -> None:
-    """One episode, step by step in acting, against the same states in one batch."""
+    """Compare one episode, acted step by step, with the same states in one batch."""
     executed, replayed = ExecutedActions(), ReplayedStates()
     states = torch.randn(7, 1, OBS, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     single, batched = make(executed), make(replayed)
@@ -161,27 +161,27 @@ def test_executed_actions_add_up_to_the_batched_gradient() -> None:
         wanted = torch.zeros_like(found) if wanted is None else len(states) * wanted
         n_reached += int(bool(wanted.any()))
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
-    # Encoder, dynamics, reward and value all learn from it.
+    # The gradient reaches encoder, dynamics, reward and value.
     assert n_reached > len(expected) // 2
 
 
-def test_a_share_is_one_of_the_length_of_the_other_gradients() -> None:
+def test_fraction_is_relative_to_the_norm_of_the_other_gradients() -> None:
     others = [torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]
     found = [torch.tensor([0.0]), torch.tensor([[0.0, 2e-2]])]
     expected = [torch.tensor([0.0]), torch.tensor([[0.0, 0.5]])]
-    torch.testing.assert_close(ReplayedStates(share=0.1).scaled(found, others), expected)
+    torch.testing.assert_close(ReplayedStates(fraction=0.1).scaled(found, others), expected)
     assert ReplayedStates(weight=0.1).scaled(found, others) is found
     rounding = [1e-9 * gradient for gradient in others]
-    torch.testing.assert_close(ReplayedStates(share=0.1).scaled(rounding, others), [100 * one for one in rounding])
+    torch.testing.assert_close(ReplayedStates(fraction=0.1).scaled(rounding, others), [100 * one for one in rounding])
     nothing = [torch.zeros_like(gradient) for gradient in found]
-    for beside in (others, nothing):
-        torch.testing.assert_close(ReplayedStates(share=0.1).scaled(nothing, beside), nothing)
+    for rest in (others, nothing):
+        torch.testing.assert_close(ReplayedStates(fraction=0.1).scaled(nothing, rest), nothing)
 
 
-def test_a_share_is_kept_whatever_the_length_of_the_gradient() -> None:
+def test_fraction_cancels_the_scale_of_the_gradient() -> None:
     ends = []
-    for share, scale in ((0.3, 1.0), (0.3, 40.0), (None, 40.0)):
-        module = make(ReplayedStates(share=share))
+    for fraction, scale in ((0.3, 1.0), (0.3, 40.0), (None, 40.0)):
+        module = make(ReplayedStates(fraction=fraction))
         module.policy_gradient.weight = scale
         torch.manual_seed(0)
         module.update(make_batch(), *module.configure_optimizers())
@@ -193,17 +193,17 @@ def test_a_share_is_kept_whatever_the_length_of_the_gradient() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"share": 0.0}, "share must be above 0, but 0.0 came"),
-        ({"share": 0.1, "weight": 0.5}, "a weight of 0.5 would do nothing"),
+        ({"fraction": 0.0}, "fraction must be above 0, got 0.0"),
+        ({"fraction": 0.1, "weight": 0.5}, "exclude each other, got weight 0.5 and fraction 0.1"),
     ],
-    ids=["none", "and a weight"],
+    ids=["zero", "with a weight"],
 )
-def test_bad_shares_are_refused(options: dict[str, float], message: str) -> None:
+def test_bad_fractions_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         ReplayedStates(**options)  # type: ignore[arg-type]
 
 
-def test_planning_from_no_state_is_refused() -> None:
+def test_zero_states_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="n_states must be at least 1, or null for all states, got 0"):
         ReplayedStates(n_states=0)
 
@@ -225,7 +225,7 @@ def test_planning_from_no_state_is_refused() -> None:
         (lambda: Collect(first_seed=-5), "first_seed must be 0 or above"),
     ],
 )
-def test_numbers_without_a_meaning_are_refused(build: Any, message: str) -> None:
+def test_numbers_out_of_range_are_refused(build: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         build()
 
@@ -240,7 +240,7 @@ def test_training_without_a_buffer_is_refused() -> None:
         trainer.fit(make(), loader)
 
 
-def test_how_the_solver_fared_is_logged() -> None:
+def test_solver_statistics_are_logged() -> None:
     module, logged = make(ReplayedStates()), {}
     module.log_dict = lambda values, **options: logged.update(values)  # type: ignore[method-assign]
     module.plan_loss(make_batch()["obs"])
@@ -253,7 +253,7 @@ def test_how_the_solver_fared_is_logged() -> None:
     assert logged["solver/value_gain"] > 0
 
 
-def test_an_episode_ends_in_one_step_and_leaves_no_gradient() -> None:
+def test_an_episode_ends_with_one_step_and_a_reset_gradient() -> None:
     gradient = ExecutedActions(learning_rate=1e-2)
     module = make(gradient)
     before = [parameter.clone() for parameter in module._model_parameters()]
@@ -262,13 +262,13 @@ def test_an_episode_ends_in_one_step_and_leaves_no_gradient() -> None:
     module.on_episodes_end()
     moved = [(now - then).abs().max() for now, then in zip(module._model_parameters(), before, strict=True)]
     assert max(moved) > 5e-3
-    assert max(moved) < 1.1e-2  # the first step of Adam is as long as its learning rate
+    assert max(moved) < 1.1e-2  # Adam's first step equals the learning rate
     assert gradient.gradients is None
     assert all(parameter.grad is None for parameter in module.parameters())
     assert all(torch.equal(a, b) for a, b in zip(critic, module.critic.parameters(), strict=True))  # type: ignore[union-attr]
 
 
-def test_a_step_of_executed_actions_that_is_not_finite_is_skipped_and_counted() -> None:
+def test_a_non_finite_step_of_executed_actions_is_skipped_and_counted() -> None:
     module = make(ExecutedActions(learning_rate=1e-2))
     before = [parameter.clone() for parameter in module._model_parameters()]
     module.explore({"state": torch.ones(1, 1, OBS, dtype=torch.float64)}, module.initial_state(1))
@@ -306,7 +306,7 @@ def test_no_gradient_is_taken_while_warming_up() -> None:
     assert gradient.gradients is not None
 
 
-def test_the_plan_moves_on_by_one_step() -> None:
+def test_the_plan_is_shifted_by_one_step() -> None:
     module = make()
     obs = {"state": torch.randn(2, 1, OBS, dtype=torch.float64)}
     state = module.initial_state(2)
@@ -332,8 +332,8 @@ def test_starts(n_policy_starts: int, warm_start: bool, expected: int) -> None:
     elif n_policy_starts == 0:
         assert not starts.any()
     if n_policy_starts > 0:
-        own = starts[:, int(warm_start), 0]
-        torch.testing.assert_close(own, torch.tanh(module.world_model.pi(latent)))
+        first_action = starts[:, int(warm_start), 0]
+        torch.testing.assert_close(first_action, torch.tanh(module.world_model.pi(latent)))
 
 
 @pytest.mark.parametrize(("n_policy_starts", "expected"), [(1, 1), (0, 1), (3, 3)])
@@ -350,7 +350,7 @@ def test_schedule(env_step: int, value: float) -> None:
     assert LinearSchedule(1, 3, 10)(env_step) == pytest.approx(value)
 
 
-def test_the_target_follows_slowly() -> None:
+def test_the_target_moves_by_the_target_rate() -> None:
     module = make()
     for parameter in module.target.parameters():
         nn.init.zeros_(parameter)
@@ -359,12 +359,12 @@ def test_the_target_follows_slowly() -> None:
         torch.testing.assert_close(parameter, 0.01 * module.world_model.get_parameter(name))
 
 
-def test_a_policy_gradient_needs_its_critic() -> None:
+def test_a_policy_gradient_needs_a_critic() -> None:
     with pytest.raises(ConfigurationError, match="set both"):
         make(ReplayedStates(), critic=None)
 
 
-def test_a_policy_gradient_needs_a_planner_that_passes_it() -> None:
+def test_a_policy_gradient_needs_a_differentiable_planner() -> None:
     with pytest.raises(ConfigurationError, match="backward mode is Detached"):
         make(ReplayedStates(), planner=Planner(TrajOptLayer(LevenbergMarquardt(), Detached())))
 
@@ -379,7 +379,7 @@ def test_a_checkpoint_of_other_sizes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("act", [DiffTORIRL.act, DiffTORIRL.explore])
-def test_a_failed_plan_gives_nan_to_its_element_alone(act: Any) -> None:
+def test_a_failed_plan_gives_nan_only_for_its_element(act: Any) -> None:
     module = make()
     state = torch.zeros(2, 1, OBS, dtype=torch.float64)
     state[0, 0, 0] = torch.nan
