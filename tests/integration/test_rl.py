@@ -243,7 +243,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
     [
         (["--data.horizon=2"], ConfigurationError, "up to 3 steps long, but training sequences 2"),
         (["--collect.env.n_steps=2"], ConfigurationError, "can be kept; the last one had 2 steps, fewer than the 3"),
-        (["--data.batch_size=500"], DataError, "500 sequences was asked for, but the buffer holds 20"),
+        (["--data.batch_size=500"], DataError, "at least batch_size=500 sequences in the buffer, got 20"),
         (["--collect.env=null"], DataError, "the buffer is empty"),
         (["--ckpt_path=last"], ConfigurationError, "there is no last.ckpt below"),
         (["--collect.n_envs=0"], ConfigurationError, "n_envs must be above 0"),

@@ -140,7 +140,7 @@ def test_filters_of_the_file(tmp_path: Path) -> None:
     assert demos(validation_filter="valid") == ({0, 2}, {1})
     assert demos(train_filter="train", validation_fraction=0.0) == ({0, 2}, set())
     assert demos(n_demos=1) == ({0}, {1})
-    with pytest.raises(DataError, match=r"n_demos=3, but there are 2 training demos"):
+    with pytest.raises(DataError, match=r"n_demos to be at most the 2 training demos, got 3"):
         demos(n_demos=3)
     with pytest.raises(DataError, match=r"no demo is left to train on"):
         demos(validation_filter="all")

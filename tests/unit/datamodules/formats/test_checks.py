@@ -136,7 +136,7 @@ def test_all_faults_are_reported_at_once_and_equal_ones_counted(path: Path) -> N
         ("no_rewards", "demo_1", 1),
     ]
     assert "(and the same in 1 more)" in str(faults[1])
-    with pytest.raises(DataError, match=r"1 of 2 faults: `difftori data check` lists all"):
+    with pytest.raises(DataError, match=r"1 of 2 faults: `difftori data check` lists them"):
         datamodule(path).setup()
 
 

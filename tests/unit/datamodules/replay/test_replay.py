@@ -187,7 +187,7 @@ def test_a_buffer_larger_than_its_limit_stays_below_it() -> None:
 
 @pytest.mark.parametrize(
     ("lengths", "message"),
-    [([], "the buffer is empty"), ([9], "8 sequences was asked for, but the buffer holds 7")],
+    [([], "the buffer is empty"), ([9], "at least batch_size=8 sequences in the buffer, got 7")],
 )
 def test_too_small_a_buffer_is_refused(lengths: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -195,7 +195,7 @@ def test_too_small_a_buffer_is_refused(lengths: list[int], message: str) -> None
 
 
 def test_too_short_an_episode_is_refused() -> None:
-    with pytest.raises(DataError, match="2 steps holds no sequence of 3"):
+    with pytest.raises(DataError, match="at least horizon=3 steps, got 2"):
         filled([2])
     assert len(filled([3])) == 4
 
