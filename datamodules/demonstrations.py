@@ -210,7 +210,7 @@ class DemonstrationDataModule(LightningDataModule, ABC):
         return self.predict_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader in file order of the validation windows, or of the training windows if no demo is held out."""
+        """Return a loader, in file order, of the validation windows, or of the training windows if there are none."""
         train = self._train_dataset
         return self._loader(train if self._validation is None else self._validation)
 
