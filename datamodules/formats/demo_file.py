@@ -190,6 +190,13 @@ def describe(path: Path) -> str:
     return "a folder. Give the path of the file in it."
 
 
+def stored_arrays(group: h5py.Group) -> dict[str, Any]:
+    """Return the arrays in an HDF5 group, without reading them, by their paths in it, e.g. "obs/object"."""
+    found: dict[str, Any] = {}
+    group.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None)
+    return found
+
+
 def natural_order(name: str) -> list[str | int]:
     """A sort key that compares the numbers in names as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

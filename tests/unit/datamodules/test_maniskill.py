@@ -129,7 +129,7 @@ def short(file: h5py.File) -> None:
     [
         (without_json, r"\.json: no such file.*copy it too"),
         (with_damaged_json, r"expected JSON with env_info and episodes"),
-        (with_other_episodes, r"expected the JSON file to list the same trajectories.*traj_1 is not in it"),
+        (with_other_episodes, r"expected the JSON file to list the same trajectories.*but it lacks traj_1"),
         (edit(empty), r"traj_1: expected at least one step, found none.*drop_failed"),
         (put("traj_2/success", (6,), False), r"traj_2: expected success at the end, found a failure.*drop_failed"),
         (edit(short), r"traj_1: expected 5 or 6 steps in obs/agent/qpos.*found 2"),
@@ -153,7 +153,7 @@ def test_failed_trajectories_are_left_out_on_request(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, failed=[1])
     data = datamodule(path, drop_failed=True)
     assert data.demos == ["traj_0", "traj_2"]
-    with pytest.raises(DataError, match="none of the 3 trajectories is a success"):
+    with pytest.raises(DataError, match="none of the 3 trajectories is successful"):
         datamodule(write_maniskill(tmp_path, failed=[0, 1, 2]), drop_failed=True).setup()
 
 
@@ -161,7 +161,7 @@ def test_a_name_unlike_the_content(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="state")
     renamed = path.rename(tmp_path / "trajectory.pointcloud.pd_ee_delta_pose.h5")
     path.with_suffix(".json").rename(renamed.with_suffix(".json"))
-    with pytest.raises(DataError, match=r"expected pointcloud observations, as the name says, found states"):
+    with pytest.raises(DataError, match=r"expected pointcloud observations, from the name, found states"):
         datamodule(renamed).setup()
 
 

@@ -165,7 +165,7 @@ def test_nested_observations_are_named_by_path(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch["obs"]["policy/joint_pos"][1, 0], [3, 4, 5])
     assert data.obs_shapes == {"policy/joint_pos": (3,)}
     assert set(data.statistics()) == {"policy/joint_pos", "actions"}
-    message = r"expected the observation 'policy' in `obs`, found object, policy/joint_pos, .*Name one of these"
+    message = r"expected the observation 'policy' in `obs`, found object, policy/joint_pos, .*Choose one of these"
     with pytest.raises(DataError, match=message):
         RobomimicDataModule(str(path), ["policy"], 7).setup()
 

@@ -59,8 +59,8 @@ FAULTS = {
         delete("data/demo_1/obs/object"),
         rf"demo_1: expected the observation 'object' in `obs`, found {IMAGE}, robot0_eef_pos",
     ),
-    "no_rewards": (delete("data/demo_1/rewards"), r"demo_1: expected `rewards`, found none\. .*never taken as zero"),
-    "no_dones": (delete("data/demo_1/dones"), r"demo_1: expected `dones`, found none\. .*never taken as zero"),
+    "no_rewards": (delete("data/demo_1/rewards"), r"demo_1: expected `rewards`, found none\. .*not replaced by zeros"),
+    "no_dones": (delete("data/demo_1/dones"), r"demo_1: expected `dones`, found none\. .*not replaced by zeros"),
     "empty_demo": (replace("data/demo_1/actions", np.zeros((0, 7))), r"demo_1: expected at least one step, found none"),
     "num_samples": (set_attribute("data/demo_1", "num_samples", 99), r"demo_1: .* number of actions, 12, found 99"),
     "length": (

@@ -205,12 +205,12 @@ def wide_actions(file: h5py.File) -> None:
 
 
 MANISKILL = {
-    "state_dict": (test_maniskill.edit(state_dict), "expected observations that are states"),
+    "state_dict": (test_maniskill.edit(state_dict), "expected states (steps, size) or point clouds as observations"),
     "rgb": (test_maniskill.edit(rgb), "found agent, extra, image"),
     "no success": (test_maniskill.edit(no_success), "traj_1: expected an array `success`, found actions"),
     "actions of three axes": (test_maniskill.edit(wide_actions), "numbers (steps, size), found float32 (6, 1, 7)"),
     "beyond 1 by rounding": (test_maniskill.put("traj_0/actions", (2, 3), 1.0000001), None),
-    "beyond 1": (test_maniskill.put("traj_0/actions", (2, 3), 1.2), "A policy (PPO) that was not clipped"),
+    "beyond 1": (test_maniskill.put("traj_0/actions", (2, 3), 1.2), "Actions of a PPO policy"),
     "NaN in joints": (
         test_maniskill.put("traj_0/obs/agent/qpos", (2, 3), np.nan),
         "traj_0, step 2: expected finite numbers in obs/agent/qpos, found nan",
