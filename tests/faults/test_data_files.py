@@ -109,7 +109,7 @@ def test_a_file_without_check_sums_says_so_and_how_to_get_them(
     write_check_sums(copy)
     with caplog.at_level(logging.INFO):
         reader(copy)
-    assert "check sums" not in caplog.text
+    assert "checksums" not in caplog.text
 
 
 def test_check_sums_of_nothing_are_refused_in_one_line(tmp_path: Path) -> None:

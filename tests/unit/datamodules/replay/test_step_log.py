@@ -101,7 +101,7 @@ def test_dropped_chunks_leave_the_disk_one_save_later(tmp_path: Path) -> None:
     log.save(tmp_path)
     check(StepLog.load(first, tmp_path, CHUNK_STEPS, 10**9), CHUNK_STEPS)
     log.save(tmp_path)
-    with pytest.raises(DataError, match="does not hold the 4096 steps"):
+    with pytest.raises(DataError, match="expected the 4096 steps"):
         StepLog.load(first, tmp_path, CHUNK_STEPS, 10**9)
 
 

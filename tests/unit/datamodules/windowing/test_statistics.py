@@ -27,5 +27,5 @@ def test_no_data_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e200])
 def test_numbers_that_cannot_be_learned_from_are_refused(value: float) -> None:
-    with pytest.raises(DataError, match="numbers that float32 holds"):
+    with pytest.raises(DataError, match="numbers that float32 can hold"):
         statistics_of([np.zeros((3, 2)), np.array([[0.0, value]])])

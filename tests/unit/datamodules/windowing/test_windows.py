@@ -25,10 +25,10 @@ def test_without_padding_every_step_is_real() -> None:
 
 
 def test_an_episode_too_short_is_named() -> None:
-    with pytest.raises(DataError, match=r"b has 2 steps, but a window needs at least 3"):
+    with pytest.raises(DataError, match=r"b: expected at least 3 steps for one window, got 2"):
         Windows({"a": 4, "b": 2}, horizon=3, pad_horizon=False)
 
 
 def test_steps_count_from_one() -> None:
-    with pytest.raises(DataError, match="from 1, got 0 and 1"):
+    with pytest.raises(DataError, match="at least 1, got 0 and 1"):
         Windows({"a": 4}, horizon=0)
