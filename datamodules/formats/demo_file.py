@@ -60,7 +60,7 @@ class DemoFile(ABC):
             DataError: the file is missing, not HDF5, or open for writing.
         """
         if self._pid != os.getpid():
-            # HDF5 reuses the descriptor of a file that is already open in the process: close the inherited handle first.
+            # HDF5 reuses the descriptor of a file that is already open in the process: first close the inherited one.
             self.close()
         if self._handle is None:
             self._handle = self._open()

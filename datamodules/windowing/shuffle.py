@@ -28,7 +28,7 @@ class EpochShuffle(DistributedSampler[int]):
         self.n_skipped = 0
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over this process's windows, except the first `n_skipped` on the first call."""
+        """Iterate over this process's windows; skip the first `n_skipped` once."""
         generator = torch.Generator().manual_seed((self.seed + self.epoch) % 2**63)
         order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
         mine = order.repeat(-(-self.total_size // max(len(order), 1)))[self.rank : self.total_size : self.num_replicas]

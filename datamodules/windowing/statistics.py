@@ -49,7 +49,7 @@ def statistics_of(chunks: Iterable[npt.NDArray[Any]]) -> Statistics:
         if not (np.abs(values) <= np.finfo(np.float32).max).all():  # comparisons with NaN are false
             largest = np.abs(values).max()
             raise DataError(
-                f"expected numbers that float32 can hold, found {largest:g}. Remove the demos that contain such numbers."
+                f"expected numbers that float32 can hold, found {largest:g}. Remove the demos with such numbers."
             )
         n_new, mean_new = len(values), values.mean(axis=0)
         shift = mean_new - mean

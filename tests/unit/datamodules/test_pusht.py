@@ -151,7 +151,7 @@ def test_no_file_and_no_zarr(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_refused(path: Path) -> None:
-    with pytest.raises(DataError, match=r"keypoint and agent_pos .*obs_keys=\['object'\]"):
+    with pytest.raises(DataError, match=r"keypoint and agent_pos .*got obs_keys=\['object'\]"):
         PushTDataModule(str(path), ["object"])
 
 
