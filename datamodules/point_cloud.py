@@ -144,7 +144,7 @@ class PointCloudRecipe:
 
 def _required(raw: Raw, key: str, advice: str) -> npt.NDArray[Any]:
     if key not in raw:
-        raise DataError(f"expected the observation {key}, found {', '.join(raw)}. Record it, or set {otherwise}.")
+        raise DataError(f"expected the observation {key}, found {', '.join(raw)}. {advice}")
     return raw[key]
 
 
