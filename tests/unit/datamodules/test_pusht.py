@@ -1,4 +1,4 @@
-"""Push-T's zarr file: its arrays to the bit, and one message for each fault."""
+"""Push-T's zarr file: exact values, and one message per fault."""
 
 import os
 import shutil
@@ -51,11 +51,11 @@ def assert_windows_are_the_arrays(path: Path, n_obs_steps: int, horizon: int, **
 
 
 @pytest.mark.parametrize("cache_images", [True, False])
-def test_windows_are_those_of_the_arrays(path: Path, cache_images: bool) -> None:
+def test_windows_hold_the_values_of_the_arrays(path: Path, cache_images: bool) -> None:
     assert_windows_are_the_arrays(path, n_obs_steps=3, horizon=4, cache_images=cache_images)
 
 
-def test_human_demonstrations_are_read_to_the_bit() -> None:
+def test_official_demonstrations_are_read_exactly() -> None:
     if "DIFFTORI_DATA" not in os.environ:
         pytest.skip("DIFFTORI_DATA is not set: it names a folder with pusht/pusht_cchi_v7_replay.zarr")
     path = Path(os.environ["DIFFTORI_DATA"]) / "pusht/pusht_cchi_v7_replay.zarr"
@@ -138,12 +138,12 @@ def test_each_fault_has_one_message(path: Path, rule: str) -> None:
     assert rule in [fault.rule for fault in check(path)]
 
 
-def test_what_is_not_wanted_is_not_missed(path: Path) -> None:
+def test_arrays_that_are_not_requested_may_be_missing(path: Path) -> None:
     drop("data/keypoint", "data/img")(path)
     PushTDataModule(str(path), ["state"]).setup()
 
 
-def test_no_file_and_no_zarr(tmp_path: Path) -> None:
+def test_missing_path_and_folder_without_zarr(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder\. Download and unpack https.*pusht.zip"):
         PushTDataModule(str(tmp_path / "none.zarr")).setup()
     with pytest.raises(DataError, match=r"expected a Push-T zarr folder, but it cannot be opened"):
@@ -155,7 +155,7 @@ def test_unknown_keys_are_refused(path: Path) -> None:
         PushTDataModule(str(path), ["object"])
 
 
-def test_the_file_is_left_alone(path: Path) -> None:
+def test_the_file_is_not_modified(path: Path) -> None:
     def contents() -> dict[str, bytes]:
         return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 

@@ -58,7 +58,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     assert_refused(tmp_path, r"expected a robomimic HDF5 file, got a folder\. Give the path of the file in it")
 
 
-def test_a_zarr_folder_for_hdf5_and_the_reverse(tmp_path: Path) -> None:
+def test_a_zarr_folder_instead_of_hdf5_and_the_reverse(tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     with pytest.raises(DataError, match=r"expected a robomimic HDF5 file, got a zarr folder\. Read it with PushTData"):
         robomimic(write_pusht(tmp_path / "pusht.zarr", image_size=8)).setup()
@@ -90,7 +90,7 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert write_check_sums(Path("~/demos.hdf5")).parent == tmp_path
 
 
-def test_a_file_that_another_process_writes(tmp_path: Path) -> None:
+def test_a_file_that_is_open_for_writing(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "demos.hdf5")
     code = "import h5py, sys\nf = h5py.File(sys.argv[1], 'r+')\nprint('open', flush=True)\nsys.stdin.read()"
     command = [sys.executable, "-c", code, str(path)]
@@ -109,7 +109,7 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_refused(path, r"no permission to read it")
 
 
-def test_causes_other_than_damage_keep_their_names(tmp_path: Path) -> None:
+def test_clear_errors_distinguishes_damage_from_other_causes(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "demos.hdf5")
     with pytest.raises(DataError, match=r"not enough memory to read it .*n_demos"), clear_errors(path):
         raise MemoryError
@@ -194,7 +194,7 @@ def test_rounding_is_clipped_and_the_last_observation_ignored(tmp_path: Path, in
 
 
 @pytest.mark.parametrize("content", ["no hdf5", None])
-def test_writers_of_demonstrations_name_what_they_cannot_read(tmp_path: Path, content: str | None) -> None:
+def test_rendering_an_unreadable_file_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "demos.hdf5"
     if content is not None:
         path.write_text(content)
@@ -210,7 +210,7 @@ def test_a_recording_over_a_damaged_file_is_refused(tmp_path: Path) -> None:
         record(player, path)  # type: ignore[arg-type]
 
 
-def test_a_conversion_without_success_names_the_array(tmp_path: Path) -> None:
+def test_converting_without_success_flags_is_refused(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     with h5py.File(path, "r+") as file:
         del file["traj_1/success"]
