@@ -3,8 +3,8 @@
     python benchmarks/loaders.py demos/square.hdf5 --obs-keys object robot0_eef_pos --image-keys agentview_image
     python benchmarks/loaders.py trajectory.pointcloud.pd_ee_delta_pose.h5 --maniskill pointcloud.h5
 
-Our loader and robomimic's deliver the same windows in shuffled batches and cache the same data in memory: all but images
-(robomimic's cache mode "low_dim"), or everything with `--cache-images` (its mode "all").
+Our loader and robomimic's deliver the same windows in shuffled batches and cache the same data in memory: everything
+except images (robomimic's cache mode "low_dim"), or everything with `--cache-images` (its mode "all").
 
 ManiSkill's package has no such loader. Pass the raw file and, as `--maniskill`, the output of `difftori data convert`:
 our loader is compared with data sets that read one step at a time through h5py, from either file.
