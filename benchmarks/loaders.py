@@ -1,13 +1,13 @@
-"""Windows per second of our loaders, and of others on the same files.
+"""Compare the throughput of our loaders and of other loaders on the same files.
 
     python benchmarks/loaders.py demos/square.hdf5 --obs-keys object robot0_eef_pos --image-keys agentview_image
     python benchmarks/loaders.py trajectory.pointcloud.pd_ee_delta_pose.h5 --maniskill pointcloud.h5
 
-Both deliver the same windows in shuffled batches, with the same in memory: all but images (robomimic's cache mode
-"low_dim"), and with `--cache-images` these too (its "all").
+Our loader and robomimic's deliver the same windows in shuffled batches and cache the same data in memory: everything
+except images (robomimic's cache mode "low_dim"), or everything with `--cache-images` (its mode "all").
 
-Of ManiSkill, whose own package has no such loader, the file is the raw one and `--maniskill` what `difftori data
-convert` made of it; ours is compared with datasets that read one step at a time through h5py, of either file.
+ManiSkill's package has no such loader. Pass the raw file and, as `--maniskill`, the output of `difftori data convert`:
+our loader is compared with data sets that read one step at a time through h5py, from either file.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--n-workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--max-batches", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--maniskill", help="the converted file")
+    parser.add_argument("--maniskill", help="the file converted by `difftori data convert`")
     arguments = parser.parse_args()
     if arguments.maniskill:
         compare_maniskill(arguments)
@@ -79,7 +79,7 @@ def compare_maniskill(arguments: argparse.Namespace) -> None:
 
 
 class StepByStep(Dataset[dict[str, Any]]):
-    """One read of each array for each step: what one writes first."""
+    """Straightforward data set that reads each array once per step."""
 
     def __init__(self, path: str, recipe: PointCloudRecipe) -> None:
         self._file = ManiSkillFile(path, recipe)
@@ -116,7 +116,7 @@ def _our_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any
 
 
 def _robomimic_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any]:
-    # Its imports warn about old interfaces of other packages, and it prints what it does.
+    # robomimic's imports emit deprecation warnings, and it prints its progress.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         import robomimic.utils.obs_utils as obs_utils
@@ -145,7 +145,7 @@ def _robomimic_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoad
 
 
 def _speed(loader: DataLoader[Any], count: Callable[[Any], int], arguments: argparse.Namespace) -> float:
-    """Windows per second: the median, after one round that starts the workers and warms the disk cache."""
+    """Return the median windows per second, after one round that starts the workers and warms the disk cache."""
     speeds = []
     for _ in range(1 + arguments.repetitions):
         n_windows, start = 0, time.perf_counter()

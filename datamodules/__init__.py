@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that a simulator's worker process, which reads one recipe from here, does not wait for Lightning.
+    # Imported on first use: a simulator's worker process needs one recipe from here and must not wait for Lightning.
     public = import_module("datamodules.public")
     if name == "__all__" or name in public.__all__:
         return getattr(public, name)

@@ -1,4 +1,4 @@
-"""What the datamodules of demonstrations share: split, windows, statistics and loaders."""
+"""The base class of the demonstration datamodules: split, windows, statistics and loaders."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -28,24 +28,24 @@ from datamodules.windowing.windows import Windows
 
 
 class DemonstrationDataModule(DataModule):
-    """Windows of the demonstrations in a file, as batches of `datamodules.batch`.
+    """Base class: deliver windows of the demonstrations in a file as batches of `datamodules.batch`.
 
-    `datamodules.windowing.split` decides which demos train and which validate. The training order depends on the seed
-    of `seed_everything` and on the epoch alone. `batch_size` is that of each process. Subclasses list the columns.
+    `datamodules.windowing.split` splits the demos into training and validation demos. The training order depends only
+    on the seed of `seed_everything` and on the epoch. Subclasses define the columns.
 
     Args:
-        file: the file.
-        request: what the file is wanted for, its action size included.
-        horizon: steps of a window from the current one on.
-        n_obs_steps: steps of a window up to the current one.
-        pad_obs: windows may begin before the demo.
-        pad_horizon: windows may end after the demo.
-        batch_size: windows in a batch.
-        filters: filter keys of the training and of the validation demos.
-        validation_fraction: part of the demos held out where no filter decides; 0 trains on every demo.
-        split_seed: seed of the split where no filter decides.
-        n_demos: train on the first so many training demos only.
-        n_workers: loader processes of each loader.
+        file: the file of demonstrations.
+        request: the data required from the file; `action_dim` must be set.
+        horizon: number of steps in a window from the current step on, including it.
+        n_obs_steps: number of steps in a window up to the current step, including it.
+        pad_obs: pad windows that begin before the demo.
+        pad_horizon: pad windows that end after the demo.
+        batch_size: number of windows in a batch, per process.
+        filters: filter keys of the training demos and of the validation demos.
+        validation_fraction: fraction of the demos to hold out when no filter selects them; 0 trains on every demo.
+        split_seed: seed of the split when no filter selects the demos.
+        n_demos: use only the first `n_demos` training demos.
+        n_workers: number of worker processes per loader.
 
     Raises:
         DataError: a number is out of range.
@@ -95,16 +95,16 @@ class DemonstrationDataModule(DataModule):
 
     @abstractmethod
     def _columns(self, demos: list[str]) -> dict[str, Column]:
-        """What the windows of these demos hold: "actions", "obs/<key>", ..."""
+        """Return the columns of these demos by name: "actions", "obs/<key>", ..."""
 
     @property
     @abstractmethod
     def _low_dim_keys(self) -> Sequence[str]:
-        """The observation keys of which there are statistics."""
+        """The observation keys that `statistics` covers."""
 
     @property
     def obs_specs(self) -> dict[str, ObservationSpec]:
-        """Kind, shape and type of each observation: an image, a vector, of which there are statistics, or a cloud."""
+        """Kind, shape and dtype of each observation; `statistics` covers those of the kind vector."""
         columns = self._train_dataset.columns
         return {
             name.removeprefix("obs/"): self._spec(name.removeprefix("obs/"), column.step_shape)
@@ -119,9 +119,9 @@ class DemonstrationDataModule(DataModule):
         return (ObservationSpec.vector if key in self._low_dim_keys else ObservationSpec.point_cloud)(*stored_shape)
 
     def setup(self, stage: str | None = None) -> None:
-        """Check the file against the arguments and load what is kept in memory; once, whatever the stage.
+        """Check the file against the arguments and load the columns that are kept in memory.
 
-        Where `<file>.sha256` lies beside the file, the file is compared with it first.
+        Repeated calls do nothing. If `<file>.sha256` exists, the file is compared with it first.
 
         Raises:
             DataError: the file cannot be used; the message names the first fault.
@@ -132,7 +132,7 @@ class DemonstrationDataModule(DataModule):
             with clear_errors(self.file.path):
                 self._load()
         finally:
-            # No open handle may be inherited by the loaders' workers.
+            # Worker processes must not inherit an open handle.
             self.file.close()
 
     def _load(self) -> None:
@@ -141,7 +141,7 @@ class DemonstrationDataModule(DataModule):
         self._demos = self.file.usable(self._request)
         n_left_out = len(self.file.demos()) - len(self._demos)
         if n_left_out:
-            rank_zero_info(f"{self.file.path}: {n_left_out} failed or empty demos are left out")
+            rank_zero_info(f"{self.file.path}: left out {n_left_out} failed or empty demos")
         self._task = self.file.env_name()
         train, validation = split_demos(
             self.file, self._demos, *self._filters, self._validation_fraction, self._split_seed
@@ -153,29 +153,33 @@ class DemonstrationDataModule(DataModule):
         self._train, self._validation = datasets
 
     def _keep_metadata(self) -> None:
-        """Keep what the file says about itself, while it is open."""
+        """Copy the metadata that a subclass needs while the file is open."""
 
     @property
     def demos(self) -> list[str]:
-        """The names of all demos of the file; `batch["demo"]` counts in this list."""
+        """The names of all usable demos of the file; `batch["demo"]` indexes this list."""
         self.setup()
         return self._demos
 
     @property
     def task(self) -> str:
-        """The simulator's task; empty if the file does not say."""
+        """The simulator's name of the task; empty if the file does not contain one."""
         self.setup()
         return self._task
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What the file was, for checkpoints."""
+        """The fingerprint of the file, which checkpoints store."""
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.file.path)
         return self._fingerprint
 
     def statistics(self) -> dict[str, Statistics]:
-        """Compute statistics of each low-dim key and of "actions" over the steps of the training demos."""
+        """Compute statistics of each low-dim key and of "actions" over all steps of the training demos.
+
+        Raises:
+            DataError: a column has no steps or a value that float32 cannot hold.
+        """
         columns = self._train_dataset.columns
         names = {key: f"obs/{key}" for key in self._low_dim_keys} | {"actions": "actions"}
         found = {}
@@ -187,9 +191,9 @@ class DemonstrationDataModule(DataModule):
         return found
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the training windows, shuffled anew each epoch; the last one may be smaller.
+        """Return a loader of the training windows, reshuffled every epoch; the last batch may be smaller.
 
-        Several processes share the windows out; see `EpochShuffle`.
+        With several processes, each gets its share of the windows; see `EpochShuffle`.
         """
         dataset = self._train_dataset
         trainer: Any = self.trainer
@@ -198,39 +202,40 @@ class DemonstrationDataModule(DataModule):
         return ResumableLoader(dataset, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Batches of the validation windows in the order of the file; none if nothing is held out."""
+        """Return a loader of the validation windows in file order, or no loader if no demo is held out."""
         self.setup()
         return [] if self._validation is None else self._loader(self._validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The validation windows, as the format knows no third part; the training windows if nothing is held out.
+        """Return a loader of the validation windows, or of the training windows if no demo is held out.
 
-        A loader there must be: without batches Lightning skips a test altogether, rollouts in the simulator included.
+        The formats have no separate test split. The loader must not be empty: Lightning skips the whole test without
+        batches, including the rollouts in the simulator.
         """
         self.setup()
         if self._validation is None:
             rank_zero_warn(
-                "no demonstrations are held out, so that test/action_error is that of the training demonstrations; "
-                "set data.init_args.validation_fraction above 0 to hold some out"
+                "no demonstrations are held out: test/action_error is computed on the training demonstrations. "
+                "Set data.init_args.validation_fraction above 0 to hold some out."
             )
         return self.predict_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation windows, or of the training windows if nothing is held out, in file order."""
+        """Return a loader, in file order, of the validation windows, or of the training windows if there are none."""
         train = self._train_dataset
         return self._loader(train if self._validation is None else self._validation)
 
     def on_exception(self, exception: BaseException) -> None:
-        """Say what to do about a loader process that died.
+        """Turn the death of a loader process into an error with advice.
 
         Raises:
-            DataError: one did.
+            DataError: a loader process died.
         """
         if isinstance(exception, RuntimeError) and "DataLoader worker" in str(exception):
             reason = str(exception).strip().splitlines()[0]
             raise DataError(
-                f"a loader process died ({reason}), most likely because the memory ran out: set "
-                "data.init_args.n_workers lower or leave images in the file, and resume from the last checkpoint"
+                f"a loader process died ({reason}), most likely for lack of memory: lower data.init_args.n_workers "
+                "or do not keep images in memory, and resume from the last checkpoint"
             ) from exception
 
     @property
@@ -241,14 +246,17 @@ class DemonstrationDataModule(DataModule):
 
     def _refuse(self, faults: Sequence[Fault]) -> None:
         if faults:
-            others = f" This is 1 of {len(faults)} faults: `difftori data check` lists all." if len(faults) > 1 else ""
+            others = f" This is 1 of {len(faults)} faults: `difftori data check` lists them." if len(faults) > 1 else ""
             raise DataError(f"{self.file.path}: {faults[0]}{others}")
 
     def _few(self, demos: list[str]) -> list[str]:
         if self._n_demos is None:
             return demos
         if self._n_demos > len(demos):
-            raise DataError(f"{self.file.path}: n_demos={self._n_demos}, but there are {len(demos)} training demos.")
+            raise DataError(
+                f"{self.file.path}: expected n_demos to be at most the {len(demos)} training demos, got "
+                f"{self._n_demos}."
+            )
         return demos[: self._n_demos]
 
     def _dataset(self, demos: list[str]) -> WindowDataset:

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other; each function is a collective, and does nothing where there is one."""
+"""Collective operations over the processes of a run; without several processes they return their input."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def gather(value: T) -> list[T]:
-    """A value of each process, in the order of their ranks; anything that can be pickled."""
+    """Return the values of all processes in rank order; values must be picklable."""
     if not _several():
         return [value]
     found: list[T] = [value] * distributed.get_world_size()
@@ -19,7 +19,7 @@ def gather(value: T) -> list[T]:
 
 
 def total(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The sum over processes of each of some tensors, which are of one dtype; one exchange for all of them."""
+    """Sum each tensor over the processes, with one exchange for all; the tensors must have the same dtype."""
     if not _several():
         return list(tensors)
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -29,7 +29,7 @@ def total(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def mean(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """As `total`, divided by the number of processes."""
+    """Average each tensor over the processes, with one exchange for all; the tensors must have the same dtype."""
     found = total(tensors)
     if _several():
         torch._foreach_div_(found, float(distributed.get_world_size()))

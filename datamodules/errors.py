@@ -1,15 +1,15 @@
-"""The exceptions of the data side. Each message says what was expected, what came and what to change."""
+"""The exceptions of the data package. Messages give the expected value, the given value and the correction."""
 
 
 class DataError(Exception):
-    """A data file or a batch that cannot be used; the command line prints it without a traceback."""
+    """A data file, a batch or an argument cannot be used; the command line prints it without a traceback."""
 
 
 def check_at_least(minimum: float, **arguments: float | None) -> None:
-    """Refuse arguments below a minimum; None is accepted.
+    """Check that arguments are not below a minimum; None is accepted.
 
     Raises:
-        DataError: names the argument and its value.
+        DataError: an argument is below the minimum; the message names it.
     """
     for name, value in arguments.items():
         if value is not None and not value >= minimum:

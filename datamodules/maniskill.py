@@ -13,29 +13,29 @@ from datamodules.windowing.columns import Column, ScaledColumn
 
 
 class ManiSkillDataModule(DemonstrationDataModule):
-    """Windows of ManiSkill1's or ManiSkill2's trajectories, as batches of `datamodules.batch`.
+    """Windows of ManiSkill1 or ManiSkill2 trajectories, as batches of `datamodules.batch`.
 
-    A file of states delivers the observation `state`; one of point clouds delivers `point_cloud` and, if the recipe
-    says so, `robot_state`. Raw clouds are 64 MB a demo and are cut down while they are read: convert the file once
-    with `difftori data convert`, and give the result here. ManiSkill itself is not needed.
+    State files provide the observation `state`. Point-cloud files provide `point_cloud` and, if the recipe enables it,
+    `robot_state`. Raw clouds take 64 MB per demo and are reduced on every read: convert such a file once with
+    `difftori data convert` and use the result. ManiSkill itself is not required.
 
     Args:
-        path: the HDF5 file; ManiSkill2's JSON file lies beside it.
-        action_dim: number of action coordinates, checked against the file.
-        task: ManiSkill's name of the task, checked against the file where it says; None for any.
-        control_mode: the controller that the actions are for, checked against the file; None for any.
-        cloud: how raw clouds become observations; what a converted file was made by must be the same.
-        obs_dims: size of each low-dimensional observation (`robot_state`, or `state`), checked against the file; None
-            for any.
-        horizon: steps of a window from the current one on.
-        n_obs_steps: steps of a window up to the current one.
-        batch_size: windows in a batch.
-        validation_fraction: part of the demos held out; 0 trains on every demo.
-        split_seed: seed of the split.
-        n_demos: train on the first so many training demos only.
-        drop_failed: leave failed and empty trajectories out, instead of refusing the file.
-        in_memory: keep everything in memory, clouds as two bytes a number.
-        n_workers: loader processes of each loader.
+        path: the HDF5 file; ManiSkill2's JSON file must be next to it.
+        action_dim: size of an action, checked against the file.
+        task: ManiSkill's name of the task, checked against the file if it contains one; None accepts any task.
+        control_mode: the controller of the actions, checked against the file; None accepts any controller.
+        cloud: the recipe that turns raw clouds into observations; a converted file must have been made with it.
+        obs_dims: size of each low-dim observation (`robot_state` or `state`), checked against the file; None accepts
+            any size.
+        horizon: number of steps in a window from the current step on, including it.
+        n_obs_steps: number of steps in a window up to the current step, including it.
+        batch_size: number of windows in a batch, per process.
+        validation_fraction: fraction of the demos to hold out; 0 trains on every demo.
+        split_seed: seed of the random split.
+        n_demos: use only the first `n_demos` training demos.
+        drop_failed: drop failed and empty trajectories instead of refusing the file.
+        in_memory: keep all data in memory; clouds take two bytes per number.
+        n_workers: number of worker processes per loader.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ManiSkillDataModule(DemonstrationDataModule):
             n_demos=n_demos,
             n_workers=n_workers,
         )
-        # As in `RobomimicDataModule`: the model may have arguments of the same name.
+        # Do not log, as in `RobomimicDataModule`: the model may have arguments of the same name.
         self.save_hyperparameters(logger=False)
         self.file: ManiSkillFile
         self._in_memory = in_memory
@@ -82,7 +82,7 @@ class ManiSkillDataModule(DemonstrationDataModule):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """What observations and actions mean; a policy refuses data or environments that disagree with its own."""
+        """The meaning of observations and actions; a policy refuses data or environments with another interface."""
         self.setup()
         return self._interface
 

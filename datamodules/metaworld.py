@@ -1,4 +1,4 @@
-"""Demonstrations of Meta-World's scripted experts, in robomimic's HDF5 format: `MetaWorldDataModule`."""
+"""Demonstrations of Meta-World's scripted experts in robomimic's HDF5 format: `MetaWorldDataModule`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,20 +19,20 @@ class MetaWorldFile(RobomimicFile):
 
 
 class MetaWorldDataModule(RobomimicDataModule):
-    """Windows of what `difftori demos metaworld` recorded; keys and units are those of `difftori_pl.envs.MetaWorld`.
+    """Windows of demonstrations from `difftori demos metaworld`; see `difftori_pl.envs.MetaWorld` for keys and units.
 
     Args:
         task: Meta-World's name of the task, checked against the file.
         path: the HDF5 file.
-        obs_keys: observation keys, among `state`, `agent_pos`, `point_cloud`.
-        horizon: steps of a window from the current one on.
-        n_obs_steps: steps of a window up to the current one.
-        batch_size: windows in a batch.
-        validation_fraction: part of the demos held out; 0 trains on every demo.
-        split_seed: seed of the split.
-        n_demos: train on the first so many training demos only.
-        in_memory: keep everything in memory; a step of a cloud of 512 points is 6 kB.
-        n_workers: loader processes of each loader.
+        obs_keys: observation keys out of `state`, `agent_pos`, `point_cloud`.
+        horizon: number of steps in a window from the current step on, including it.
+        n_obs_steps: number of steps in a window up to the current step, including it.
+        batch_size: number of windows in a batch, per process.
+        validation_fraction: fraction of the demos to hold out; 0 trains on every demo.
+        split_seed: seed of the random split.
+        n_demos: use only the first `n_demos` training demos.
+        in_memory: keep all data in memory; a cloud of 512 points takes 6 kB per step.
+        n_workers: number of worker processes per loader.
     """
 
     def __init__(
@@ -68,6 +68,6 @@ class MetaWorldDataModule(RobomimicDataModule):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """What observations and actions mean; a policy refuses data or environments that disagree with its own."""
+        """The meaning of observations and actions; a policy refuses data or environments with another interface."""
         cloud = self.env_meta.get("env_kwargs", {}).get("cloud")
         return {"env_id": self._request.task} | (cloud if cloud and CLOUD in self._obs_keys else {})

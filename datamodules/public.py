@@ -1,4 +1,4 @@
-"""The public names of the package, which it takes from here when they are first used."""
+"""The public names of the package, which `datamodules` imports from here on first use."""
 
 from datamodules.batch import Batch
 from datamodules.errors import DataError

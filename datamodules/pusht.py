@@ -14,23 +14,23 @@ ACTION_DIM = 2
 
 
 class PushTDataModule(DemonstrationDataModule):
-    """Windows of the public Push-T demonstrations; units and keys are those of `PushTFile`.
+    """Windows of the public Push-T demonstrations; see `PushTFile` for units and keys.
 
     Args:
-        path: the folder `pusht_cchi_v7_replay.zarr`, or the same as one `.zarr.zip` file; only read.
-        obs_keys: low-dim observation keys, among `state`, `keypoint`, `agent_pos`.
-        image_keys: `[img]`, or none.
-        horizon: steps of a window from the current one on.
-        n_obs_steps: steps of a window up to the current one.
-        pad_obs: windows may begin before the demo.
-        pad_horizon: windows may end after the demo.
-        batch_size: windows in a batch.
-        validation_fraction: part of the demos held out; 0 trains on every demo.
-        split_seed: seed of the split.
-        n_demos: train on the first so many training demos only.
-        image_max: the value of white in the file's images: 255, or 1.
-        cache_images: keep images in memory (0.6 GB); from the file, each window unpacks 500 of them.
-        n_workers: loader processes of each loader.
+        path: the folder `pusht_cchi_v7_replay.zarr`, or the same folder as a `.zarr.zip` file; never written.
+        obs_keys: low-dim observation keys out of `state`, `keypoint`, `agent_pos`.
+        image_keys: `[img]` or empty.
+        horizon: number of steps in a window from the current step on, including it.
+        n_obs_steps: number of steps in a window up to the current step, including it.
+        pad_obs: pad windows that begin before the demo.
+        pad_horizon: pad windows that end after the demo.
+        batch_size: number of windows in a batch, per process.
+        validation_fraction: fraction of the demos to hold out; 0 trains on every demo.
+        split_seed: seed of the random split.
+        n_demos: use only the first `n_demos` training demos.
+        image_max: the value of white in the file's images, 255 or 1.
+        cache_images: keep images in memory (0.6 GB); otherwise reading one window decompresses 500 images.
+        n_workers: number of worker processes per loader.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class PushTDataModule(DemonstrationDataModule):
         unknown = [key for key in (*obs_keys, *image_keys) if f"obs/{key}" not in SOURCES]
         if unknown or "img" in obs_keys or set(image_keys) - {"img"}:
             raise DataError(
-                "Push-T has state, keypoint and agent_pos for obs_keys and img for image_keys, "
-                f"but obs_keys={list(obs_keys)} and image_keys={list(image_keys)} came."
+                "expected obs_keys out of state, keypoint and agent_pos and image_keys out of img, got "
+                f"obs_keys={list(obs_keys)} and image_keys={list(image_keys)}."
             )
         super().__init__(
             PushTFile(path, image_max),

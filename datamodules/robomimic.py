@@ -14,29 +14,28 @@ from datamodules.windowing.columns import Column
 class RobomimicDataModule(DemonstrationDataModule):
     """Windows of robomimic demonstrations, as batches of `datamodules.batch`.
 
-    The windows are those of robomimic 0.3.0's `SequenceDataset`, in the same order; the rest is that of
-    `DemonstrationDataModule`.
+    The windows and their order match robomimic 0.3.0's `SequenceDataset`. See `DemonstrationDataModule` for the rest.
 
     Args:
         path: the HDF5 file.
-        obs_keys: low-dim observation keys, e.g. "object"; in nested groups their paths, e.g. "policy/joint_pos".
-        action_dim: number of action coordinates, checked against the file.
+        obs_keys: low-dim observation keys, e.g. "object"; for nested groups, paths such as "policy/joint_pos".
+        action_dim: size of an action, checked against the file.
         image_keys: image observation keys, e.g. "agentview_image".
-        horizon: steps of a window from the current one on; robomimic's seq_length.
-        n_obs_steps: steps of a window up to the current one; robomimic's frame_stack.
-        pad_obs: windows may begin before the demo.
-        pad_horizon: windows may end after the demo.
-        batch_size: windows in a batch.
+        horizon: number of steps in a window from the current step on, including it; robomimic's seq_length.
+        n_obs_steps: number of steps in a window up to the current step, including it; robomimic's frame_stack.
+        pad_obs: pad windows that begin before the demo.
+        pad_horizon: pad windows that end after the demo.
+        batch_size: number of windows in a batch, per process.
         train_filter: filter key (`mask/<key>`) of the training demos.
         validation_filter: filter key of the validation demos.
-        validation_fraction: part of the demos held out where no filter decides; 0 trains on every demo.
-        split_seed: seed of the split where no filter decides.
-        n_demos: train on the first so many training demos only.
+        validation_fraction: fraction of the demos to hold out when no filter selects them; 0 trains on every demo.
+        split_seed: seed of the split when no filter selects the demos.
+        n_demos: use only the first `n_demos` training demos.
         cache_low_dim: keep everything but images in memory (robomimic's cache mode "low_dim").
         cache_images: keep images in memory as well (robomimic's "all").
         load_next_obs: deliver `next_obs`.
         load_rewards: deliver `rewards` and `dones`.
-        n_workers: loader processes of each loader.
+        n_workers: number of worker processes per loader.
         cloud_keys: keys among `obs_keys` that hold point clouds (points, channels).
     """
 
@@ -77,8 +76,8 @@ class RobomimicDataModule(DemonstrationDataModule):
             n_demos=n_demos,
             n_workers=n_workers,
         )
-        # The model may have arguments of the same name and another value (its planning horizon); Lightning refuses
-        # to log such a pair.
+        # Do not log: the model may have arguments of the same name with other values (its planning horizon), and
+        # Lightning refuses to log both.
         self.save_hyperparameters(logger=False)
         self.file: RobomimicFile
         self._obs_keys, self._cloud_keys = tuple(obs_keys), frozenset(cloud_keys)
@@ -88,7 +87,7 @@ class RobomimicDataModule(DemonstrationDataModule):
 
     @property
     def env_meta(self) -> dict[str, Any]:
-        """The simulator that made the file, as robomimic writes it (env_args); empty if the file does not say."""
+        """The simulator and task in robomimic's format (env_args); empty if the file does not contain them."""
         self.setup()
         return self._env_meta
 

@@ -1,4 +1,4 @@
-"""Tiny files of demonstrations, in the formats that the simulators write."""
+"""Writers of tiny demonstration files in the supported formats."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ def write_robomimic(
     masks: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a sound file.
+    """Write a valid robomimic file.
 
     Args:
-        path: where to.
-        lengths: steps of each demo, by name or for demo_0, demo_1, ...
+        path: path of the new file.
+        lengths: number of steps of each demo, by name or for demo_0, demo_1, ...
         obs_shapes: shape of one step of each low-dim key.
-        image_keys: keys of uint8 images (steps, image_size, image_size, 3), compressed as robomimic does it.
+        image_keys: keys of uint8 images (steps, image_size, image_size, 3), compressed as in robomimic.
         image_size: height and width of the images.
         action_dim: size of an action.
         masks: the names of the demos of each filter key.
@@ -72,12 +72,12 @@ METAWORLD_CLOUD = {
 
 
 def write_metaworld(path: Path, task: str, lengths: Sequence[int] = (9, 12, 10)) -> Path:
-    """Write a sound file as `difftori demos metaworld` does it, with clouds of 16 points.
+    """Write a valid file in the format of `difftori demos metaworld`, with clouds of 16 points.
 
     Args:
-        path: where to.
+        path: path of the new file.
         task: Meta-World's name of the task.
-        lengths: steps of each demo.
+        lengths: number of steps of each demo.
 
     Returns:
         The path.
@@ -101,17 +101,17 @@ def write_maniskill(
     cameras: Sequence[str] = ("base_camera", "hand_camera"),
     seed: int = 0,
 ) -> Path:
-    """Write a sound file in ManiSkill2's layout, with its JSON file beside it.
+    """Write a valid HDF5 file in ManiSkill2's format and its JSON file.
 
     Args:
-        folder: where to.
-        lengths: steps of each trajectory.
+        folder: folder of the new files.
+        lengths: number of steps of each trajectory.
         obs_mode: "state", "pointcloud" or "none".
-        control_mode: what the JSON file says of the actions.
+        control_mode: the controller of the actions in the JSON file.
         action_dim: size of an action.
-        n_points: points of a raw cloud; a third of them is ground, and one is infinitely far away.
-        failed: numbers of trajectories that end in failure.
-        cameras: in which order the cameras' points are in a cloud.
+        n_points: number of points in a raw cloud; a third of them is ground, and one is at infinity.
+        failed: numbers of the trajectories that fail.
+        cameras: names of the cameras, in the order of their points in a cloud.
         seed: seed of all values.
 
     Returns:
@@ -159,11 +159,11 @@ def _raw_clouds(random: np.random.Generator, n_steps: int, n_points: int) -> dic
 
 
 def write_pusht(path: Path, lengths: Sequence[int] = (9, 12, 7), image_size: int = 96, seed: int = 0) -> Path:
-    """Write a sound Push-T file of zarr's version 2, with chunks of five steps.
+    """Write a valid Push-T file in zarr format 2, with chunks of five steps.
 
     Args:
-        path: the folder.
-        lengths: steps of each episode.
+        path: path of the new folder.
+        lengths: number of steps of each episode.
         image_size: height and width of the images.
         seed: seed of all values.
 

@@ -1,1 +1,1 @@
-"""File formats of demonstrations: readers, checks and damage."""
+"""File formats of demonstrations: readers, checks and checksums."""

@@ -1,4 +1,4 @@
-"""Every fault of a file at once, and a summary of a sound one: what `difftori data check` prints."""
+"""The checks behind `difftori data check`: all faults of a file, or a summary of a valid file."""
 
 import os
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ from datamodules.formats.pusht_file import PushTFile
 from datamodules.formats.robomimic_file import RobomimicFile
 
 FORMATS: tuple[type[DemoFile], ...] = (PushTFile, ManiSkillFile, RobomimicFile)
-"""In the order in which they are tried; the last one also names what is wrong with a path that none recognises."""
+"""Formats in the order in which they are tried; the last one reports a path that no format recognises."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Facts of a file.
+    """Summary of a file.
 
     Attributes:
         n_demos: number of demos.
-        n_steps: number of steps of all demos.
-        shortest: steps of the shortest demo.
-        longest: steps of the longest demo.
+        n_steps: total number of steps.
+        shortest: number of steps of the shortest demo.
+        longest: number of steps of the longest demo.
         shapes: shape of one step of each array of the first demo, e.g. {"obs/object": (14,)}.
         filters: number of demos of each filter key.
         action_min: smallest value of each action coordinate, (A,).
         action_max: largest value of each action coordinate, (A,).
-        env_name: the simulator's task; empty if the file does not say.
+        env_name: the simulator's name of the task; empty if the file does not contain one.
     """
 
     n_demos: int
@@ -47,14 +47,14 @@ class Summary:
 
 
 def check(path: str | os.PathLike[str], request: Request | None = None) -> list[Fault]:
-    """Find all faults of a file: those for which the datamodules refuse it.
+    """Find all faults for which the datamodules would refuse a file.
 
     Args:
         path: the file.
-        request: what it is wanted for; None asks every demo for all that any of them has.
+        request: the required data; None requires of every demo each array that any demo has.
 
     Returns:
-        The faults of the file as a whole; if there are none, those of its demos; none if the file is sound.
+        The faults of the file as a whole or, if there are none, the faults of its demos; empty for a valid file.
     """
     file = _file(path)
     try:
@@ -70,7 +70,7 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
 
 
 def summary(path: str | os.PathLike[str]) -> Summary:
-    """Gather facts of a sound file; run `check` first.
+    """Summarise a valid file; run `check` first.
 
     Raises:
         DataError: the file cannot be opened.
@@ -114,7 +114,7 @@ def _faults(file: DemoFile, request: Request) -> list[Fault]:
 
 
 def _unreadable(file: DemoFile, demos: list[str], request: Request) -> Iterator[Fault]:
-    """Read images and clouds, which a run reads only when it needs them."""
+    """Yield the read errors of all columns, including images and clouds, which `demo_faults` does not read."""
     columns = file.columns(demos, request)
     for demo in demos:
         for name in columns:

@@ -1,4 +1,4 @@
-"""Damaged files: what their readers throw becomes one clear error; check sums beside them, written and compared."""
+"""Detection of damaged files: translation of read errors, and checksums."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from datamodules.errors import DataError
 
 _READERS = {"h5py", "zarr", "numcodecs", "zipfile", "json"}
-"""Packages whose exceptions, a dozen kinds, mean damaged bytes."""
+"""Packages whose exceptions, of many types, indicate damaged bytes."""
 
 
 @contextmanager
 def clear_errors(where: Path | str) -> Iterator[None]:
-    """Turn errors of reading a file into a `DataError`; errors of our own code pass.
+    """Turn errors while reading a file into a `DataError`; errors in our own code are not changed.
 
     Args:
-        where: the file, and perhaps the demo, for the message.
+        where: the file and optionally the demo, for the message.
 
     Raises:
-        DataError: the reading failed; the message names the cause.
+        DataError: reading failed; the message names the cause.
     """
     try:
         yield
@@ -30,8 +30,8 @@ def clear_errors(where: Path | str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise DataError(
-            f"{where}: not enough memory to read it ({_one_line(error)}). Use fewer demos (n_demos), or leave the data "
-            "in the file (see the datamodule's cache options); if the file is small, it is damaged: copy it again."
+            f"{where}: not enough memory to read it ({_one_line(error)}). Use fewer demos (n_demos), or do not cache "
+            "the data in memory (see the datamodule's options). If the file is small, it is damaged: copy it again."
         ) from error
     except PermissionError as error:
         raise DataError(f"{where}: no permission to read it. Change its permissions, or copy it.") from error
@@ -39,13 +39,13 @@ def clear_errors(where: Path | str) -> Iterator[None]:
         if not isinstance(error, OSError) and _READERS.isdisjoint(_packages(error)):
             raise
         raise DataError(
-            f"{where}: cannot be read ({_one_line(error)}). The file is damaged or of another layout: copy or make it "
-            "again."
+            f"{where}: cannot be read ({_one_line(error)}). The file is damaged or of another layout: copy or record "
+            "it again."
         ) from error
 
 
 def _packages(error: Exception) -> set[str]:
-    """The packages whose code the exception passed."""
+    """Return the packages in the traceback of an exception."""
     return {str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in walk_tb(error.__traceback__)}
 
 
@@ -54,17 +54,21 @@ def _one_line(error: Exception) -> str:
 
 
 def write_check_sums(path: Path) -> Path:
-    """Write `<path>.sha256`, as `sha256sum` does, for a file and ManiSkill's JSON beside it, or all files of a folder.
+    """Write `<path>.sha256` in the format of `sha256sum`, for a file or for all files of a folder.
+
+    The JSON file of a ManiSkill file is included.
 
     Returns:
-        The list.
+        The path of the list.
 
     Raises:
-        DataError: there is no such file.
+        DataError: the path does not exist.
     """
     path = path.expanduser()
     if not path.exists():
-        raise DataError(f"{path}: expected a file of demonstrations, or a zarr folder, but there is nothing")
+        raise DataError(
+            f"{path}: expected a file of demonstrations or a zarr folder, but there is no such path. Correct the path."
+        )
     companion = path.with_suffix(".json")
     files = sorted(_files(path)) + [companion] * (companion != path and path.is_file() and companion.is_file())
     listing = _listing(path)
@@ -74,22 +78,22 @@ def write_check_sums(path: Path) -> Path:
 
 
 def verify_check_sums(path: Path) -> None:
-    """Compare a file, or all files in a folder, with `<path>.sha256` beside it.
+    """Compare a file, or all files in a folder, with the checksums in `<path>.sha256`.
 
-    Formats of demonstrations hold no check sums: a flipped bit of a number is another number. With this list, it is an
-    error. It may name further files of the folder that it is in. Without a list it is said that nothing is compared.
+    The formats of demonstrations have no checksums of their own, so that a flipped bit in a number would go unnoticed.
+    The list may include further files next to it. If there is no list, a log message says so.
 
     Raises:
-        DataError: the list is damaged, or a file is missing, not listed, or another one.
+        DataError: the list is damaged, or a file is missing, not listed, or has another checksum.
     """
     listing = _listing(path)
     if not listing.is_file():
         rank_zero_info(
-            f"{path}: there are no check sums beside it, so that damage to its numbers would not be noticed; "
+            f"{path}: there are no checksums, so that damaged numbers would go unnoticed; "
             f"`difftori data sums {path}` writes them."
         )
         return
-    advice = f"Copy the data again, or run `difftori data sums {path}` if they were changed on purpose."
+    advice = f"Copy the data again, or run `difftori data sums {path}` if you changed them on purpose."
     with clear_errors(listing):
         lines = [line.split(maxsplit=1) for line in listing.read_text().splitlines()]
         sums = {listing.parent / name.lstrip("*"): digest for digest, name in lines}
@@ -102,8 +106,7 @@ def verify_check_sums(path: Path) -> None:
         found = _sha256(file)
         if found != digest:
             raise DataError(
-                f"{file}: expected the SHA-256 {digest[:12]}..., as {listing.name} says, found {found[:12]}.... "
-                f"{advice}"
+                f"{file}: expected the SHA-256 {digest[:12]}... from {listing.name}, found {found[:12]}.... {advice}"
             )
 
 

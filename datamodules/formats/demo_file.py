@@ -1,4 +1,4 @@
-"""Files of demonstrations: what every format gives to columns, splits and datamodules."""
+"""The base class of the file formats."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from datamodules.formats.faults import Fault, Request
 if TYPE_CHECKING:
     import h5py
 
-# h5py's default of 1 MiB holds less than one chunk of images as robomimic writes them, so that each window would
-# decompress the same chunk again.
+# h5py's default of 1 MiB is smaller than one chunk of robomimic's images, so that each window would decompress the same
+# chunk again.
 _CHUNK_CACHE_BYTES = 32 * 2**20
 
 
 class DemoFile(ABC):
-    """A file of demonstrations, HDF5 if a format does not say otherwise, opened at the first read and once per process.
+    """Base class of a file of demonstrations, which each process opens at its first read; HDF5 by default.
 
-    A forked worker must not read through the handle of its parent: both would move the same file position and get
-    each other's bytes (https://github.com/pytorch/pytorch/issues/11887).
+    A forked worker must not read through its parent's handle: the two share a file position, so that each would read
+    wrong bytes (https://github.com/pytorch/pytorch/issues/11887).
 
     Args:
-        path: the file; `~` stands for the home folder.
+        path: path of the file; `~` stands for the home folder.
     """
 
     format_name: str
-    """What messages call the format."""
+    """The name of the format in messages."""
 
     kind = "file"
-    """What messages call the path of the data: a file or a folder."""
+    """The kind of path in messages: a file or a folder."""
 
     how_to_get: str
-    """What a message about a missing file advises."""
+    """The advice in the message about a missing file."""
 
     @classmethod
     @abstractmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether a path looks like this format."""
+        """Return whether a path looks like this format."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser()
@@ -54,14 +54,13 @@ class DemoFile(ABC):
 
     @property
     def handle(self) -> h5py.File:
-        """This process's open file.
+        """The open file of this process.
 
         Raises:
-            DataError: the file is missing, or no HDF5, or being written.
+            DataError: the file is missing, not HDF5, or open for writing.
         """
         if self._pid != os.getpid():
-            # HDF5 gives the same descriptor to everyone who opens a file that is already open in the process: the
-            # inherited handle has to go first.
+            # HDF5 reuses the descriptor of a file that is already open in the process: first close the inherited one.
             self.close()
         if self._handle is None:
             self._handle = self._open()
@@ -69,7 +68,7 @@ class DemoFile(ABC):
         return self._handle
 
     def close(self) -> None:
-        """Close the file in this process; the next read opens it again."""
+        """Close the file in this process; the next read reopens it."""
         if self._handle is not None:
             self._handle.close()
             self._handle = None
@@ -79,61 +78,61 @@ class DemoFile(ABC):
 
     @abstractmethod
     def demos(self) -> list[str]:
-        """The names of all demos in natural order: demo_2 before demo_10."""
+        """Return the names of all demos in natural order: demo_2 before demo_10."""
 
     @abstractmethod
     def env_name(self) -> str:
-        """The simulator's task; empty if the file does not say."""
+        """Return the simulator's name of the task; empty if the file does not contain one."""
 
     @abstractmethod
     def file_faults(self, request: Request) -> Iterable[Fault]:
-        """Find what is wrong with the file as a whole.
+        """Return the faults of the file as a whole.
 
         Raises:
-            DataError: it cannot be opened.
+            DataError: the file cannot be opened.
         """
 
     @abstractmethod
     def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
-        """Find what is wrong with these demos, but for images and clouds, which are checked as they are read."""
+        """Return the faults of these demos, except those of images and clouds, which `read` checks."""
 
     @abstractmethod
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
-        """The arrays that a request needs of each of these demos, e.g. "obs/object"."""
+        """Return the names of the arrays that a request needs of each of these demos, e.g. "obs/object"."""
 
     @abstractmethod
     def keys(self, demo: str) -> list[str]:
-        """The names of all arrays of a demo."""
+        """Return the names of all arrays of a demo."""
 
     def usable(self, request: Request) -> list[str]:
-        """The names of the demos that a request does not leave out."""
+        """Return the names of the demos that the request does not drop."""
         return self.demos()
 
     def filters(self) -> list[str]:
-        """The named subsets of the demos; none in most formats."""
+        """Return the filter keys, which name subsets of the demos; most formats have none."""
         return []
 
     def filtered(self, name: str) -> list[str]:
-        """The names of the demos of one subset, in natural order.
+        """Return the names of the demos of one filter key, in natural order.
 
         Raises:
-            DataError: there is no such subset.
+            DataError: there is no such filter key.
         """
         raise DataError(f"{self.path}: no filter key {name!r}. {_list_filters(self.filters())}")
 
     @abstractmethod
     def length(self, demo: str) -> int:
-        """The number of steps of a demo."""
+        """Return the number of steps of a demo."""
 
     @abstractmethod
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
-        """The shape (T, ...) of an array of a demo."""
+        """Return the shape (T, ...) of an array of a demo."""
 
     def read(self, demo: str, key: str, first: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
-        """Read steps `first` to `stop` (excluded; None: to the last action) of an array, e.g. of "obs/object".
+        """Read steps `first` to `stop` (excluded; None reads to the last action) of an array such as "obs/object".
 
         Raises:
-            DataError: the bytes cannot be read, or cannot be used.
+            DataError: the array cannot be read or used.
         """
         with clear_errors(f"{self.path}: {demo}: {key}"):
             length = self.length(demo)
@@ -160,24 +159,24 @@ class DemoFile(ABC):
                 ) from error
             raise DataError(
                 f"{self.path}: expected an HDF5 file, but it cannot be opened "
-                f"({' '.join(str(error).split())}). If it was cut short, copy or make it again; if it is another "
-                "format, convert it."
+                f"({' '.join(str(error).split())}). If the file is cut short, copy or record it again; if it has "
+                "another format, convert it."
             ) from error
 
-    def _require(self, is_of_the_kind: bool) -> None:
-        """Refuse a missing path, and a file in place of a folder or the reverse.
+    def _require(self, is_expected_kind: bool) -> None:
+        """Check that the path exists and is of the expected kind, a file or a folder.
 
         Raises:
-            DataError: the path is missing or something else.
+            DataError: the path is missing or of another kind.
         """
         if not self.path.exists():
             raise DataError(f"{self.path}: no such {self.kind}. {self.how_to_get}")
-        if not is_of_the_kind:
+        if not is_expected_kind:
             raise DataError(f"{self.path}: expected {self.format_name}, got {describe(self.path)}")
 
 
 def describe(path: Path) -> str:
-    """Describe a path of another kind than expected, with advice."""
+    """Describe a path of an unexpected kind and give advice."""
     if path.is_file():
         return f"a file that ends with {path.suffix or 'nothing'}. Give the path of the data."
     if (path / "meta/info.json").is_file():
@@ -190,12 +189,19 @@ def describe(path: Path) -> str:
     return "a folder. Give the path of the file in it."
 
 
+def stored_arrays(group: h5py.Group) -> dict[str, Any]:
+    """Return the arrays in an HDF5 group, without reading them, by their paths in it, e.g. "obs/object"."""
+    found: dict[str, Any] = {}
+    group.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None)
+    return found
+
+
 def natural_order(name: str) -> list[str | int]:
-    """A sort key that compares the numbers in names as numbers."""
+    """Return a sort key that compares the numbers in names as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _list_filters(filters: list[str]) -> str:
     if filters:
         return f"The file has: {', '.join(filters)}."
-    return "The file has none: leave the filters unset to split the demos by a seed."
+    return "The file has none: leave the filters unset to split the demos at random."

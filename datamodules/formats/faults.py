@@ -1,4 +1,4 @@
-"""Faults of demonstration files: what a file is wanted for, and the rules that all formats share."""
+"""Faults of demonstration files, requests for data, and the checks that all formats share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,20 +11,20 @@ import numpy.typing as npt
 from datamodules.errors import DataError
 
 ROUNDING = 1e-6
-"""How far an action may exceed [-1, 1]: rounding to float32 does so. Such actions are clipped when they are loaded."""
+"""Tolerance by which rounding to float32 may move actions out of [-1, 1]; loaded actions are clipped."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of a file; `str(fault)` is the message for people.
+    """A fault of a file; `str(fault)` is the message for users.
 
     Attributes:
-        rule: name of the rule, for programs.
-        where: the demo, and the step if there is one.
-        problem: what was expected, and what came.
-        advice: what to do.
-        subject: the array or filter key it is about.
-        n_more: further demos with the same fault.
+        rule: identifier of the violated rule, for programs.
+        where: the demo and, if known, the step.
+        problem: the expected and the found value.
+        advice: how to correct the fault.
+        subject: the array or filter key with the fault.
+        n_more: number of further demos with the same fault.
     """
 
     rule: str
@@ -41,18 +41,18 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """What a file is wanted for; a format ignores what it does not have.
+    """The data required from a file; a format ignores the fields that do not apply to it.
 
     Attributes:
-        obs_keys: low-dim observation keys; None: all that the file has.
-        image_keys: image observation keys; None: all that the file has.
-        action_dim: size of an action; None: that of the first demo.
-        next_obs: the observations one step later are needed; None: if the file has any.
-        rewards: rewards and dones are needed; None: if the file has any.
-        task: the simulator's name of the task; None: any.
-        control_mode: the controller that the actions are for; None: any.
-        obs_dims: size of each low-dim observation; None: any.
-        drop_failed: leave failed and empty demos out instead of reporting them.
+        obs_keys: low-dim observation keys; None requires all keys in the file.
+        image_keys: image observation keys; None requires all keys in the file.
+        action_dim: size of an action; None requires the size of the first demo.
+        next_obs: whether the observations one step later are required; None requires them if the file has any.
+        rewards: whether rewards and dones are required; None requires them if the file has any.
+        task: the simulator's name of the task; None accepts any.
+        control_mode: the controller of the actions; None accepts any.
+        obs_dims: size of each low-dim observation; None accepts any.
+        drop_failed: drop failed and empty demos instead of reporting them.
     """
 
     obs_keys: Sequence[str] | None = None
@@ -67,7 +67,7 @@ class Request:
 
 
 def merge(faults: Iterable[Fault]) -> list[Fault]:
-    """Report equal faults of several demos once, and count them."""
+    """Combine equal faults of several demos into one and count them."""
     merged: dict[tuple[str, str], Fault] = {}
     for fault in faults:
         same = merged.get((fault.rule, fault.subject))
@@ -76,38 +76,38 @@ def merge(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def unreadable(path: Path, name: str, error: DataError) -> Fault:
-    """Return the fault that a failed `DemoFile.read` of an array describes."""
+    """Convert the error of a `DemoFile.read` into a fault."""
     where, _, message = str(error).removeprefix(f"{path}: ").partition(": ")
     problem, _, advice = message.partition(". ")
     return Fault("damaged", where, problem, advice, name)
 
 
 def wrong_actions(demo: str, actions: Any, action_dim: int | None) -> Fault | None:
-    """Return the first fault of the type and shape of stored actions (T, A).
+    """Return the first fault in the type or shape of stored actions (T, A).
 
     Args:
         demo: name of the demo.
-        actions: an array, in memory or in a file.
-        action_dim: the expected A; None for any.
+        actions: an array in memory or in a file.
+        action_dim: the expected A; None accepts any.
     """
     if not is_numeric(actions) or actions.ndim != 2:
         problem = f"expected actions to be numbers (steps, size), found {actions.dtype} {actions.shape}"
-        return Fault("array_format", demo, problem, "Write them again in that shape.", "actions")
+        return Fault("array_format", demo, problem, "Write the array in that shape.", "actions")
     if action_dim not in (None, actions.shape[1]):
         problem = f"expected actions of size {action_dim}, found {actions.shape[1]}"
-        advice = "Set action_dim of the data and of the model to the file's, or use data of another controller."
+        advice = "Set action_dim of the data and of the model to the file's size, or use data of another controller."
         return Fault("action_dim", demo, problem, advice, "actions")
     return None
 
 
 def is_numeric(array: Any) -> bool:
-    """Whether an array holds real numbers or booleans."""
+    """Return whether an array holds real numbers or booleans."""
     return array.dtype.kind in "fiub"
 
 
 def not_finite(demo: str, name: str, values: npt.NDArray[Any]) -> Fault | None:
-    """Return the first value of an array (T, ...) that float32 cannot hold."""
-    # NaN compares as false.
+    """Return a fault for the first value of an array (T, ...) that is NaN or that float32 cannot hold."""
+    # Comparisons with NaN are false.
     finite = np.abs(values.astype(np.float64)) <= np.finfo(np.float32).max
     if finite.all():
         return None
@@ -117,28 +117,28 @@ def not_finite(demo: str, name: str, values: npt.NDArray[Any]) -> Fault | None:
 
 
 def out_of_range(
-    demo: str, values: npt.NDArray[Any], low: float, high: float, wanted: str, advice: str
+    demo: str, values: npt.NDArray[Any], low: float, high: float, expected: str, advice: str
 ) -> Fault | None:
-    """Return the first action that lies outside a range by more than rounding.
+    """Return a fault for the first action that exceeds a range by more than `ROUNDING`.
 
     Args:
         demo: name of the demo.
         values: actions (T, A), finite.
         low: smallest allowed value.
         high: largest allowed value.
-        wanted: the range in words.
-        advice: what to do about others.
+        expected: description of the range.
+        advice: how to correct actions outside the range.
     """
     slack = ROUNDING * (high - low) / 2
     outside = (values < low - slack) | (values > high + slack)
     if not outside.any():
         return None
     where, found = _first(demo, values, outside)
-    return Fault("action_range", where, f"expected {wanted}, found {found}", advice, "actions")
+    return Fault("action_range", where, f"expected {expected}, found {found}", advice, "actions")
 
 
 def _first(demo: str, values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> tuple[str, str]:
-    """The step and the value of the first bad entry, in words."""
+    """Describe the step and the value of the first bad entry."""
     step, *at = np.argwhere(bad)[0].tolist()
     coordinate = f" at coordinate {at[0]}" if len(at) == 1 else ""
     return f"{demo}, step {step}", f"{float(values[(step, *at)]):.9g}{coordinate}"

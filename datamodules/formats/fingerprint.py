@@ -1,4 +1,4 @@
-"""A fingerprint of a data file, which a checkpoint keeps to tell whether other data have its place."""
+"""Fingerprints of data files, by which a resumed run detects that its data have changed."""
 
 import hashlib
 from pathlib import Path
@@ -9,12 +9,12 @@ MAX_BLOCKS = 256
 
 
 class Fingerprint(TypedDict):
-    """What a file was.
+    """Name, size and hash of a file or folder.
 
     Attributes:
         file: its name.
-        bytes: its size, that of all files of a folder.
-        sha256: of names, sizes and contents; of files above 256 MiB, 256 blocks of 1 MiB at equal distances count.
+        bytes: its size, for a folder the total size of its files.
+        sha256: hash of names, sizes and contents; of a file above 256 MiB, only 256 evenly spaced blocks of 1 MiB.
     """
 
     file: str
@@ -23,7 +23,7 @@ class Fingerprint(TypedDict):
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Take the fingerprint of a file, or of all files in a folder."""
+    """Compute the fingerprint of a file or of all files in a folder."""
     files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
     digest, n_bytes = hashlib.sha256(), 0
     for file in files:

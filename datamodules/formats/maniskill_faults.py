@@ -1,9 +1,9 @@
-"""What can be wrong with ManiSkill's trajectories, each rule once."""
+"""Faults of files of ManiSkill trajectories."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datamodules.errors import DataError
 from datamodules.formats.faults import (
@@ -16,9 +16,7 @@ from datamodules.formats.faults import (
     unreadable,
     wrong_actions,
 )
-
-if TYPE_CHECKING:
-    from datamodules.formats.maniskill_file import ManiSkillFile
+from datamodules.formats.maniskill_reader import ManiSkillReader
 
 _MODES = {"state": "states", "pointcloud": "clouds"}
 _REPLAY = (
@@ -28,16 +26,18 @@ _REPLAY = (
 _LEAVE_OUT = "Leave such trajectories out (drop_failed: true), or record them again."
 
 
-def file_faults(file: ManiSkillFile, request: Request) -> Iterator[Fault]:
-    """Find what is wrong with the file as a whole.
+def file_faults(file: ManiSkillReader, request: Request) -> Iterator[Fault]:
+    """Yield the faults of the file as a whole.
 
     Raises:
-        DataError: it cannot be opened, or the JSON file is missing or damaged.
+        DataError: the file cannot be opened, or the JSON file is missing or damaged.
     """
     name, demos = file.path.name, file.demos()
     if not demos:
         found = ", ".join(file.handle) or "nothing"
-        yield Fault("no_demos", name, f"expected groups traj_0, traj_1, ..., found {found}", "Record or download some.")
+        yield Fault(
+            "no_demos", name, f"expected groups traj_0, traj_1, ..., found {found}", "Record or download demos."
+        )
         return
     incomplete = merge(fault for demo in demos for fault in _missing(file, demo))
     if incomplete:
@@ -45,11 +45,11 @@ def file_faults(file: ManiSkillFile, request: Request) -> Iterator[Fault]:
         return
     meta = file.meta()
     yield from _other_episodes(name, demos, [f"traj_{episode['episode_id']}" for episode in meta.get("episodes", [])])
-    content = "clouds" if file.has_clouds else "states" if file.has_states else "others"
+    content = "clouds" if file.has_clouds else "states" if file.has_states else "other observations"
     declared = next((mode for mode in name.split(".")[1:-1] if mode in _MODES), None)
     if declared is not None and not file.is_converted and _MODES[declared] != content:
         yield Fault(
-            "obs_mode", name, f"expected {declared} observations, as the name says, found {content}", "Rename the file."
+            "obs_mode", name, f"expected {declared} observations from the name, found {content}", "Rename the file."
         )
     env = meta.get("env_info", {})
     comparisons = [
@@ -62,38 +62,38 @@ def file_faults(file: ManiSkillFile, request: Request) -> Iterator[Fault]:
     if file.is_converted and file.stored_recipe() != file.recipe:
         stored = vars(file.stored_recipe())
         differing = {key: (stored[key], value) for key, value in vars(file.recipe).items() if stored[key] != value}
-        problem = f"the clouds were converted with other settings (name: file, wanted) {differing}"
-        advice = "Set data.init_args.cloud as in the file, or convert the raw file again."
+        problem = f"expected clouds converted with other settings; differences (name: file, expected): {differing}"
+        advice = "Set data.init_args.cloud to the settings of the file, or convert the raw file again."
         yield Fault("recipe", name, problem, advice)
     if not file.usable(request):
-        yield Fault("no_demos", name, f"none of the {len(demos)} trajectories is a success", "Record others.")
+        yield Fault("no_demos", name, f"none of the {len(demos)} trajectories is successful", "Record others.")
 
 
-def _missing(file: ManiSkillFile, demo: str) -> Iterator[Fault]:
+def _missing(file: ManiSkillReader, demo: str) -> Iterator[Fault]:
     group, outcome = file.handle[demo], "dones" if file.is_first_generation else "success"
     if not hasattr(group.get("actions"), "shape"):
         yield Fault("no_actions", demo, "expected an array `actions`, found none", "Remove the trajectory.")
     if not hasattr(group.get(outcome), "shape"):
         problem = f"expected an array `{outcome}`, found {', '.join(group) or 'nothing'}"
-        yield Fault("no_success", demo, problem, f"Without it, failures are not recognised. {_REPLAY}")
+        yield Fault("no_success", demo, problem, f"Without it, failed trajectories cannot be recognised. {_REPLAY}")
 
 
 def _other_episodes(name: str, demos: Sequence[str], listed: Sequence[str]) -> Iterator[Fault]:
     missing = [demo for demo in demos if demo not in set(listed)] if listed else []
     absent = [demo for demo in listed if demo not in set(demos)]
     if missing or absent:
-        what = f"{missing[0]} is not in it" if missing else f"it lists {absent[0]}, which the file lacks"
+        difference = f"it lacks {missing[0]}" if missing else f"it lists {absent[0]}, which the file lacks"
         yield Fault(
             "episodes",
             name,
-            f"expected the JSON file to list the same trajectories, found that {what}",
-            "The two belong to different recordings, or one was cut short: copy both again.",
+            f"expected the JSON file to list the same trajectories, but {difference}",
+            "The files belong to different recordings, or one is truncated: copy both again.",
             n_more=len(missing) + len(absent) - 1,
         )
 
 
-def demo_faults(file: ManiSkillFile, demos: Sequence[str], request: Request) -> list[Fault]:
-    """Find what is wrong with these demos; equal faults of several demos are reported once and counted."""
+def demo_faults(file: ManiSkillReader, demos: Sequence[str], request: Request) -> list[Fault]:
+    """Return the faults of these demos; equal faults of several demos are reported once and counted."""
     failures = {demo: fault for demo in demos if (fault := failure(file, demo)) is not None}
     sound = [demo for demo in demos if demo not in failures]
     action_dim = request.action_dim
@@ -108,8 +108,8 @@ def demo_faults(file: ManiSkillFile, demos: Sequence[str], request: Request) -> 
     return merge(faults)
 
 
-def failure(file: ManiSkillFile, demo: str) -> Fault | None:
-    """Return why a trajectory is no demonstration of the task, if it is none."""
+def failure(file: ManiSkillReader, demo: str) -> Fault | None:
+    """Return a fault if a trajectory is empty or failed."""
     if file.length(demo) == 0:
         return Fault("empty_demo", demo, "expected at least one step, found none", _LEAVE_OUT)
     if not file.succeeded(demo):
@@ -117,7 +117,7 @@ def failure(file: ManiSkillFile, demo: str) -> Fault | None:
     return None
 
 
-def _wrong(file: ManiSkillFile, demo: str, action_dim: int | None) -> Iterator[Fault]:
+def _wrong(file: ManiSkillReader, demo: str, action_dim: int | None) -> Iterator[Fault]:
     fault = (
         _wrong_observations(file, demo)
         or _wrong_lengths(file, demo)
@@ -135,15 +135,15 @@ def _wrong(file: ManiSkillFile, demo: str, action_dim: int | None) -> Iterator[F
         fault = not_finite(demo, name, values)
         if fault is None and name == "actions":
             advice = (
-                "A policy (PPO) that was not clipped exceeds the range a little: clip its actions to [-1, 1] in the "
-                f"file, as the controller did. Joint positions are no such actions. {_REPLAY}"
+                "Actions of a PPO policy may slightly exceed the range: clip them to [-1, 1] in the file, as the "
+                f"controller does. Joint positions are not supported as actions. {_REPLAY}"
             )
             fault = out_of_range(demo, values, -1.0, 1.0, "actions in [-1, 1]", advice)
         if fault is not None:
             yield fault
 
 
-def _wrong_observations(file: ManiSkillFile, demo: str) -> Fault | None:
+def _wrong_observations(file: ManiSkillReader, demo: str) -> Fault | None:
     obs = file.handle[demo].get("obs", ())
     if not (hasattr(obs, "shape") or len(obs)):
         return Fault("no_obs", demo, "expected observations, found a recording without them", _REPLAY)
@@ -155,17 +155,17 @@ def _wrong_observations(file: ManiSkillFile, demo: str) -> Fault | None:
     if fits:
         return None
     found = f"{obs.dtype} {obs.shape}" if hasattr(obs, "shape") else ", ".join(obs)
-    wanted = "point clouds" if file.has_clouds else "states (steps, size) or point clouds"
-    problem = f"expected observations that are {wanted}, found {found}"
+    expected = "point clouds" if file.has_clouds else "states (steps, size) or point clouds"
+    problem = f"expected {expected} as observations, found {found}"
     return Fault("obs_mode", demo, problem, f"Other observation modes are not supported. {_REPLAY}")
 
 
-def _wrong_lengths(file: ManiSkillFile, demo: str) -> Fault | None:
+def _wrong_lengths(file: ManiSkillReader, demo: str) -> Fault | None:
     n_steps = file.length(demo)
     arrays: dict[str, Any] = {name: file.handle[demo][name] for name in file.keys(demo) if name.startswith("obs")}
     for name, array in arrays.items():
         found = array.shape[0] if array.shape else 0
         if found not in (n_steps, n_steps + 1):
-            problem = f"expected {n_steps} or {n_steps + 1} steps in {name}, as there are actions, found {found}"
-            return Fault("length", demo, problem, "The recording was cut short: remove it, or record it again.", name)
+            problem = f"expected {n_steps} or {n_steps + 1} steps in {name} for {n_steps} actions, found {found}"
+            return Fault("length", demo, problem, "The recording is truncated: remove it, or record it again.", name)
     return None

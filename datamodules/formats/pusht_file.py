@@ -1,4 +1,4 @@
-"""Reading Push-T demonstrations: the zarr file of Diffusion Policy (arXiv:2303.04137), version 2, never written."""
+"""Read-only reader of Push-T demonstrations: the zarr 2 file of Diffusion Policy (arXiv:2303.04137)."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from datamodules.errors import DataError
 from datamodules.formats.demo_file import DemoFile, describe
 from datamodules.formats.faults import Fault, Request
-from datamodules.formats.pusht_faults import BOARD, ENDS, demo_faults, file_faults
+from datamodules.formats.pusht_faults import BOARD, demo_faults, episode_ends, file_faults
 
 SOURCES = {
     "actions": "data/action",
@@ -20,21 +20,21 @@ SOURCES = {
     "obs/keypoint": "data/keypoint",
     "obs/img": "data/img",
 }
-"""The array that each column comes from."""
+"""The stored array of each column."""
 
 LOW_DIM_KEYS = ("state", "agent_pos", "keypoint")
 """The low-dim observation keys that every file has; images may be missing."""
 
 
 class PushTFile(DemoFile):
-    """The public Push-T file: one array of all episodes for each quantity, cut by `meta/episode_ends`.
+    """The public Push-T file: one array per quantity over all episodes, split by `meta/episode_ends`.
 
-    The columns are those of `difftori_pl.envs.PushT`: positions in pixels of the board, keypoints flattened,
-    `agent_pos` the first two numbers of `state`, images uint8, and actions scaled from the board to [-1, 1].
+    The columns match `difftori_pl.envs.PushT`: positions in pixels of the board, flattened keypoints, `agent_pos` as
+    the first two numbers of `state`, uint8 images, and actions scaled from the board to [-1, 1].
 
     Args:
-        path: the folder `*.zarr`, or the same as one file `*.zarr.zip`.
-        image_max: the value of white in the file's images: 255, or 1.
+        path: the folder `*.zarr`, or the same folder as a `*.zarr.zip` file.
+        image_max: the value of white in the file's images, 255 or 1.
     """
 
     format_name = "a Push-T zarr folder"
@@ -50,16 +50,16 @@ class PushTFile(DemoFile):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether this is a zarr folder, or a zip file."""
+        """Return whether this is a zarr folder or a zip file."""
         return path.suffix == ".zip" or any((path / name).exists() for name in (".zgroup", "zarr.json"))
 
     def file_faults(self, request: Request) -> list[Fault]:
         """See `DemoFile.file_faults`."""
-        return file_faults(self, self._arrays(request))
+        return file_faults(self.handle, self.path.name, self._arrays(request))
 
     def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
         """See `DemoFile.demo_faults`."""
-        return demo_faults(self, demos, self._arrays(request))
+        return demo_faults(self.handle, {demo: self.span(demo) for demo in demos}, self._arrays(request))
 
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
         """See `DemoFile.columns`."""
@@ -80,11 +80,7 @@ class PushTFile(DemoFile):
 
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
-        return [f"episode_{i}" for i in range(len(self.ends()))]
-
-    def ends(self) -> npt.NDArray[np.int64]:
-        """The step after the last one of each episode."""
-        return np.asarray(self.handle[ENDS][:], np.int64)
+        return [f"episode_{i}" for i in range(len(episode_ends(self.handle)))]
 
     def length(self, demo: str) -> int:
         """See `DemoFile.length`."""
@@ -96,11 +92,11 @@ class PushTFile(DemoFile):
         return (self.length(demo), *self.read(demo, key, 0, 1).shape[1:])
 
     def keys(self, demo: str) -> list[str]:
-        """The names of the arrays of a demo, e.g. "obs/state"."""
+        """Return the names of the columns of a demo, e.g. "obs/state"."""
         return [key for key, name in SOURCES.items() if name in self.handle]
 
     def env_name(self) -> str:
-        """The simulator's task; empty if the file does not say."""
+        """Return the simulator's name of the task."""
         return "PushT"
 
     def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
@@ -115,13 +111,13 @@ class PushTFile(DemoFile):
         return values.reshape(len(values), -1)
 
     def span(self, demo: str) -> tuple[int, int]:
-        """The first step of an episode in the arrays, and the step after its last one."""
-        ends, number = self.ends(), int(demo.removeprefix("episode_"))
+        """Return the first step of an episode in the arrays and the step after its last one."""
+        ends, number = episode_ends(self.handle), int(demo.removeprefix("episode_"))
         return (int(ends[number - 1]) if number else 0), int(ends[number])
 
     def _pixels(self, values: npt.NDArray[Any], demo: str) -> npt.NDArray[np.uint8]:
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
-        # No real picture is as dark as 1 of 255.
+        # No real image has a maximum of 1 out of 255.
         if low < 0 or high > self.image_max or (self.image_max > 1.0 and 0.0 < high <= 1.0):
             raise DataError(
                 f"{self.path}: {demo}: expected images from 0 to {self.image_max:g}, found {low:g} to {high:g} in "
@@ -142,13 +138,13 @@ class PushTFile(DemoFile):
             )
         if not self.recognises(self.path):
             found = describe(self.path)
-            raise DataError(f"{self.path}: expected {self.format_name}, but it cannot be opened: got {found}")
+            raise DataError(f"{self.path}: expected {self.format_name}, got {found}")
         try:
             return zarr.open_group(str(self.path), mode="r")
         except PermissionError:
             raise
-        except Exception as error:  # zarr 2 and 3 have exceptions of their own for this
+        except Exception as error:  # zarr 2 and 3 raise different exceptions here
             raise DataError(
                 f"{self.path}: expected {self.format_name}, but it cannot be opened ({error}). "
-                "Unpack the download again, and name the folder that ends with .zarr."
+                "Unpack the download again, and give the path of the folder that ends with .zarr."
             ) from error

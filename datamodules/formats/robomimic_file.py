@@ -1,4 +1,4 @@
-"""Reading robomimic HDF5 files: `data/<demo>/{actions, obs/<key>, ...}` and `mask/<filter>`."""
+"""Reader of robomimic HDF5 files: `data/<demo>/{actions, obs/<key>, ...}` and `mask/<filter>`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import numpy.typing as npt
 
 from datamodules.errors import DataError
-from datamodules.formats.demo_file import DemoFile, natural_order
+from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
 from datamodules.formats.faults import Fault, Request
-from datamodules.formats.robomimic_faults import demo_faults, file_faults, wanted
+from datamodules.formats.robomimic_faults import demo_faults, file_faults
+from datamodules.formats.robomimic_request import required_arrays
 
 
 class RobomimicFile(DemoFile):
@@ -28,7 +29,7 @@ class RobomimicFile(DemoFile):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether this is an HDF5 file."""
+        """Return whether this is an HDF5 file."""
         import h5py
 
         return path.is_file() and bool(h5py.is_hdf5(path))
@@ -43,15 +44,15 @@ class RobomimicFile(DemoFile):
 
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
         """See `DemoFile.columns`."""
-        asked = wanted(self, demos, request)
-        return [*asked.vectors, *asked.images]
+        required = required_arrays(self, demos, request)
+        return [*required.vectors, *required.images]
 
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
         return sorted(_groups(self.handle.get("data")), key=natural_order)
 
     def filters(self) -> list[str]:
-        """The filter keys under `mask/`."""
+        """Return the filter keys under `mask/`."""
         mask = self.handle.get("mask")
         return sorted(mask) if hasattr(mask, "keys") else []
 
@@ -62,10 +63,10 @@ class RobomimicFile(DemoFile):
         return sorted(self.handle["mask"][name].asstr()[()], key=natural_order)
 
     def env_meta(self) -> dict[str, Any]:
-        """What robomimic calls env_args: the simulator, its name and its arguments; empty if absent.
+        """Return robomimic's env_args: the simulator's type, the task's name and its arguments; empty if absent.
 
         Raises:
-            DataError: it is no JSON object.
+            DataError: the attribute is not a JSON object.
         """
         data = self.handle.get("data")
         text = "{}" if data is None else data.attrs.get("env_args", "{}")
@@ -75,7 +76,7 @@ class RobomimicFile(DemoFile):
             meta = None
         if not isinstance(meta, dict):
             raise DataError(
-                f"{self.path}: the attribute env_args of `data` is no JSON object. Write it again or drop it."
+                f"{self.path}: expected a JSON object in the attribute env_args of `data`. Correct or remove it."
             )
         return meta
 
@@ -92,15 +93,11 @@ class RobomimicFile(DemoFile):
         return list(self.arrays(demo))
 
     def arrays(self, demo: str) -> dict[str, Any]:
-        """The arrays of a demo by their paths in its group, e.g. "obs/object", unread."""
-        found: dict[str, Any] = {}
-        self.handle["data"][demo].visititems(
-            lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None
-        )
-        return found
+        """Return the arrays of a demo, without reading them, by their paths in its group, e.g. "obs/object"."""
+        return stored_arrays(self.handle["data"][demo])
 
     def env_name(self) -> str:
-        """The simulator's task; empty if the file does not say."""
+        """Return the simulator's name of the task; empty if the file does not contain one."""
         return str(self.env_meta().get("env_name", ""))
 
     def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
@@ -108,5 +105,5 @@ class RobomimicFile(DemoFile):
 
 
 def _groups(parent: Any) -> list[str]:
-    """The names of the groups in a group; none if there is no such group."""
+    """Return the names of the groups in `parent`, or an empty list if it is not a group."""
     return [name for name, item in parent.items() if hasattr(item, "keys")] if hasattr(parent, "keys") else []

@@ -1,4 +1,4 @@
-"""An online replay buffer: prioritised sequences of what was experienced."""
+"""The online replay buffer: prioritised sampling of short sequences of experience."""
 
 from __future__ import annotations
 
@@ -20,34 +20,37 @@ from datamodules.replay.sum_tree import SumTree
 Array: TypeAlias = np.ndarray[Any, Any]
 
 MIN_PRIORITY = 1e-6
-"""Added to priorities, so that every sequence stays reachable; TD-MPC's value."""
+"""Added to each priority, so that every sequence can be sampled; TD-MPC's value."""
 
 _OWN = ("action", "reward", "terminated", "episode")
-"""Fields of a step besides the observations."""
+"""The fields of a stored step that are not observations."""
 
 
 class ReplayDataModule(LightningDataModule):
-    """Sequences of `horizon` steps from all that was collected, those with surprising values more often.
+    """Replay buffer of episodes that samples sequences of `horizon` steps in proportion to their priority.
 
-    Prioritised replay (Schaul et al., arXiv:1511.05952) with TD-MPC's rules: an episode enters with the highest
-    priority there is, and the last `horizon` of its observations never start a sequence: of T actions, the last one and
-    what came of it are in the sequence that starts with action T - H.
+    Prioritised replay (Schaul et al., arXiv:1511.05952) with TD-MPC's rules: new episodes get the highest current
+    priority, and the last `horizon` observations of an episode never start a sequence. The last sequence of an episode
+    of T actions starts at step T - H and ends with the final observation.
 
     Batches hold `obs`: key -> (B, H + 1, ...), `actions` (B, H, A), `rewards` (B, H), `terminated` (B, H) bool,
     `weights` (B,), the importance weights of the loss, and `index` (B,), for `update_priorities`.
 
-    The buffer is part of the checkpoint: its steps are in the folder `replay` beside it. Of several processes, each has
-    its own buffer, draws its own batches from it, and goes on with it.
+    The buffer is part of the checkpoint: its steps are in the folder `replay` next to the checkpoint file. Each process
+    has its own buffer, samples its own batches from it, and resumes with it.
 
     Args:
         horizon: number H of steps in a sequence; at least the longest planning horizon.
-        batch_size: B, of each process.
-        n_steps: number of agent steps to keep, of each process.
-        n_frames: number of pictures that are stacked along the channels; each is stored once.
-        image_keys: observation keys that hold such stacks; others are stored as they are.
+        batch_size: number B of sequences in a batch, per process.
+        n_steps: number of agent steps to keep, per process.
+        n_frames: number of frames that are stacked along the channels; each frame is stored once.
+        image_keys: observation keys that hold such stacks; other observations are stored unchanged.
         priority_exponent: α; 0 samples uniformly.
-        importance_exponent: β; 1 undoes the bias of prioritised sampling, 0 leaves it.
-        memory_limit_gb: 10^9 bytes that may be held in memory; the rest is read from memory-mapped files.
+        importance_exponent: β; 1 fully corrects the bias of prioritised sampling, 0 does not correct it.
+        memory_limit_gb: memory for the stored steps, in 10^9 bytes; further steps are read from memory-mapped files.
+
+    Raises:
+        DataError: a number is out of range.
     """
 
     def __init__(
@@ -78,48 +81,49 @@ class ReplayDataModule(LightningDataModule):
         self._rng = np.random.default_rng(torch.initial_seed() % 2**63)
 
     def setup(self, stage: str) -> None:
-        """Draw other batches in each process."""
+        """Give each process its own sampling seed."""
         if stage == "fit" and self._rank > 0:
             self._rng = np.random.default_rng([torch.initial_seed() % 2**63, self._rank])
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless batches, drawn in this process, as what is drawn depends on the last update."""
+        """Return an endless loader that samples in this process, because each update changes the priorities."""
         return DataLoader(_Samples(self), batch_size=None, num_workers=0)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """One empty batch: what is tested is done by rollouts in the environment."""
+        """Return a loader of one placeholder batch: rollouts in the environment do the testing."""
         return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
-        """Number of steps that are kept."""
+        """Number of stored steps."""
         return self._log.end - self._log.start if self._log else 0
 
     def add(self, obs: Mapping[str, Array], actions: Array, rewards: Array, terminated: bool) -> None:
         """Add an episode of T steps.
 
         Args:
-            obs: key -> (T + 1, ...), the last one after the last action; of stacked pictures only the newest is kept.
+            obs: key -> (T + 1, ...), including the observation after the last action; only the newest of stacked
+                frames is stored.
             actions: (T, A).
             rewards: (T,).
-            terminated: whether the task itself ended with the last step, not only the time.
+            terminated: whether the last step reached a terminal state; False if the episode was truncated.
 
         Raises:
-            DataError: the episode is too short to hold a sequence, holds a number that is not finite, or is unlike
-                the earlier ones.
+            DataError: the episode is shorter than `horizon`, contains a number that is not finite, or has other keys,
+                shapes or types than the stored ones.
         """
         n_steps = len(actions)
         if n_steps < self.horizon:
             raise DataError(
-                f"an episode of {n_steps} steps holds no sequence of {self.horizon}: set data.init_args.horizon (and "
-                "the model's) to the length of the shortest episode at most"
+                f"expected an episode of at least horizon={self.horizon} steps, got {n_steps}: set "
+                "data.init_args.horizon (and the model's) to at most the length of the shortest episode"
             )
         obs = {key: self._newest_frame(key, value) for key, value in obs.items()}
-        with np.errstate(over="ignore"):  # an overflow is refused below
+        with np.errstate(over="ignore"):  # the check below rejects an overflow
             columns = {**obs, "action": actions.astype(np.float32), "reward": rewards.astype(np.float32)}
         for key, value in columns.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 step = np.argwhere(~np.isfinite(value))[0, 0]
-                raise DataError(f"expected finite numbers, got {value[step]} in {key!r} at step {step}: leave it out")
+                raise DataError(f"expected finite numbers, got {value[step]} in {key!r} at step {step}: remove it")
         dtype = from_fields(
             [(key, value.dtype.str, list(value.shape[1:])) for key, value in columns.items()]
             + [("terminated", "|b1", []), ("episode", "<i8", [])]
@@ -129,8 +133,8 @@ class ReplayDataModule(LightningDataModule):
         log, tree = self._opened()
         if dtype != log.dtype:
             raise DataError(
-                f"the buffer holds steps of {to_fields(log.dtype)}, but an episode of {to_fields(dtype)} came: "
-                "is the checkpoint one of another task?"
+                f"expected steps of {to_fields(log.dtype)}, as in the buffer, got {to_fields(dtype)}: "
+                "is the checkpoint from another task?"
             )
         steps = np.zeros(n_steps + 1, dtype=dtype)
         for key, value in columns.items():
@@ -141,22 +145,22 @@ class ReplayDataModule(LightningDataModule):
         priorities = np.zeros(n_steps + 1)
         priorities[: n_steps - self.horizon + 1] = tree.weights.max() or 1.0
         log.append(steps)
-        # What was dropped first: the new steps may have taken its places.
+        # Clear the slots of the dropped steps first: the new steps may reuse them.
         tree.update(np.arange(start, log.start) % log.capacity, np.zeros(log.start - start))
         tree.update(np.arange(first, log.end) % log.capacity, priorities)
 
     def sample(self) -> dict[str, Any]:
-        """Draw a batch.
+        """Sample a batch.
 
         Raises:
-            DataError: there are fewer sequences than the batch has.
+            DataError: the buffer holds fewer sequences than `batch_size`.
         """
         log, tree = self._opened()
-        n_sequences = int(np.count_nonzero(tree.weights[: log.end]))  # a young buffer fills the first slots only
+        n_sequences = int(np.count_nonzero(tree.weights[: log.end]))  # a buffer that is not full uses only these
         if n_sequences < self.batch_size:
             raise DataError(
-                f"a batch of {self.batch_size} sequences was asked for, but the buffer holds {n_sequences}: collect "
-                "more before the first update (collect.n_seed_env_steps) or set data.init_args.batch_size lower"
+                f"expected at least batch_size={self.batch_size} sequences in the buffer, got {n_sequences}: collect "
+                "more before the first update (collect.n_seed_env_steps) or lower data.init_args.batch_size"
             )
         slots = tree.find(self._rng.random(self.batch_size) * tree.total)
         first = log.start + (slots - log.start) % log.capacity
@@ -174,11 +178,11 @@ class ReplayDataModule(LightningDataModule):
         }
 
     def update_priorities(self, index: Tensor, priorities: Tensor) -> None:
-        """Set the priorities of sequences; those that are not finite leave a sequence's priority as it was.
+        """Set the priorities of sequences; priorities that are not finite are ignored.
 
         Args:
-            index: of a batch (B,).
-            priorities: errors of their values (B,), not negative.
+            index: the `index` (B,) of a sampled batch.
+            priorities: value errors (B,), not negative.
         """
         log, tree = self._opened()
         numbers = index.cpu().numpy()
@@ -187,9 +191,9 @@ class ReplayDataModule(LightningDataModule):
         tree.update(numbers[kept] % log.capacity, weights[kept])
 
     def state_dict(self) -> dict[str, Any]:
-        """Write new steps beside the checkpoint, and give what it has to hold: of all processes, who all call this.
+        """Write new steps next to the checkpoint and return the state of all processes; a collective call.
 
-        The checkpoint is thus written after all steps that it refers to.
+        Lightning writes the checkpoint afterwards, so that all steps to which it refers are already on disk.
         """
         state: dict[str, Any] = {"rng": self._rng.bit_generator.state}
         if self._log:
@@ -201,19 +205,19 @@ class ReplayDataModule(LightningDataModule):
         return {"processes": gather(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the buffer of a checkpoint; a test needs none of it.
+        """Restore the buffer of a checkpoint; tests do not need it and skip this.
 
         Raises:
-            DataError: it is one of another number of processes or steps.
+            DataError: the checkpoint is from a run with another number of processes or another `n_steps`.
         """
         trainer: Any = self.trainer
         if trainer.testing:
             return
-        states = state_dict.get("processes", [state_dict])  # early checkpoints held that of one process
+        states = state_dict.get("processes", [state_dict])  # older checkpoints hold the state of one process
         if len(states) != trainer.world_size:
             raise DataError(
-                f"the checkpoint holds the buffers of {len(states)} processes, this run has {trainer.world_size}: "
-                f"resume with trainer.devices (times trainer.num_nodes) at {len(states)}"
+                f"the checkpoint holds the buffers of {len(states)} processes, but this run has "
+                f"{trainer.world_size}: set trainer.devices times trainer.num_nodes to {len(states)}"
             )
         state = states[self._rank]
         self._rng.bit_generator.state = state["rng"]
@@ -221,15 +225,15 @@ class ReplayDataModule(LightningDataModule):
             manifest: Manifest = state["log"]
             folder = self._folder(Path(trainer.ckpt_path).parent)
             if not folder.exists():
-                # Of several callbacks that save checkpoints, the first one's folder has the steps.
+                # With several checkpoint callbacks, the steps are in the folder of the first one.
                 folder = Path(state.get("folder", folder))
             self._start(StepLog.load(manifest, folder, self.n_steps, self.memory_limit))
             _, tree = self._opened()
             priorities = state["priorities"].numpy()
             if len(priorities) != tree.capacity:
                 raise DataError(
-                    f"the checkpoint's buffer has room for {len(priorities)} steps, this one for {tree.capacity}: "
-                    "set data.init_args.n_steps as it was"
+                    f"expected a buffer with room for {len(priorities)} steps, as in the checkpoint, got "
+                    f"{tree.capacity}: set data.init_args.n_steps to its value in the original run"
                 )
             self._restore(priorities)
 
@@ -238,7 +242,7 @@ class ReplayDataModule(LightningDataModule):
         return self.trainer.global_rank if self.trainer else 0
 
     def _folder(self, checkpoints: Path) -> Path:
-        """Where the steps of this process are, beside the checkpoints in a folder."""
+        """Return the folder of this process's steps for a folder of checkpoints."""
         return checkpoints / "replay" / f"rank{self._rank}" if self._rank else checkpoints / "replay"
 
     def _checkpoint_folder(self) -> Path:
@@ -250,27 +254,27 @@ class ReplayDataModule(LightningDataModule):
         self._log, self._tree = log, SumTree(log.capacity)
 
     def _restore(self, weights: Array) -> None:
-        """Set the weights (capacity,) of a checkpoint, whose horizon may have been another."""
+        """Set the sampling weights (capacity,) of a checkpoint, whose horizon may differ from this buffer's."""
         log, tree = self._opened()
         slots = np.arange(log.start, log.end) % log.capacity
         episodes, found = log.field("episode"), weights[slots]
         complete = np.zeros(len(slots), dtype=bool)
         complete[: -self.horizon] = episodes[: -self.horizon] == episodes[self.horizon :]
-        # A longer horizon had no weight for the last sequences of an episode.
+        # If the saved horizon was longer, the last sequences of each episode have no weight yet.
         found[found == 0] = found.max(initial=0.0) or 1.0
         tree.update(slots, np.where(complete, found, 0.0))
 
     def _opened(self) -> tuple[StepLog, SumTree]:
         if self._log is None or self._tree is None:
-            raise DataError("the buffer is empty: add episodes before drawing from it (is `collect.env` set?)")
+            raise DataError("the buffer is empty: add episodes before sampling from it (is `collect.env` set?)")
         return self._log, self._tree
 
     def _newest_frame(self, key: str, values: Array) -> Array:
-        """Of stacked pictures (T, n_frames * C, height, width) the newest; other observations as they are."""
+        """Return the newest of stacked frames (T, n_frames * C, height, width), or other observations unchanged."""
         return values[:, -(values.shape[1] // self.n_frames) :] if key in self.image_keys else values
 
     def _observations(self, key: str, first: Array, steps: Array) -> Tensor:
-        """A field (B, H + 1, ...); pictures are stacked along the channels, an episode's first one repeated."""
+        """Return an observation (B, H + 1, ...) with stacked frames; the first frame of an episode pads its stacks."""
         newest = steps[key]
         if key not in self.image_keys or self.n_frames == 1:
             return _tensor(newest)
@@ -283,7 +287,7 @@ class ReplayDataModule(LightningDataModule):
 
 
 class _Samples(IterableDataset[dict[str, Any]]):
-    """Endless batches of a buffer."""
+    """Endless iterator over sampled batches."""
 
     def __init__(self, replay: ReplayDataModule) -> None:
         self.replay = replay

@@ -1,4 +1,4 @@
-"""Steps in the order of their arrival, kept in memory or, past a limit, in memory-mapped files."""
+"""Append-only storage of steps, in memory up to a limit and in memory-mapped files beyond it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from datamodules.errors import DataError
 Array: TypeAlias = np.ndarray[Any, Any]
 
 CHUNK_STEPS = 4096
-"""Steps in a chunk: 87 MB of 84x84 pictures, and 250 files for a million of them."""
+"""Number of steps in a chunk: 87 MB for 84x84 RGB images, and 250 files for a million steps."""
 
 
 class Manifest(TypedDict):
-    """What a checkpoint keeps of a `StepLog`: plain values, which say which files hold the steps.
+    """The state of a `StepLog` in a checkpoint: plain values that refer to the files with the steps.
 
     Attributes:
-        end: number of steps that ever came.
+        end: total number of appended steps, including dropped ones.
         fields: name, type and shape of each field of a step.
         chunks: number, file name and number of saved steps of each chunk.
     """
@@ -38,13 +38,13 @@ class Manifest(TypedDict):
 
 @dataclass
 class _Chunk:
-    """Consecutive steps.
+    """A block of consecutive steps.
 
     Attributes:
-        number: chunks are counted from the first ever.
+        number: index of the chunk, counting dropped chunks.
         file: name of the file.
         steps: (CHUNK_STEPS,) records.
-        n_saved: how many of them the file holds.
+        n_saved: number of records in the file.
     """
 
     number: int
@@ -54,16 +54,16 @@ class _Chunk:
 
 
 class StepLog:
-    """Records addressed by the number of those that ever came before; the oldest chunks are dropped.
+    """Log of steps, numbered in the order in which they were appended; the oldest chunks are dropped.
 
-    A step is never changed. Saving therefore writes only what is new, behind what earlier saves wrote: no copy is made
-    in memory, and a process that is killed while it writes leaves all that earlier saves refer to as it was.
+    Stored steps never change. Saving therefore only appends the new steps to the files, without a copy in memory. If
+    the process is killed while it writes, the steps of earlier saves stay intact.
 
     Args:
-        dtype: a structured dtype, the fields of a step.
-        n_steps: how many steps to keep at least, if so many came.
-        memory_limit: bytes to keep in memory; older chunks are read from their files.
-        folder: where the files are; a temporary folder if None.
+        dtype: a structured dtype with the fields of a step.
+        n_steps: minimum number of steps to keep.
+        memory_limit: number of bytes to keep in memory; older chunks are read from their files.
+        folder: the folder of the files; None creates a temporary folder.
     """
 
     def __init__(self, dtype: np.dtype[Any], n_steps: int, memory_limit: int, folder: Path | None = None) -> None:
@@ -78,12 +78,12 @@ class StepLog:
 
     @property
     def start(self) -> int:
-        """Number of the oldest step that is kept."""
+        """Number of the oldest stored step."""
         return min(self._chunks, default=0) * CHUNK_STEPS
 
     @property
     def capacity(self) -> int:
-        """Number of steps that are kept at most: no two of them are equal modulo this."""
+        """Maximum number of stored steps; their numbers are distinct modulo this value."""
         return self.max_chunks * CHUNK_STEPS
 
     def append(self, steps: Array) -> None:
@@ -98,7 +98,7 @@ class StepLog:
             steps = steps[len(taken) :]
 
     def read(self, numbers: Array) -> Array:
-        """Records of the steps with these `numbers` (...), each from `start` to `end`; shape (...)."""
+        """Return the records (...) of the steps with these `numbers` (...), each in [start, end)."""
         flat = numbers.ravel()
         found = np.empty(len(flat), dtype=self.dtype)
         chunks, offsets = np.divmod(flat, CHUNK_STEPS)
@@ -108,15 +108,15 @@ class StepLog:
         return found.reshape(numbers.shape)
 
     def field(self, name: str) -> Array:
-        """Read one field of all steps that are kept, from the oldest on."""
+        """Return one field of all stored steps, oldest first."""
         values = np.concatenate([chunk.steps[name] for _, chunk in sorted(self._chunks.items())])
         return values[: self.end - self.start]
 
     def save(self, folder: Path) -> Manifest:
-        """Bring the files in `folder` up to date; files that neither this nor the last save needs are deleted.
+        """Write the new steps to `folder` and delete files that neither this save nor the previous one needs.
 
         Raises:
-            DataError: the files cannot be written, for instance because the disk is full; earlier saves stay whole.
+            DataError: the files cannot be written, e.g. because the disk is full; earlier saves stay intact.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class StepLog:
 
     @classmethod
     def load(cls, manifest: Manifest, folder: Path, n_steps: int, memory_limit: int) -> StepLog:
-        """Go on from a save.
+        """Restore a log from a save.
 
         Raises:
             DataError: a file is missing or too short.
@@ -147,13 +147,14 @@ class StepLog:
             path = folder / file
             if not path.exists() or path.stat().st_size < n_saved * dtype.itemsize:
                 raise DataError(
-                    f"{path} does not hold the {n_saved} steps that the checkpoint refers to: keep the folder "
-                    f"{folder.name} beside the checkpoint; steps that a full buffer dropped are deleted"
+                    f"{path}: expected the {n_saved} steps to which the checkpoint refers, but the file is missing or "
+                    f"too short: keep the folder {folder.name} next to the checkpoint, and resume from the latest one "
+                    "(steps that a full buffer drops are deleted)"
                 )
             if n_saved == CHUNK_STEPS:
                 log._chunks[number] = _Chunk(number, file, log._mapped(file), n_saved)
                 continue
-            # The file may already hold steps of a later checkpoint: go on in another one.
+            # The file may already hold steps of a later checkpoint: continue in a new file.
             chunk = _Chunk(number, _file_name(number), np.empty(CHUNK_STEPS, dtype=dtype))
             chunk.steps[:n_saved] = np.fromfile(path, dtype=dtype, count=n_saved)
             log._chunks[number] = chunk
@@ -168,7 +169,7 @@ class StepLog:
         self._fit_memory()
 
     def _fit_memory(self) -> None:
-        """Leave to the files what exceeds the limit, oldest first, and take from them what fits."""
+        """Map the oldest chunks beyond the memory limit from their files and load the others into memory."""
         room = max(self.memory_limit // (CHUNK_STEPS * self.dtype.itemsize), 1)
         for position, number in enumerate(sorted(self._chunks, reverse=True)):
             chunk = self._chunks[number]
@@ -195,7 +196,7 @@ class StepLog:
         chunk.n_saved = n_steps
 
     def _move(self, folder: Path) -> None:
-        """Take the files along to another folder; whole chunks as links, where the file system has them."""
+        """Move to another folder; full chunks are hard-linked if the file system supports it, otherwise copied."""
         old = self.folder
         self.folder = folder
         for chunk in self._chunks.values():
@@ -223,13 +224,13 @@ class StepLog:
 
 
 def to_fields(dtype: np.dtype[Any]) -> list[tuple[str, str, list[int]]]:
-    """Describe a structured dtype in plain values."""
+    """Describe a structured dtype by plain values."""
     fields: Mapping[str, Any] = dtype.fields or {}
     return [(name, part.base.str, list(part.shape)) for name, (part, *_) in fields.items()]
 
 
 def from_fields(fields: list[tuple[str, str, list[int]]]) -> np.dtype[Any]:
-    """The structured dtype of a description; aligned, so that each field is a valid array."""
+    """Return the structured dtype of a description, aligned so that each field is a valid array."""
     return np.dtype([(name, kind, tuple(shape)) for name, kind, shape in fields], align=True)
 
 

@@ -1,4 +1,4 @@
-"""A sum tree: prioritised sampling and updates in logarithmic time (Schaul et al., arXiv:1511.05952)."""
+"""A sum tree for prioritised sampling in logarithmic time (Schaul et al., arXiv:1511.05952)."""
 
 from typing import Any, TypeAlias
 
@@ -8,10 +8,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class SumTree:
-    """Non-negative weights, of which indices are drawn in proportion; all operations take whole arrays.
+    """Binary tree of non-negative weights for sampling indices in proportion to them; operations are vectorised.
 
-    Node i has the children 2i and 2i + 1, and holds their sum; the leaves are the weights. Sums are in float64, and are
-    built anew from the leaves rather than corrected by differences, so that rounding does not pile up.
+    Node i holds the sum of its children 2i and 2i + 1; the leaves are the weights. Sums are in float64. Updates
+    recompute sums from the leaves instead of adding differences, so that rounding errors do not accumulate.
 
     Args:
         capacity: number of weights.
@@ -30,14 +30,14 @@ class SumTree:
 
     @property
     def weights(self) -> Array:
-        """All weights (capacity,) float64; to be changed by `update` only."""
+        """All weights (capacity,) float64; change them only by `update`."""
         return self._nodes[self._first : self._first + self.capacity]
 
     def update(self, indices: Array, weights: Array) -> None:
-        """Set weights (N,) at `indices` (N,); of an index that comes twice, the last counts.
+        """Set weights (N,) at `indices` (N,); the last of several values for an index applies.
 
         Raises:
-            ValueError: a weight is negative or not finite; it would spoil every sum above it.
+            ValueError: a weight is negative or not finite, which would make every sum above it wrong.
         """
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise ValueError(f"weights must be finite and not negative, got {weights}")
@@ -48,13 +48,13 @@ class SumTree:
             self._nodes[nodes] = self._nodes[2 * nodes] + self._nodes[2 * nodes + 1]
 
     def find(self, points: Array) -> Array:
-        """Indices (N,) int64 of the weights at `points` (N,) in [0, total) of their running sum."""
+        """Return the indices (N,) int64 at which the cumulative sum of weights passes `points` (N,) in [0, total)."""
         rest = np.array(points, dtype=np.float64)
         nodes = np.ones(len(rest), dtype=np.int64)
         for _ in range(self._depth):
             left = 2 * nodes
             mass = self._nodes[left]
-            # Rounding may leave a point beyond the last weight; a branch without weight is never entered.
+            # Rounding may move a point past the last weight; never enter a branch of weight zero.
             right = (rest >= mass) & (self._nodes[left + 1] > 0)
             rest -= np.where(right, mass, 0.0)
             nodes = left + right

@@ -1,4 +1,4 @@
-"""A column is one array of every episode, e.g. all actions: in memory, or left in the file."""
+"""Columns: one array over all episodes, e.g. all actions, held in memory or read from the file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from datamodules.windowing.windows import Int64Array
 
 
 class Column(ABC):
-    """One array of every episode.
+    """Base class of an array over all episodes.
 
     Attributes:
         step_shape: shape of one step.
@@ -26,7 +26,7 @@ class Column(ABC):
 
         Args:
             episodes: episode numbers (B,).
-            steps: steps (B, W), which never decrease along a window.
+            steps: steps (B, W), in non-decreasing order within each window.
 
         Returns:
             A new array (B, W, ...).
@@ -34,13 +34,13 @@ class Column(ABC):
 
     @abstractmethod
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
-        """Go through the episodes, each (T, ...)."""
+        """Iterate over the episodes, each (T, ...)."""
 
 
 class MemoryColumn(Column):
-    """A column in memory: one contiguous array, so that a batch is one indexing operation.
+    """Column in memory: one contiguous array, so that fetching a batch is one indexing operation.
 
-    Forked workers share it, since reading an array touches no reference counts inside it.
+    Forked workers share the memory, because reading the array does not change reference counts in it.
 
     Args:
         parts: the array (T, ...) of each episode.
@@ -57,18 +57,18 @@ class MemoryColumn(Column):
         return self._values.take(self._offsets[episodes, None] + steps, axis=0)
 
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
-        """Go through the episodes; see `Column`."""
+        """Iterate over the episodes; see `Column`."""
         return (self._values[first:end] for first, end in zip(self._offsets, self._ends, strict=True))
 
 
 class FileColumn(Column):
-    """A column left in the file: each window is one contiguous read.
+    """Column read from the file: each window is one contiguous read.
 
     Args:
         file: the file.
         demos: the names of the episodes.
-        key: the array, e.g. "obs/agentview_image".
-        dtype: what its values become.
+        key: name of the array, e.g. "obs/agentview_image".
+        dtype: type of the fetched values.
     """
 
     def __init__(self, file: DemoFile, demos: Sequence[str], key: str, dtype: npt.DTypeLike) -> None:
@@ -78,7 +78,7 @@ class FileColumn(Column):
     def gather(self, episodes: Int64Array, steps: Int64Array) -> npt.NDArray[Any]:
         """Fetch windows; see `Column`."""
         windows = np.empty((*steps.shape, *self.step_shape), self._dtype)
-        # In the order of the file, windows that share a compressed chunk follow each other.
+        # In file order, windows that share a compressed chunk are read one after the other.
         for row in np.lexsort((steps[:, 0], episodes)):
             first, last = int(steps[row, 0]), int(steps[row, -1])
             values = self._file.read(self._demos[episodes[row]], self._key, first, last + 1)
@@ -86,16 +86,16 @@ class FileColumn(Column):
         return windows
 
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
-        """Go through the episodes; see `Column`."""
+        """Iterate over the episodes; see `Column`."""
         return (self._file.read(demo, self._key).astype(self._dtype, copy=False) for demo in self._demos)
 
 
 class ScaledColumn(Column):
-    """A column of numbers kept as small integers, which become float32 when they are fetched.
+    """Column of small integers that are scaled to float32 when they are fetched.
 
     Args:
-        column: holds the integers.
-        scale: what a unit stands for, for each entry of the last axis.
+        column: the column of integers.
+        scale: factor for each entry of the last axis.
     """
 
     def __init__(self, column: Column, scale: npt.NDArray[np.float32]) -> None:
@@ -107,17 +107,17 @@ class ScaledColumn(Column):
         return self._column.gather(episodes, steps) * self._scale
 
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
-        """Go through the episodes; see `Column`."""
+        """Iterate over the episodes; see `Column`."""
         return (values * self._scale for values in self._column.episodes())
 
 
 class ClippedColumn(Column):
-    """A column of actions, clipped to [-1, 1].
+    """Column of actions, clipped to [-1, 1].
 
-    Rounding may have taken them beyond, by `datamodules.formats.faults.ROUNDING` at most.
+    Stored actions may exceed this range by rounding, at most by `datamodules.formats.faults.ROUNDING`.
 
     Args:
-        column: holds the actions.
+        column: the column of actions.
     """
 
     def __init__(self, column: Column) -> None:
@@ -129,5 +129,5 @@ class ClippedColumn(Column):
         return self._column.gather(episodes, steps).clip(-1, 1)
 
     def episodes(self) -> Iterator[npt.NDArray[Any]]:
-        """Go through the episodes; see `Column`."""
+        """Iterate over the episodes; see `Column`."""
         return (values.clip(-1, 1) for values in self._column.episodes())

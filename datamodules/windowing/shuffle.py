@@ -1,4 +1,4 @@
-"""Shuffling that a resumed run repeats, and that several processes share."""
+"""Shuffling that is reproducible after a resume and shared by several processes."""
 
 import os
 from collections.abc import Iterator, Sized
@@ -8,17 +8,18 @@ from torch.utils.data import DistributedSampler
 
 
 class EpochShuffle(DistributedSampler[int]):
-    """An order that depends on the seed and the epoch alone, dealt out over the processes of a run.
+    """Sampler whose order depends only on the seed and the epoch, distributed over the processes of a run.
 
-    torch's own sampler draws from the global generator, whose state after a resume differs from that of a run that
-    was never interrupted. Each process takes every `n_ranks`-th window of the same order, so that the batches of all
-    processes together are those of one process with the whole batch; all get equally many, the first windows of the
-    order filling up the last batch. Lightning tells samplers the epoch, and leaves a DistributedSampler as it is.
+    torch's own sampler draws from the global generator, whose state differs between a resumed and an uninterrupted
+    run. Each process takes every `n_ranks`-th window of a common order, so that the batches of all processes together
+    equal those of one process with the total batch size. All processes get the same number of windows: the first
+    windows of the order are repeated at its end. Lightning sets the epoch of a sampler and does not replace a
+    DistributedSampler.
 
     Args:
-        data_source: what to shuffle; only its length counts.
-        seed: the seed of all epochs, the same in all processes.
-        rank: number of this process.
+        data_source: the data set to shuffle; only its length is used.
+        seed: seed of all epochs, the same in all processes.
+        rank: rank of this process.
         n_ranks: number of processes.
     """
 
@@ -27,7 +28,7 @@ class EpochShuffle(DistributedSampler[int]):
         self.n_skipped = 0
 
     def __iter__(self) -> Iterator[int]:
-        """This process's windows, but for the first `n_skipped`; those are skipped once."""
+        """Iterate over this process's windows; skip the first `n_skipped` once."""
         generator = torch.Generator().manual_seed((self.seed + self.epoch) % 2**63)
         order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
         mine = order.repeat(-(-self.total_size // max(len(order), 1)))[self.rank : self.total_size : self.num_replicas]
@@ -36,5 +37,5 @@ class EpochShuffle(DistributedSampler[int]):
 
 
 def run_seed(n_ranks: int) -> int:
-    """The seed of `seed_everything`, which all processes know; without one, torch's own if there is one process."""
+    """Return the seed of `seed_everything`; without it, torch's initial seed, or 0 if there are several processes."""
     return int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() if n_ranks == 1 else 0))

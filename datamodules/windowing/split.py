@@ -1,4 +1,4 @@
-"""Which demos train and which validate."""
+"""The split into training and validation demos."""
 
 from collections.abc import Sequence
 
@@ -16,24 +16,25 @@ def split_demos(
     validation_fraction: float,
     seed: int,
 ) -> tuple[list[str], list[str]]:
-    """Choose training and validation demos; both come back in natural order.
+    """Split demos into training and validation demos, both in natural order.
 
-    Named filter keys are obeyed. Of a pair of which one is named, the other is the rest: all demos but the
-    validation filter's, or a seeded part of the training filter's. If none is named, the file's own `train` and
-    `valid` are used where it has both, because results on the official files are compared on that split; without
-    them the split is drawn by the seed. A `validation_fraction` of 0 asks to train on every demo, so it also
-    overrules the file's own split.
+    - Both filters given: they define the two sets.
+    - Only the validation filter given: all other demos are training demos.
+    - Only the training filter given: a random fraction of its demos is held out.
+    - No filter given: the file's filter keys `train` and `valid` are used if it has both, because published results on
+      the official files use that split; otherwise a random fraction is held out. With a `validation_fraction` of 0,
+      every demo is a training demo, even if the file has these keys.
 
     Args:
         file: the file.
-        demos: the names of the demos to choose from where no filter key does.
+        demos: the names of the demos to split if no filter key selects them.
         train_filter: filter key of the training demos.
         validation_filter: filter key of the validation demos.
-        validation_fraction: part of the demos to hold out where a seed decides, in [0, 1).
-        seed: seed of the split.
+        validation_fraction: fraction of the demos to hold out in a random split, in [0, 1).
+        seed: seed of a random split.
 
     Raises:
-        DataError: there is no such filter key, or no demo is left to train on.
+        DataError: the file lacks a filter key, or no training demo is left.
     """
     no_filter_is_named = train_filter is None and validation_filter is None
     if no_filter_is_named and validation_fraction > 0.0 and {"train", "valid"} <= set(file.filters()):
@@ -54,7 +55,7 @@ def split_demos(
 
 
 def _draw(demos: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    # At least one demo on each side, so that a tiny file still gives a validation loss.
+    # At least one demo in each set, so that a tiny file still gives a validation loss.
     n_held_out = min(max(round(fraction * len(demos)), 1), len(demos) - 1) if fraction > 0.0 else 0
     held_out = set(np.random.default_rng(seed).permutation(len(demos))[:n_held_out].tolist())
     return (

@@ -1,4 +1,4 @@
-"""Mean, standard deviation and range of data too large to hold in one piece."""
+"""Mean, standard deviation and range, computed in chunks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,23 +32,25 @@ class Statistics:
 def statistics_of(chunks: Iterable[npt.NDArray[Any]]) -> Statistics:
     """Compute statistics chunk by chunk.
 
-    Sums are kept in float64, and squares around the running mean (Chan, Golub and LeVeque 1979), so that data far
-    from zero with a small spread keep their digits.
+    Sums are in float64, and squares are taken around the running mean (Chan, Golub and LeVeque 1979), so that data with
+    a large mean and a small spread do not lose precision.
 
     Args:
-        chunks: arrays (N_i, ...), seen once each.
+        chunks: arrays (N_i, ...).
 
     Raises:
-        DataError: there are no values, or some are NaN, infinite, or too large for float32.
+        DataError: there are no values, or a value is NaN, infinite, or too large for float32.
     """
     n, mean, squares, low, high = 0, np.zeros(()), np.zeros(()), np.array(np.inf), np.array(-np.inf)
     for chunk in chunks:
         if len(chunk) == 0:
             continue
         values = chunk.astype(np.float64)
-        if not (np.abs(values) <= np.finfo(np.float32).max).all():  # NaN compares as false
+        if not (np.abs(values) <= np.finfo(np.float32).max).all():  # comparisons with NaN are false
             largest = np.abs(values).max()
-            raise DataError(f"expected numbers that float32 holds, found {largest:g}. Remove what has them.")
+            raise DataError(
+                f"expected numbers that float32 can hold, found {largest:g}. Remove the demos with such numbers."
+            )
         n_new, mean_new = len(values), values.mean(axis=0)
         shift = mean_new - mean
         squares = squares + ((values - mean_new) ** 2).sum(axis=0) + shift**2 * (n * n_new / (n + n_new))

@@ -1,4 +1,4 @@
-"""The torch dataset of windows, which fetches a whole batch at once."""
+"""A torch data set of windows that fetches a whole batch at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from datamodules.windowing.windows import Int64Array, Windows
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows of some episodes as batches; use `as_it_is` as the loader's `collate_fn`.
+    """Data set that returns batches of windows; use `as_it_is` as the loader's `collate_fn`.
 
-    The loader hands over all indices of a batch together (`__getitems__`), so that no Python code runs per window.
+    The loader passes all indices of a batch at once (`__getitems__`), so that no Python code runs per window.
 
     Args:
-        windows: where the windows lie.
-        columns: what they hold: "actions", "obs/<key>", and perhaps "next_obs/<key>", "rewards", "dones".
+        windows: positions of the windows in the episodes.
+        columns: the data by name: "actions", "obs/<key>", and optionally "next_obs/<key>", "rewards", "dones".
         image_keys: observation keys that hold images (T, height, width, C).
-        demo_numbers: the number of each episode in the whole file, (n_episodes,).
+        demo_numbers: index of each episode in the datamodule's list of demos, (n_episodes,).
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class WindowDataset(Dataset[Batch]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> Batch:
-        """One window, as a batch of one."""
+        """Return one window as a batch of size 1."""
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The windows with these numbers, as one batch; see `datamodules.batch`."""
+        """Return the windows with these indices as one batch; see `datamodules.batch`."""
         episodes, starts = self._windows.locate(indices)
         steps, mask = self._windows.steps(episodes, starts)
         batch = Batch(
@@ -76,5 +76,5 @@ class WindowDataset(Dataset[Batch]):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Leave a batch alone; a loader's `collate_fn` for datasets that return batches."""
+    """Return a batch unchanged; the `collate_fn` for data sets that return whole batches."""
     return batch

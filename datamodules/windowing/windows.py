@@ -1,4 +1,4 @@
-"""Where windows lie in episodes: index arithmetic only, on whole batches of windows at once."""
+"""Index arithmetic for windows in episodes, vectorised over batches."""
 
 from collections.abc import Mapping
 
@@ -12,20 +12,20 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Windows:
-    """All windows of a list of episodes, numbered episode by episode, step by step.
+    """Positions of all windows of a list of episodes, numbered episode by episode and step by step.
 
     The numbering and the padding are those of robomimic 0.3.0's `SequenceDataset`, which calls `n_obs_steps`
     frame_stack and `horizon` seq_length.
 
     Args:
-        lengths: number of steps of each episode, by name; the order numbers the episodes.
-        horizon: steps from the current one on, the current one included.
-        n_obs_steps: steps up to the current one, the current one included.
-        pad_obs: windows may begin before the episode, repeating its first step.
-        pad_horizon: windows may end after the episode, repeating its last step.
+        lengths: number of steps of each episode by name; their order numbers the episodes.
+        horizon: number of steps from the current step on, including it.
+        n_obs_steps: number of steps up to the current step, including it.
+        pad_obs: allow windows to begin before the episode; its first step is repeated.
+        pad_horizon: allow windows to end after the episode; its last step is repeated.
 
     Raises:
-        DataError: an episode is too short for one window.
+        DataError: `horizon` or `n_obs_steps` is below 1, or an episode is too short for one window.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Windows:
         pad_horizon: bool = True,
     ) -> None:
         if horizon < 1 or n_obs_steps < 1:
-            raise DataError(f"horizon and n_obs_steps count steps from 1, got {horizon} and {n_obs_steps}.")
+            raise DataError(f"horizon and n_obs_steps must be at least 1, got {horizon} and {n_obs_steps}.")
         n_lost = (0 if pad_obs else n_obs_steps - 1) + (0 if pad_horizon else horizon - 1)
         for name, length in lengths.items():
             if length <= n_lost:
                 raise DataError(
-                    f"{name} has {length} steps, but a window needs at least {n_lost + 1}. "
-                    "Shorten the window (horizon, n_obs_steps), pad it (pad_obs, pad_horizon), or drop the demo."
+                    f"{name}: expected at least {n_lost + 1} steps for one window, got {length}. "
+                    "Shorten the window (horizon, n_obs_steps), pad it (pad_obs, pad_horizon), or remove the demo."
                 )
         self.width = n_obs_steps - 1 + horizon
         self._lengths = np.fromiter(lengths.values(), np.int64, len(lengths))
@@ -54,20 +54,20 @@ class Windows:
         return int(self._n_before[-1])
 
     def locate(self, indices: npt.ArrayLike) -> tuple[Int64Array, Int64Array]:
-        """Find windows by number.
+        """Return the position of windows.
 
         Args:
             indices: window numbers (B,).
 
         Returns:
-            The number of each window's episode (B,), and the step at its position 0 (B,), negative if padded.
+            The episode number of each window (B,), and the step at window position 0 (B,), negative if padded.
         """
         numbers = np.asarray(indices, np.int64)
         episodes = np.searchsorted(self._n_before, numbers, side="right") - 1
         return episodes, numbers - self._n_before[episodes] + self._first_start
 
     def steps(self, episodes: Int64Array, starts: Int64Array) -> tuple[Int64Array, BoolArray]:
-        """Give the step at each position of each window.
+        """Return the step at each position of each window.
 
         Args:
             episodes: episode numbers (B,).

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from datamodules.formats.damage import clear_errors
 from datamodules.formats.faults import Request
-from datamodules.formats.maniskill_file import CONVERTED, ManiSkillFile
+from datamodules.formats.maniskill_file import ManiSkillFile
+from datamodules.formats.maniskill_reader import CONVERTED
 from datamodules.point_cloud import PointCloudRecipe
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.maniskill import ManiSkill

@@ -1,4 +1,4 @@
-"""Every datamodule of demonstrations delivers the batch contract of `datamodules.batch`."""
+"""All demonstration datamodules fulfil the batch contract of `datamodules.batch`."""
 
 from pathlib import Path
 

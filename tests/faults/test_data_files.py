@@ -1,7 +1,7 @@
-"""Damaged files of demonstrations end in a clear error or a correct read: never a crash, a hang, or a strange error.
+"""Reading a damaged file ends in a clear error or in a correct read, never in a crash, a hang or an unclear error.
 
-The files are the public ones where the environment variable DIFFTORI_DATA names their folder, else small ones of ours.
-`DIFFTORI_FAULT_ROUNDS=500 pytest tests/faults` runs 500 rounds for each of them.
+The tests use the public files if the environment variable DIFFTORI_DATA names their folder, and small generated files
+otherwise. `DIFFTORI_FAULT_ROUNDS=500 pytest tests/faults` runs 500 rounds per file.
 """
 
 import logging
@@ -46,7 +46,7 @@ def pusht(folder: Path) -> tuple[Path, Callable[[Path], Any]]:
 
 
 def read(datamodule: Callable[..., Any], path: Path, **options: Any) -> Any:
-    """What a run reads of a file: its first batches, statistics and description."""
+    """Read what a run reads from a file: batches, statistics and the task."""
     data = datamodule(str(path), batch_size=64, horizon=2, validation_fraction=0.02, **options)
     data.setup()
     batches = [_plain(batch) for batch, _ in zip(data.predict_dataloader(), range(2), strict=False)]
@@ -65,7 +65,7 @@ def damage_file(suffix: str | None, path: Path, seed: int) -> None:
 
 
 def damage_folder(path: Path, seed: int) -> None:
-    """One file of the folder, small ones and those of structure as often as the many chunks."""
+    """Damage one file of the folder, in a third of the rounds a metadata file instead of a chunk."""
     files = sorted(
         part for part in path.rglob("*") if part.is_file() and part.stat().st_size and "img" not in str(part)
     )
@@ -90,7 +90,7 @@ def test_damaged_files_end_in_a_clear_error_or_a_correct_read(name: str, tmp_pat
     found = outcomes(reader, path, damage, range(ROUNDS or 25), tmp_path / "copy", (DataError,))
     print(name, dict(found))
     assert set(found) <= {"error", "same", "different"}, found
-    # A flipped bit of a number is another number: without a check sum nobody can tell, and that is said (see below).
+    # Without checksums, a flipped bit in a number cannot be detected; the test below checks that this is logged.
     assert found["error"] > 0
 
 
@@ -109,16 +109,16 @@ def test_a_file_without_check_sums_says_so_and_how_to_get_them(
     write_check_sums(copy)
     with caplog.at_level(logging.INFO):
         reader(copy)
-    assert "check sums" not in caplog.text
+    assert "checksums" not in caplog.text
 
 
-def test_check_sums_of_nothing_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_check_sums_of_a_missing_file_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"missing\.hdf5: expected a file of demonstrations"):
         main(["data", "sums", str(tmp_path / "missing.hdf5")])
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_with_check_sums_no_other_data_are_read(name: str, tmp_path: Path) -> None:
+def test_check_sums_detect_every_change(name: str, tmp_path: Path) -> None:
     make, damage = FORMATS[name]
     path, reader = make(tmp_path)
     folder = tmp_path / "copy"
@@ -140,7 +140,7 @@ def check_and_summarise(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", ["robomimic HDF5", "ManiSkill HDF5", "ManiSkill JSON"])
-def test_the_check_of_a_damaged_file_says_what_is_wrong(name: str, tmp_path: Path) -> None:
+def test_check_of_a_damaged_file_ends_in_a_clear_error_or_a_summary(name: str, tmp_path: Path) -> None:
     path = (
         write_robomimic(tmp_path / "demos.hdf5") if "robomimic" in name else write_maniskill(tmp_path, obs_mode="state")
     )

@@ -246,7 +246,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
             ConfigurationError,
             "got none: .* the last episode had 2 steps, fewer than the 3",
         ),
-        (["--data.batch_size=500"], DataError, "500 sequences was asked for, but the buffer holds 20"),
+        (["--data.batch_size=500"], DataError, "at least batch_size=500 sequences in the buffer, got 20"),
         (["--collect.env=null"], DataError, "the buffer is empty"),
         (["--ckpt_path=last"], ConfigurationError, "there is no last.ckpt in"),
         (["--collect.n_envs=0"], ConfigurationError, "n_envs must be above 0"),

@@ -20,7 +20,7 @@ def datamodule(path: Path, **arguments: object) -> ManiSkillDataModule:
     return ManiSkillDataModule(**{"path": str(path), "action_dim": 7, "cloud": RECIPE, "batch_size": 4, **arguments})
 
 
-def test_clouds_of_raw_files(tmp_path: Path) -> None:
+def test_raw_clouds_are_converted_by_the_recipe(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     data = datamodule(path, validation_fraction=0.0, horizon=2)
     (batch,) = list(datamodule(path, validation_fraction=0.0, horizon=2, batch_size=99).predict_dataloader())
@@ -43,7 +43,7 @@ def test_clouds_of_raw_files(tmp_path: Path) -> None:
     assert set(data.statistics()) == {"actions", "robot_state"}
 
 
-def test_states(tmp_path: Path) -> None:
+def test_state_files(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="state")
     data = datamodule(path)
     assert data.obs_specs == {"state": ObservationSpec.vector(51)}
@@ -54,7 +54,7 @@ def test_states(tmp_path: Path) -> None:
         np.testing.assert_array_equal(batch["obs"]["state"][0, 0].numpy(), file[demo]["obs"][start].astype(np.float32))
 
 
-def test_the_first_generation_needs_no_json(tmp_path: Path) -> None:
+def test_maniskill1_files_need_no_json(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     with h5py.File(path, "r+") as file:
         for demo in file.values():
@@ -79,7 +79,7 @@ def test_the_first_generation_needs_no_json(tmp_path: Path) -> None:
         datamodule(first, cloud=PointCloudRecipe(64, "world"), obs_dims={"robot_state": 38}).setup()
 
 
-def test_the_interface_tells_task_controller_and_cloud(tmp_path: Path) -> None:
+def test_interface_contains_task_controller_and_cloud(tmp_path: Path) -> None:
     interface = datamodule(write_maniskill(tmp_path)).interface
     assert interface["env_id"] == "PickCube-v0"
     assert interface["control_mode"] == "pd_ee_delta_pose"
@@ -135,7 +135,7 @@ def short(file: h5py.File) -> None:
     [
         (without_json, r"\.json: no such file.*copy it too"),
         (with_damaged_json, r"expected JSON with env_info and episodes"),
-        (with_other_episodes, r"expected the JSON file to list the same trajectories.*traj_1 is not in it"),
+        (with_other_episodes, r"expected the JSON file to list the same trajectories.*but it lacks traj_1"),
         (edit(empty), r"traj_1: expected at least one step, found none.*drop_failed"),
         (put("traj_2/success", (6,), False), r"traj_2: expected success at the end, found a failure.*drop_failed"),
         (edit(short), r"traj_1: expected 5 or 6 steps in obs/agent/qpos.*found 2"),
@@ -148,30 +148,30 @@ def short(file: h5py.File) -> None:
         (put("traj_0/obs/pointcloud/xyzw", (2, slice(None), 2), 0), r"traj_0, step 2: no point is left"),
     ],
 )
-def test_faults_are_named(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+def test_fault_messages(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
     path = write_maniskill(tmp_path)
     spoil(path)
     with pytest.raises(DataError, match=message):
         datamodule(path).setup()
 
 
-def test_failed_trajectories_are_left_out_on_request(tmp_path: Path) -> None:
+def test_drop_failed_drops_failed_trajectories(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, failed=[1])
     data = datamodule(path, drop_failed=True)
     assert data.demos == ["traj_0", "traj_2"]
-    with pytest.raises(DataError, match="none of the 3 trajectories is a success"):
+    with pytest.raises(DataError, match="none of the 3 trajectories is successful"):
         datamodule(write_maniskill(tmp_path, failed=[0, 1, 2]), drop_failed=True).setup()
 
 
-def test_a_name_unlike_the_content(tmp_path: Path) -> None:
+def test_file_name_that_contradicts_the_observations(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="state")
     renamed = path.rename(tmp_path / "trajectory.pointcloud.pd_ee_delta_pose.h5")
     path.with_suffix(".json").rename(renamed.with_suffix(".json"))
-    with pytest.raises(DataError, match=r"expected pointcloud observations, as the name says, found states"):
+    with pytest.raises(DataError, match=r"expected pointcloud observations, from the name, found states"):
         datamodule(renamed).setup()
 
 
-def test_recordings_without_observations_and_of_other_controllers(tmp_path: Path) -> None:
+def test_missing_observations_and_other_controllers_are_refused(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="none", control_mode="pd_joint_pos", action_dim=8)
     with pytest.raises(DataError, match=r"of control_mode pd_ee_delta_pose, found pd_joint_pos.*replay"):
         datamodule(path).setup()
@@ -191,13 +191,13 @@ def test_declared_task_and_sizes_are_checked(tmp_path: Path) -> None:
     datamodule(path, task="PickCube-v0", obs_dims={"robot_state": 27}).setup()
 
 
-def test_every_fault_at_once(tmp_path: Path) -> None:
+def test_check_reports_all_faults(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, failed=[1])
     put("traj_0/actions", (2, 3), 1.5)(path)
     assert [fault.rule for fault in check(path)] == ["failed_demo", "action_range"]
 
 
-def test_a_sound_file_in_short(tmp_path: Path) -> None:
+def test_summary_of_a_valid_file(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     assert check(path) == []
     facts = summary(path)
@@ -212,7 +212,7 @@ def shared() -> Path:
     return Path(os.environ["DIFFTORI_DATA"]) / "maniskill2/PickCube-v0"
 
 
-def test_recorded_states_to_the_bit(shared: Path) -> None:
+def test_official_states_are_read_exactly(shared: Path) -> None:
     path = shared / "trajectory.state.pd_ee_delta_pose.h5"
     data = datamodule(path, batch_size=10**6, validation_fraction=0.0)
     (batch,) = data.predict_dataloader()
@@ -224,7 +224,7 @@ def test_recorded_states_to_the_bit(shared: Path) -> None:
             np.testing.assert_array_equal(read[:, 0].numpy(), stored.astype(np.float32))
 
 
-def test_recorded_clouds_show_the_goal_where_the_task_says(shared: Path) -> None:
+def test_official_clouds_mark_the_goal_position(shared: Path) -> None:
     file = ManiSkillFile(
         shared / "trajectory.pointcloud.pd_ee_delta_pose.sample1.h5", PointCloudRecipe(frame="world", n_goal_points=50)
     )

@@ -14,7 +14,7 @@ def file(tmp_path: Path) -> Path:
     return write_metaworld(tmp_path / "push-v3.hdf5", "push-v3")
 
 
-def test_batches_hold_clouds_in_metres_and_the_hand(file: Path) -> None:
+def test_batches_hold_clouds_and_hand_positions(file: Path) -> None:
     data = MetaWorldDataModule("push-v3", str(file), horizon=7, n_obs_steps=2, batch_size=5, validation_fraction=0.34)
     batch = next(iter(data.val_dataloader()))
     assert {key: value.shape for key, value in batch["obs"].items()} == {
@@ -29,12 +29,12 @@ def test_batches_hold_clouds_in_metres_and_the_hand(file: Path) -> None:
     torch.testing.assert_close(batch["obs"]["point_cloud"][2, 0], torch.from_numpy(expected.astype(np.float32)))
 
 
-def test_there_are_statistics_of_all_but_clouds(file: Path) -> None:
+def test_statistics_exclude_clouds(file: Path) -> None:
     data = MetaWorldDataModule("push-v3", str(file), ["state", "point_cloud"])
     assert set(data.statistics()) == {"state", "actions"}
 
 
-def test_the_interface_is_the_environments(file: Path) -> None:
+def test_interface_matches_the_environment(file: Path) -> None:
     clouds = MetaWorldDataModule("push-v3", str(file))
     assert clouds.interface == {"env_id": "push-v3", **METAWORLD_CLOUD}
     assert MetaWorldDataModule("push-v3", str(file), ["state"]).interface == {"env_id": "push-v3"}
@@ -49,7 +49,7 @@ def test_another_task_is_refused(file: Path) -> None:
         MetaWorldDataModule("push-v3", str(file)).setup()
 
 
-def test_faults_are_named(file: Path, tmp_path: Path) -> None:
+def test_fault_messages(file: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file\. Record it: `difftori demos metaworld"):
         MetaWorldDataModule("push-v3", str(tmp_path / "missing.hdf5")).setup()
     with h5py.File(file, "a") as raw:

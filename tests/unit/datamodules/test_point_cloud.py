@@ -1,4 +1,4 @@
-"""The one function that demonstrations and environments share, against independent arithmetic."""
+"""Point-cloud observations, compared with an independent computation."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def raw() -> dict[str, np.ndarray]:
 
 
 def expected_points(raw: dict[str, np.ndarray], frame: str) -> np.ndarray:
-    """The points above the ground, in the frame, by scipy's rotations."""
+    """Compute the points above the ground in the frame, with scipy's rotations."""
     xyzw = raw["pointcloud/xyzw"].astype(float)
     points = xyzw[(xyzw[:, 3] > 0) & (xyzw[:, 2] > 1e-4), :3]
     if frame == "world":
@@ -28,7 +28,7 @@ def expected_points(raw: dict[str, np.ndarray], frame: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("frame", ["end_effector", "base", "world"])
-def test_all_points_above_the_ground_in_the_frame(raw: dict[str, np.ndarray], frame: str) -> None:
+def test_points_above_the_ground_are_transformed_to_the_frame(raw: dict[str, np.ndarray], frame: str) -> None:
     expected = expected_points(raw, frame)
     recipe = PointCloudRecipe(len(expected), frame, colors=False)
     cloud = recipe.observe(raw, SEED)["point_cloud"] * recipe.scale
@@ -46,14 +46,14 @@ def test_a_seed_fixes_a_sample_without_repetition(raw: dict[str, np.ndarray]) ->
 
 
 def test_colors_stay_with_their_points(raw: dict[str, np.ndarray]) -> None:
-    # Each point is as red as it is far along x, so that a mix-up shows.
+    # Red encodes x, so that a colour at the wrong point is detected.
     raw["pointcloud/rgb"][:, 0] = np.rint(255 * (raw["pointcloud/xyzw"][:, 0] + 0.5))
     recipe = PointCloudRecipe(40, "world")
     cloud = recipe.observe(raw, SEED)["point_cloud"] * recipe.scale
     np.testing.assert_allclose(cloud[:, 3], cloud[:, 0] + 0.5, atol=0.01)
 
 
-def test_fewer_points_than_asked_for_are_repeated(raw: dict[str, np.ndarray]) -> None:
+def test_points_are_repeated_if_there_are_too_few(raw: dict[str, np.ndarray]) -> None:
     expected = expected_points(raw, "end_effector")
     recipe = PointCloudRecipe(1200, colors=False)
     cloud = recipe.observe(raw, SEED)["point_cloud"]
@@ -85,20 +85,20 @@ def test_out_of_range_points_are_removed(raw: dict[str, np.ndarray]) -> None:
     assert np.linalg.norm(cloud[:, :3], axis=1).max() <= 1.0 + RESOLUTION
 
 
-def test_nothing_left_says_what_was_removed(raw: dict[str, np.ndarray]) -> None:
+def test_error_for_an_empty_cloud_counts_the_removed_points(raw: dict[str, np.ndarray]) -> None:
     with pytest.raises(DataError, match=r"no point is left of 300: 199 are above the ground"):
         PointCloudRecipe(max_distance=0.001).observe(raw, SEED)
     with pytest.raises(DataError, match=r"no point is left of 300: 0 are above the ground \(9 m\)"):
         PointCloudRecipe(ground=9).observe(raw, SEED)
 
 
-def test_a_point_that_is_no_number_is_named(raw: dict[str, np.ndarray]) -> None:
+def test_error_names_a_point_that_is_not_finite(raw: dict[str, np.ndarray]) -> None:
     raw["pointcloud/xyzw"][7, 1] = np.nan
     with pytest.raises(DataError, match=r"point 7 of the cloud is .*nan"):
         PointCloudRecipe().observe(raw, SEED)
 
 
-def test_missing_observations_are_named(raw: dict[str, np.ndarray]) -> None:
+def test_error_names_a_missing_observation(raw: dict[str, np.ndarray]) -> None:
     del raw["extra/tcp_pose"], raw["extra/goal_pos"]
     with pytest.raises(DataError, match=r"expected the observation extra/tcp_pose"):
         PointCloudRecipe().observe(raw, SEED)
@@ -109,6 +109,6 @@ def test_missing_observations_are_named(raw: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize(
     "arguments", [{"frame": "camera"}, {"n_points": 10, "n_goal_points": 10}, {"max_distance": 5.0}]
 )
-def test_impossible_recipes_are_refused(arguments: dict[str, object]) -> None:
+def test_arguments_out_of_range_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(DataError, match=str(next(reversed(arguments.values())))):
         PointCloudRecipe(**arguments)

@@ -1,4 +1,4 @@
-"""Push-T's zarr file: its arrays to the bit, and one message for each fault."""
+"""Push-T's zarr file: exact values, and one message per fault."""
 
 import os
 import shutil
@@ -51,11 +51,11 @@ def assert_windows_are_the_arrays(path: Path, n_obs_steps: int, horizon: int, **
 
 
 @pytest.mark.parametrize("cache_images", [True, False])
-def test_windows_are_those_of_the_arrays(path: Path, cache_images: bool) -> None:
+def test_windows_hold_the_values_of_the_arrays(path: Path, cache_images: bool) -> None:
     assert_windows_are_the_arrays(path, n_obs_steps=3, horizon=4, cache_images=cache_images)
 
 
-def test_human_demonstrations_are_read_to_the_bit() -> None:
+def test_official_demonstrations_are_read_exactly() -> None:
     if "DIFFTORI_DATA" not in os.environ:
         pytest.skip("DIFFTORI_DATA is not set: it names a folder with pusht/pusht_cchi_v7_replay.zarr")
     path = Path(os.environ["DIFFTORI_DATA"]) / "pusht/pusht_cchi_v7_replay.zarr"
@@ -118,7 +118,10 @@ FAULTS = {
     "missing_chunks": (drop("data/action/2.0"), r"expected 6 chunks of data/action, found 5\. .*copy it again"),
     "length": (write("data/state", lambda v: v[:-3]), r"expected 28 steps in data/state, .*, found 25"),
     "shape": (write("data/action", lambda v: v[:, :1]), r"data/action of shape \(steps, 2\), found \(28, 1\)"),
-    "episode_ends": (write("meta/episode_ends", put((1,), 9)), r"episode 1: .* that increase, found 9 after 9"),
+    "episode_ends": (
+        write("meta/episode_ends", put((1,), 9)),
+        r"episode 1: .*increasing steps, found 9 after 9",
+    ),
     "no_demos": (write("meta/episode_ends", lambda v: v[:0]), r"expected at least one episode, found none"),
     "not_finite": (write("data/state", put((4, 1), np.nan)), r"step 4: expected finite numbers in data/state"),
     "action_range": (write("data/action", put((6, 0), 700.0)), r"step 6: expected positions from 0 to 512 .* 700"),
@@ -135,12 +138,12 @@ def test_each_fault_has_one_message(path: Path, rule: str) -> None:
     assert rule in [fault.rule for fault in check(path)]
 
 
-def test_what_is_not_wanted_is_not_missed(path: Path) -> None:
+def test_arrays_that_are_not_requested_may_be_missing(path: Path) -> None:
     drop("data/keypoint", "data/img")(path)
     PushTDataModule(str(path), ["state"]).setup()
 
 
-def test_no_file_and_no_zarr(tmp_path: Path) -> None:
+def test_missing_path_and_folder_without_zarr(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder\. Download and unpack https.*pusht.zip"):
         PushTDataModule(str(tmp_path / "none.zarr")).setup()
     with pytest.raises(DataError, match=r"expected a Push-T zarr folder, but it cannot be opened"):
@@ -148,11 +151,11 @@ def test_no_file_and_no_zarr(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_refused(path: Path) -> None:
-    with pytest.raises(DataError, match=r"keypoint and agent_pos .*obs_keys=\['object'\]"):
+    with pytest.raises(DataError, match=r"keypoint and agent_pos .*got obs_keys=\['object'\]"):
         PushTDataModule(str(path), ["object"])
 
 
-def test_the_file_is_left_alone(path: Path) -> None:
+def test_the_file_is_not_modified(path: Path) -> None:
     def contents() -> dict[str, bytes]:
         return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 

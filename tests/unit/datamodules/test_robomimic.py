@@ -54,7 +54,7 @@ def test_batch_contract(path: Path) -> None:
     assert {k: (tuple(v.shape), v.dtype) for k, v in batch.items() if k not in ("obs", "next_obs")} == expected
 
 
-def test_values_are_those_of_the_file(path: Path) -> None:
+def test_batches_hold_the_values_of_the_file(path: Path) -> None:
     data = datamodule(path, n_obs_steps=2)
     file = RobomimicFile(path)
     for batch in [*train_batches(data), *data.val_dataloader()]:
@@ -68,14 +68,14 @@ def test_values_are_those_of_the_file(path: Path) -> None:
 
 @pytest.mark.parametrize("n_workers", [0, 2])
 @pytest.mark.parametrize(("low_dim", "images"), [(False, False), (True, False), (True, True)])
-def test_caches_and_workers_change_no_bit(path: Path, low_dim: bool, images: bool, n_workers: int) -> None:
+def test_batches_are_identical_with_caches_and_workers(path: Path, low_dim: bool, images: bool, n_workers: int) -> None:
     torch.manual_seed(3)
     plain = train_batches(datamodule(path, load_next_obs=True))
     data = datamodule(path, load_next_obs=True, cache_low_dim=low_dim, cache_images=images, n_workers=n_workers)
     assert_equal(train_batches(data), plain)
 
 
-def test_workers_that_stay_and_a_parent_that_reads_do_not_disturb_each_other(path: Path) -> None:
+def test_persistent_workers_and_parent_read_independently(path: Path) -> None:
     torch.manual_seed(3)
     reference = datamodule(path, cache_low_dim=False)
     data = datamodule(path, cache_low_dim=False, n_workers=2)
@@ -88,12 +88,12 @@ def test_workers_that_stay_and_a_parent_that_reads_do_not_disturb_each_other(pat
             batches.append(batch)
             data.file.read("demo_0", f"obs/{IMAGE}")
         assert_equal(batches, train_batches(reference, epoch))
-    # Lightning's save_hyperparameters leaves the caller's frame in a cycle; workers found by the garbage collector
-    # take torch five seconds each to end.
+    # Lightning's save_hyperparameters leaves the caller's frame in a reference cycle. torch takes five seconds per
+    # worker to shut down a loader that the garbage collector finds.
     del loader
 
 
-def test_order_depends_on_seed_and_epoch_alone(path: Path) -> None:
+def test_order_depends_only_on_seed_and_epoch(path: Path) -> None:
     torch.manual_seed(3)
     first, second = (train_batches(datamodule(path), epoch) for epoch in (0, 1))
     torch.manual_seed(3)
@@ -140,13 +140,13 @@ def test_filters_of_the_file(tmp_path: Path) -> None:
     assert demos(validation_filter="valid") == ({0, 2}, {1})
     assert demos(train_filter="train", validation_fraction=0.0) == ({0, 2}, set())
     assert demos(n_demos=1) == ({0}, {1})
-    with pytest.raises(DataError, match=r"n_demos=3, but there are 2 training demos"):
+    with pytest.raises(DataError, match=r"n_demos to be at most the 2 training demos, got 3"):
         demos(n_demos=3)
     with pytest.raises(DataError, match=r"no demo is left to train on"):
         demos(validation_filter="all")
 
 
-def test_statistics_are_those_of_the_training_demos(path: Path) -> None:
+def test_statistics_use_only_the_training_demos(path: Path) -> None:
     data = datamodule(path)
     file = RobomimicFile(path)
     used = {data.demos[int(demo)] for batch in train_batches(data) for demo in batch["demo"]}
@@ -159,14 +159,14 @@ def test_statistics_are_those_of_the_training_demos(path: Path) -> None:
         torch.testing.assert_close(found[key].max.double(), torch.from_numpy(values.max(0)), rtol=1e-6, atol=1e-6)
 
 
-def test_facts_for_the_model(path: Path) -> None:
+def test_metadata_for_the_model(path: Path) -> None:
     data = datamodule(path)
     assert data.obs_specs == {"object": ObservationSpec.vector(5), IMAGE: ObservationSpec.image(3, 8, 8)}
     assert data.env_meta == ENV_META
     assert data.action_dim == 7
 
 
-def test_only_what_is_named_an_image_is_one(tmp_path: Path) -> None:
+def test_the_kind_of_an_observation_follows_from_the_arguments(tmp_path: Path) -> None:
     shapes = {"forces": (3, 4, 4), "cloud": (12, 3), "object": (5,)}
     file = write_robomimic(tmp_path / "demos.hdf5", obs_shapes=shapes, image_keys=[IMAGE])
     data = RobomimicDataModule(str(file), ["forces", "cloud", "object"], 7, [IMAGE], horizon=3, cloud_keys=["cloud"])
@@ -182,7 +182,7 @@ def test_only_what_is_named_an_image_is_one(tmp_path: Path) -> None:
     assert obs["forces"].dtype == torch.float32
 
 
-def test_predicting_goes_through_the_held_out_demos_in_order(path: Path) -> None:
+def test_predict_dataloader_returns_held_out_demos_in_order(path: Path) -> None:
     data = datamodule(path)
     assert_equal(list(data.predict_dataloader()), list(data.val_dataloader()))
     everything = list(datamodule(path, validation_fraction=0.0).predict_dataloader())
@@ -191,7 +191,7 @@ def test_predicting_goes_through_the_held_out_demos_in_order(path: Path) -> None
     assert len(demos) == 9 + 12 + 7 + 5
 
 
-def test_any_demo_names_in_natural_order(tmp_path: Path) -> None:
+def test_demo_names_are_in_natural_order(tmp_path: Path) -> None:
     lengths = {"take 10": 4, "take 9": 5, "Ann": 6}
     data = datamodule(write_robomimic(tmp_path / "demos.hdf5", lengths, image_keys=[IMAGE]), validation_fraction=0.0)
     assert data.demos == ["Ann", "take 9", "take 10"]
@@ -199,6 +199,6 @@ def test_any_demo_names_in_natural_order(tmp_path: Path) -> None:
     assert sorted(["demo_10", "demo_2"], key=natural_order) == ["demo_2", "demo_10"]
 
 
-def test_a_pickled_file_opens_again(path: Path) -> None:
+def test_unpickled_file_reopens(path: Path) -> None:
     file = RobomimicFile(path)
     assert pickle.loads(pickle.dumps(file)).length("demo_1") == file.length("demo_1") == 12

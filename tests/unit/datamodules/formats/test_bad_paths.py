@@ -59,7 +59,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     assert_refused(tmp_path, r"expected a robomimic HDF5 file, got a folder\. Give the path of the file in it")
 
 
-def test_a_zarr_folder_for_hdf5_and_the_reverse(tmp_path: Path) -> None:
+def test_a_zarr_folder_instead_of_hdf5_and_the_reverse(tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     with pytest.raises(DataError, match=r"expected a robomimic HDF5 file, got a zarr folder\. Read it with PushTData"):
         robomimic(write_pusht(tmp_path / "pusht.zarr", image_size=8)).setup()
@@ -91,7 +91,7 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert write_check_sums(Path("~/demos.hdf5")).parent == tmp_path
 
 
-def test_a_file_that_another_process_writes(tmp_path: Path) -> None:
+def test_a_file_that_is_open_for_writing(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "demos.hdf5")
     code = "import h5py, sys\nf = h5py.File(sys.argv[1], 'r+')\nprint('open', flush=True)\nsys.stdin.read()"
     command = [sys.executable, "-c", code, str(path)]
@@ -110,7 +110,7 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_refused(path, r"no permission to read it")
 
 
-def test_causes_other_than_damage_keep_their_names(tmp_path: Path) -> None:
+def test_clear_errors_distinguishes_damage_from_other_causes(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "demos.hdf5")
     with pytest.raises(DataError, match=r"not enough memory to read it .*n_demos"), clear_errors(path):
         raise MemoryError
@@ -166,7 +166,7 @@ def test_nested_observations_are_named_by_path(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch["obs"]["policy/joint_pos"][1, 0], [3, 4, 5])
     assert data.obs_specs == {"policy/joint_pos": ObservationSpec.vector(3)}
     assert set(data.statistics()) == {"policy/joint_pos", "actions"}
-    message = r"expected the observation 'policy' in `obs`, found object, policy/joint_pos, .*Name one of these"
+    message = r"expected the observation 'policy' in `obs`, found object, policy/joint_pos, .*Choose one of these"
     with pytest.raises(DataError, match=message):
         RobomimicDataModule(str(path), ["policy"], 7).setup()
 
@@ -195,7 +195,7 @@ def test_rounding_is_clipped_and_the_last_observation_ignored(tmp_path: Path, in
 
 
 @pytest.mark.parametrize("content", ["no hdf5", None])
-def test_writers_of_demonstrations_name_what_they_cannot_read(tmp_path: Path, content: str | None) -> None:
+def test_rendering_an_unreadable_file_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "demos.hdf5"
     if content is not None:
         path.write_text(content)
@@ -211,7 +211,7 @@ def test_a_recording_over_a_damaged_file_is_refused(tmp_path: Path) -> None:
         record(player, path)  # type: ignore[arg-type]
 
 
-def test_a_conversion_without_success_names_the_array(tmp_path: Path) -> None:
+def test_converting_without_success_flags_is_refused(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     with h5py.File(path, "r+") as file:
         del file["traj_1/success"]

@@ -1,4 +1,4 @@
-"""Each fault: one message that says what was expected, what came and what to do; the same for check and datamodule."""
+"""Each fault of a robomimic file has one message, the same from `check` and from the datamodule."""
 
 import re
 from collections.abc import Callable
@@ -59,8 +59,8 @@ FAULTS = {
         delete("data/demo_1/obs/object"),
         rf"demo_1: expected the observation 'object' in `obs`, found {IMAGE}, robot0_eef_pos",
     ),
-    "no_rewards": (delete("data/demo_1/rewards"), r"demo_1: expected `rewards`, found none\. .*never taken as zero"),
-    "no_dones": (delete("data/demo_1/dones"), r"demo_1: expected `dones`, found none\. .*never taken as zero"),
+    "no_rewards": (delete("data/demo_1/rewards"), r"demo_1: expected `rewards`, found none\. .*not replaced by zeros"),
+    "no_dones": (delete("data/demo_1/dones"), r"demo_1: expected `dones`, found none\. .*not replaced by zeros"),
     "empty_demo": (replace("data/demo_1/actions", np.zeros((0, 7))), r"demo_1: expected at least one step, found none"),
     "num_samples": (set_attribute("data/demo_1", "num_samples", 99), r"demo_1: .* number of actions, 12, found 99"),
     "length": (
@@ -100,7 +100,7 @@ def datamodule(path: Path) -> RobomimicDataModule:
     return RobomimicDataModule(str(path), ["object"], 7, [IMAGE], load_next_obs=True, load_rewards=True)
 
 
-def test_a_sound_file_has_no_fault(path: Path) -> None:
+def test_a_valid_file_has_no_faults(path: Path) -> None:
     assert check(path) == check(path, REQUEST) == []
 
 
@@ -112,7 +112,7 @@ def test_each_fault_has_one_message(path: Path, rule: str) -> None:
     faults = [fault for fault in check(path, REQUEST) if fault.rule == rule]
     assert len(faults) == 1
     assert re.search(message, str(faults[0]))
-    assert faults[0].rule in [fault.rule for fault in check(path)], "the same without naming keys"
+    assert faults[0].rule in [fault.rule for fault in check(path)], "also found without named keys"
     with pytest.raises(DataError, match=message) as caught:
         datamodule(path).setup()
     assert str(path) in str(caught.value)
@@ -125,7 +125,7 @@ def test_nan_in_actions_names_demo_and_step(path: Path) -> None:
         datamodule(path).setup()
 
 
-def test_all_faults_are_reported_at_once_and_equal_ones_counted(path: Path) -> None:
+def test_all_faults_are_reported_and_equal_ones_counted(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["data/demo_0"].attrs["num_samples"] = 1
         for demo in ("demo_1", "demo_2"):
@@ -136,11 +136,11 @@ def test_all_faults_are_reported_at_once_and_equal_ones_counted(path: Path) -> N
         ("no_rewards", "demo_1", 1),
     ]
     assert "(and the same in 1 more)" in str(faults[1])
-    with pytest.raises(DataError, match=r"1 of 2 faults: `difftori data check` lists all"):
+    with pytest.raises(DataError, match=r"1 of 2 faults: `difftori data check` lists them"):
         datamodule(path).setup()
 
 
-def test_what_is_not_wanted_is_not_missed(path: Path) -> None:
+def test_arrays_that_are_not_requested_may_be_missing(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         for demo in file["data"].values():
             del demo["next_obs"], demo["rewards"], demo["dones"]
@@ -148,13 +148,13 @@ def test_what_is_not_wanted_is_not_missed(path: Path) -> None:
     assert check(path) == []
 
 
-def test_faults_of_demos_that_are_not_used_do_no_harm(path: Path) -> None:
+def test_faults_of_unused_demos_are_ignored(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["data/demo_2/actions"][3, 0] = np.nan
     RobomimicDataModule(str(path), ["object"], 7, train_filter="few").setup()
 
 
-def test_missing_file_says_where_data_comes_from(tmp_path: Path) -> None:
+def test_missing_file_message_explains_how_to_get_data(tmp_path: Path) -> None:
     missing = tmp_path / "none.hdf5"
     message = (
         r"no such file.*python -m robomimic.scripts.download_datasets --tasks square --dataset_types ph "
@@ -190,7 +190,7 @@ def test_damaged_bytes(path: Path) -> None:
     assert [(fault.rule, fault.where) for fault in check(path)] == [("damaged", "demo_1")]
 
 
-def test_unknown_filter_lists_those_there_are(path: Path) -> None:
+def test_unknown_filter_key_lists_the_available_ones(path: Path) -> None:
     with pytest.raises(DataError, match=r"no filter key 'many'\. The file has: few\."):
         RobomimicDataModule(str(path), ["object"], 7, train_filter="many").setup()
 

@@ -16,7 +16,7 @@ ALPHA, BETA = 0.6, 0.4
 
 
 def episode(number: int, n_steps: int, terminated: bool = False) -> tuple[dict[str, np.ndarray], ...]:
-    """An episode in which each observation says which episode and step it is."""
+    """Return an episode whose observations contain the episode number and the step."""
     step = np.arange(n_steps + 1)
     obs = {"state": np.stack([np.full(n_steps + 1, number), step], axis=1).astype(np.float32)}
     return obs, 0.01 * step[:-1, None], 10.0 * number + step[:-1], terminated  # type: ignore[return-value]
@@ -40,7 +40,7 @@ def test_a_sequence_is_consecutive_and_complete() -> None:
         assert (step == step[:, :1] + torch.arange(4)).all()
         torch.testing.assert_close(batch["actions"], 0.01 * step[:, :-1, None])
         torch.testing.assert_close(batch["rewards"], 10 * number[:, :-1] + step[:, :-1])
-        # Of T + 1 observations, the last H never start a sequence.
+        # The last H of T + 1 observations never start a sequence.
         assert (step[:, 0] <= torch.tensor([10, 7, 20])[number[:, 0].long()] - 3).all()
 
 
@@ -50,11 +50,11 @@ def test_only_the_last_step_of_a_terminated_episode_is_terminal() -> None:
     batches = [replay.sample() for _ in range(10)]
     steps = torch.cat([batch["obs"]["state"][:, :-1, 1] for batch in batches])
     assert torch.equal(torch.cat([batch["terminated"] for batch in batches]), steps == 4)
-    assert set(steps.flatten().tolist()) == {0, 1, 2, 3, 4}, "the last step is learned from"
+    assert set(steps.flatten().tolist()) == {0, 1, 2, 3, 4}, "the last step is sampled"
     assert torch.equal(torch.from_numpy(replay._log.read(np.arange(6))["terminated"]), torch.arange(6) == 4)  # type: ignore[union-attr]
 
 
-def test_draws_in_proportion_to_priorities() -> None:
+def test_samples_in_proportion_to_priorities() -> None:
     replay = filled([30, 30], batch_size=56)
     batch = replay.sample()
     starts = torch.tensor([*range(28), *range(31, 59)])
@@ -104,7 +104,7 @@ def test_priorities_follow_their_steps_when_the_buffer_wraps_around() -> None:
         if number % 5 == 4:
             batch = replay.sample()
             errors = torch.from_numpy(rng.random(64)) * 3
-            # Of a sequence that comes twice in a batch, the last error counts.
+            # If a batch contains a sequence twice, the last error applies.
             replay.update_priorities(batch["index"], errors)
             weights = (errors.float().double().numpy() + 1e-6) ** ALPHA
             reference |= dict(zip(batch["index"].tolist(), weights, strict=True))
@@ -147,7 +147,7 @@ def test_frames_are_stacked_within_their_episode() -> None:
 
 
 def test_only_images_are_stacked() -> None:
-    """Nine touch sensors of 4 by 4 cells have the shape of a stack of pictures."""
+    """Nine touch sensors of 4 by 4 cells have the shape of stacked frames."""
     replay = ReplayDataModule(horizon=3, batch_size=8, n_steps=100, n_frames=3, image_keys=["camera"])
     touch = np.random.default_rng(0).integers(0, 256, (9, 9, 4, 4), dtype=np.uint8)
     camera = np.repeat(np.arange(9, dtype=np.uint8), 9 * 16).reshape(9, 9, 4, 4)
@@ -159,7 +159,7 @@ def test_only_images_are_stacked() -> None:
     np.testing.assert_array_equal(batch["obs"]["touch"].numpy(), wanted)
 
 
-def test_pictures_beyond_the_memory_limit_are_mapped_and_the_same() -> None:
+def test_images_beyond_the_memory_limit_are_read_from_files() -> None:
     torch.manual_seed(0)
     small, large = (ReplayDataModule(3, 32, 3 * CHUNK_STEPS, memory_limit_gb=limit) for limit in (0.0, 1.0))
     rng = np.random.default_rng(0)
@@ -178,11 +178,11 @@ def test_pictures_beyond_the_memory_limit_are_mapped_and_the_same() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is read from Linux and glibc")
 def test_a_buffer_larger_than_its_limit_stays_below_it() -> None:
-    """250 MB of pictures in a buffer that may hold 100 MB in memory: one chunk of 87 MB."""
+    """Fill a buffer with 250 MB of images and a memory limit of 100 MB, which is one chunk of 87 MB."""
 
     def unbacked_bytes() -> int:
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # or the allocator keeps what was freed, more so after many other tests
+        ctypes.CDLL(None).malloc_trim(0)  # otherwise the allocator keeps freed memory
         return 1024 * int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0])
 
     replay = ReplayDataModule(5, 32, 3 * CHUNK_STEPS, memory_limit_gb=0.1)
@@ -194,28 +194,28 @@ def test_a_buffer_larger_than_its_limit_stays_below_it() -> None:
     for _ in range(20):
         assert (replay.sample()["obs"]["pixels"] == 7).all()
     assert len(replay) * 3 * 84 * 84 > 240e6
-    # The chunk, and the last batches; all of the images would be 250e6.
+    # One chunk and the last batches; all images would take 250e6 bytes.
     assert unbacked_bytes() - before < 200e6
 
 
 @pytest.mark.parametrize(
     ("lengths", "message"),
-    [([], "the buffer is empty"), ([9], "8 sequences was asked for, but the buffer holds 7")],
+    [([], "the buffer is empty"), ([9], "at least batch_size=8 sequences in the buffer, got 7")],
 )
-def test_too_small_a_buffer_is_refused(lengths: list[int], message: str) -> None:
+def test_sampling_from_too_few_sequences_is_refused(lengths: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         filled(lengths).sample()
 
 
-def test_too_short_an_episode_is_refused() -> None:
-    with pytest.raises(DataError, match="2 steps holds no sequence of 3"):
+def test_an_episode_shorter_than_the_horizon_is_refused() -> None:
+    with pytest.raises(DataError, match="at least horizon=3 steps, got 2"):
         filled([2])
     assert len(filled([3])) == 4
 
 
 @pytest.mark.parametrize("key", ["state", "action", "reward"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_number_that_is_not_finite_is_refused(key: str, value: float) -> None:
+def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None:
     replay = filled([10])
     obs, actions, rewards, terminated = episode(1, 10)
     {"state": obs["state"], "action": actions, "reward": rewards}[key][4] = value  # type: ignore[call-overload,index]
@@ -224,7 +224,7 @@ def test_a_number_that_is_not_finite_is_refused(key: str, value: float) -> None:
     assert len(replay) == 11
 
 
-def test_a_priority_that_is_not_finite_leaves_the_earlier_one() -> None:
+def test_priorities_that_are_not_finite_are_ignored() -> None:
     replay = filled([10])
     weights = replay._tree.weights.copy()  # type: ignore[union-attr]
     replay.update_priorities(torch.tensor([0, 1]), torch.tensor([torch.nan, torch.inf]))
@@ -261,7 +261,7 @@ def test_sequences_stay_within_their_episodes_after_a_change_of_horizon(
 @pytest.mark.parametrize(
     "options", [{"horizon": 0}, {"batch_size": 0}, {"n_steps": -1}, {"n_frames": 0}, {"priority_exponent": -0.1}]
 )
-def test_numbers_that_make_no_buffer_are_refused(options: dict[str, float]) -> None:
+def test_arguments_out_of_range_are_refused(options: dict[str, float]) -> None:
     (name,) = options
     with pytest.raises(DataError, match=f"{name} must be at least"):
         ReplayDataModule(**options)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ DTYPE = from_fields(FIELDS)  # type: ignore[arg-type]
 
 
 def steps(first: int, count: int) -> np.ndarray:
-    """Steps that say their number."""
+    """Return records that contain their step number."""
     records = np.zeros(count, dtype=DTYPE)
     records["value"] = np.arange(first, first + count)
     records["obs"] = (np.arange(first, first + count) % 251)[:, None, None]
@@ -19,7 +19,7 @@ def steps(first: int, count: int) -> np.ndarray:
 
 
 def check(log: StepLog, n_steps: int) -> None:
-    """All that is kept reads back."""
+    """Check that all stored steps are read correctly."""
     assert log.end == n_steps
     numbers = np.arange(log.start, log.end)
     np.testing.assert_array_equal(log.read(numbers), steps(log.start, log.end - log.start))
@@ -40,11 +40,11 @@ def test_keeps_the_newest_in_memory_and_on_disk(memory_limit: int) -> None:
 
 
 @pytest.mark.parametrize("memory_limit", [0, 10**9])
-def test_goes_on_from_a_save(tmp_path: Path, memory_limit: int) -> None:
+def test_continues_from_a_save(tmp_path: Path, memory_limit: int) -> None:
     log = StepLog(DTYPE, 2 * CHUNK_STEPS, memory_limit)
     log.append(steps(0, 6000))
     manifest = log.save(tmp_path)
-    log.append(steps(6000, 4000))  # the original goes on, and must not disturb the save
+    log.append(steps(6000, 4000))  # later steps of the original log must not change the save
     again = StepLog.load(manifest, tmp_path, 2 * CHUNK_STEPS, memory_limit)
     check(again, 6000)
     again.append(steps(6000, 9000))
@@ -64,16 +64,16 @@ def test_a_save_writes_only_what_is_new(tmp_path: Path) -> None:
     assert changed[0].stat().st_size == 15 * DTYPE.itemsize
 
 
-def test_an_older_save_stays_whole_while_a_newer_one_is_written(tmp_path: Path) -> None:
+def test_an_interrupted_save_keeps_the_previous_one(tmp_path: Path) -> None:
     log = StepLog(DTYPE, CHUNK_STEPS, 10**9)
     log.append(steps(0, 100))
     first = log.save(tmp_path)
     log.append(steps(100, 20))
-    log._write(log._chunks[0])  # killed after the steps, before the checkpoint
+    log._write(log._chunks[0])  # as if killed after writing the steps, before the checkpoint
     check(StepLog.load(first, tmp_path, CHUNK_STEPS, 10**9), 100)
 
 
-def test_going_on_twice_from_one_save_mixes_nothing(tmp_path: Path) -> None:
+def test_two_runs_from_one_save_are_independent(tmp_path: Path) -> None:
     log = StepLog(DTYPE, CHUNK_STEPS, 10**9)
     log.append(steps(0, 100))
     first = log.save(tmp_path)
@@ -83,7 +83,7 @@ def test_going_on_twice_from_one_save_mixes_nothing(tmp_path: Path) -> None:
     check(StepLog.load(first, tmp_path, CHUNK_STEPS, 10**9), 100)
 
 
-def test_moves_to_another_folder_without_the_first(tmp_path: Path) -> None:
+def test_moved_log_does_not_need_the_old_folder(tmp_path: Path) -> None:
     log = StepLog(DTYPE, 4 * CHUNK_STEPS, 0)
     log.append(steps(0, 2 * CHUNK_STEPS + 7))
     log.save(tmp_path / "a")
@@ -93,7 +93,7 @@ def test_moves_to_another_folder_without_the_first(tmp_path: Path) -> None:
     check(again, 2 * CHUNK_STEPS + 7)
 
 
-def test_dropped_chunks_leave_the_disk_one_save_later(tmp_path: Path) -> None:
+def test_dropped_chunks_are_deleted_at_the_second_save(tmp_path: Path) -> None:
     log = StepLog(DTYPE, CHUNK_STEPS, 10**9)
     log.append(steps(0, CHUNK_STEPS))
     first = log.save(tmp_path)
@@ -101,11 +101,11 @@ def test_dropped_chunks_leave_the_disk_one_save_later(tmp_path: Path) -> None:
     log.save(tmp_path)
     check(StepLog.load(first, tmp_path, CHUNK_STEPS, 10**9), CHUNK_STEPS)
     log.save(tmp_path)
-    with pytest.raises(DataError, match="does not hold the 4096 steps"):
+    with pytest.raises(DataError, match="expected the 4096 steps"):
         StepLog.load(first, tmp_path, CHUNK_STEPS, 10**9)
 
 
-def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = StepLog(DTYPE, CHUNK_STEPS, 10**9)
     log.append(steps(0, 100))
     first = log.save(tmp_path)

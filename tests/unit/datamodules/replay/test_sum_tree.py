@@ -6,7 +6,7 @@ from datamodules.replay.sum_tree import SumTree
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 5, 1000])
-def test_finds_what_a_running_sum_finds(capacity: int) -> None:
+def test_find_matches_a_cumulative_sum(capacity: int) -> None:
     rng = np.random.default_rng(0)
     weights = rng.random(capacity) * (rng.random(capacity) > 0.3) + 1e-9
     tree = SumTree(capacity)
@@ -41,12 +41,12 @@ def test_samples_in_proportion() -> None:
     found = tree.find(np.random.default_rng(2).random(20_000) * tree.total)
     expected = 20_000 * weights / weights.sum()
     assert stats.chisquare(np.bincount(found, minlength=8), expected).pvalue > 1e-3
-    # The same test tells a neighbouring distribution apart.
+    # The test has enough power to reject a similar distribution.
     assert stats.chisquare(np.bincount(found, minlength=8), np.roll(expected, 1)).pvalue < 1e-6
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -1.0])
-def test_a_weight_that_would_spoil_the_sums_is_refused(weight: float) -> None:
+def test_invalid_weights_are_refused(weight: float) -> None:
     tree = SumTree(4)
     tree.update(np.arange(4), np.ones(4))
     with pytest.raises(ValueError, match="finite and not negative"):

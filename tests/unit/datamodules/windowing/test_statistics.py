@@ -6,8 +6,8 @@ from datamodules.errors import DataError
 from datamodules.windowing.statistics import statistics_of
 
 
-def test_chunks_give_what_the_whole_gives() -> None:
-    # Far from zero with a small spread: sums of squares in float32 would have no digits left.
+def test_chunked_statistics_match_numpy() -> None:
+    # With a large mean and a small spread, sums of squares in float32 would lose all precision.
     values = 1e4 + 1e-2 * np.random.default_rng(0).normal(size=(1000, 3))
     found = statistics_of(np.split(values, [1, 1, 10, 500]))
     expected = (values.mean(0), values.std(0), values.min(0), values.max(0))
@@ -16,7 +16,7 @@ def test_chunks_give_what_the_whole_gives() -> None:
         torch.testing.assert_close(got, torch.as_tensor(want, dtype=torch.float32), rtol=1e-6, atol=0)
 
 
-def test_constant_has_no_spread() -> None:
+def test_standard_deviation_of_a_constant_is_zero() -> None:
     assert statistics_of([np.full((4, 2), 0.1, np.float32)]).std.tolist() == [0, 0]
 
 
@@ -26,6 +26,6 @@ def test_no_data_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e200])
-def test_numbers_that_cannot_be_learned_from_are_refused(value: float) -> None:
-    with pytest.raises(DataError, match="numbers that float32 holds"):
+def test_numbers_that_are_not_finite_in_float32_are_refused(value: float) -> None:
+    with pytest.raises(DataError, match="numbers that float32 can hold"):
         statistics_of([np.zeros((3, 2)), np.array([[0.0, value]])])

@@ -1,4 +1,4 @@
-"""`difftori data check` and training decide alike on every odd file: the same verdict, and the same first fault."""
+"""`difftori data check` and training report the same first fault for unusual files."""
 
 import json
 import re
@@ -21,8 +21,8 @@ IMAGE = test_checks.IMAGE
 Edit = Callable[[h5py.File], None]
 
 
-def verdict(data: DemonstrationDataModule) -> str:
-    """The first fault that training finds, or nothing."""
+def training_fault(data: DemonstrationDataModule) -> str:
+    """Return the first fault that training finds, or an empty string."""
     try:
         data.setup()
         for column in data._train_dataset.columns.values():
@@ -36,16 +36,16 @@ def verdict(data: DemonstrationDataModule) -> str:
     return ""
 
 
-def checked(path: Path) -> str:
-    """The first fault that the command finds, or nothing."""
+def check_fault(path: Path) -> str:
+    """Return the first fault that `check` finds, or an empty string."""
     faults = check(path)
     first = re.sub(r" \(and the same in \d+ more\)", "", str(faults[0])) if faults else ""
     return first.removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
 
 
-def assert_one_judgement(path: Path, data: DemonstrationDataModule, message: str | None) -> None:
-    found = verdict(data)
-    assert found.rstrip(".") == checked(path).removesuffix(" Nothing was checked.").rstrip(".")
+def assert_same_fault(path: Path, data: DemonstrationDataModule, message: str | None) -> None:
+    found = training_fault(data)
+    assert found.rstrip(".") == check_fault(path).removesuffix(" Nothing was checked.").rstrip(".")
     assert (message or "") in found
     assert bool(found) == bool(message)
 
@@ -82,7 +82,7 @@ def mask(values: np.ndarray | list[str]) -> Edit:
     return spoil
 
 
-def one_more_observation(file: h5py.File) -> None:
+def extra_observation(file: h5py.File) -> None:
     for demo in file["data"].values():
         for key, item in list(demo["obs"].items()):
             values = np.concatenate([item[()], item[-1:]])
@@ -113,12 +113,12 @@ ROBOMIMIC: dict[str, tuple[Edit, str | None]] = {
     "float16": (set_all("actions", lambda n: np.full((n, 7), 0.5, np.float16)), None),
     "compressed": (set_all("actions", lambda n: np.zeros((n, 7)), compression="gzip"), None),
     "no attributes": (without_attributes, None),
-    "strings that nobody asks for": (set_all("obs/language", lambda n: np.array([b"push"] * n)), None),
-    "one observation more": (one_more_observation, None),
+    "strings that are not requested": (set_all("obs/language", lambda n: np.array([b"push"] * n)), None),
+    "one extra observation": (extra_observation, None),
     "an array among the demos": (loose_array, None),
     "mask of bytes": (mask(np.array(["demo_0"], "S")), None),
     "mask of strings": (mask(["demo_0"]), None),
-    "actions beyond 1 by rounding": (set_all("actions", lambda n: np.full((n, 7), 1.0000001)), None),
+    "actions above 1 by rounding": (set_all("actions", lambda n: np.full((n, 7), 1.0000001)), None),
     "actions of three axes": (
         set_all("actions", lambda n: np.zeros((n, 1, 7))),
         "numbers (steps, size), found float64",
@@ -129,7 +129,7 @@ ROBOMIMIC: dict[str, tuple[Edit, str | None]] = {
         set_all(f"obs/{IMAGE}", lambda n: np.zeros((n, 3, 8, 8), np.uint8)),
         "The channels come first",
     ),
-    "images of numbers": (set_all(f"obs/{IMAGE}", lambda n: np.zeros((n, 8, 8, 3))), "uint8 images"),
+    "float images": (set_all(f"obs/{IMAGE}", lambda n: np.zeros((n, 8, 8, 3))), "uint8 images"),
     "mask of numbers": (mask(np.arange(2)), "mask/few: expected names of demos, found int64 (2,)"),
     "env_args of numbers": (attribute("env_args", np.arange(3)), "expected a JSON object in the attribute env_args"),
     "NaN in rewards": (
@@ -163,14 +163,14 @@ def test_robomimic(demos: Path, name: str) -> None:
     spoil, message = ROBOMIMIC[name]
     with h5py.File(demos, "r+") as file:
         spoil(file)
-    assert_one_judgement(demos, robomimic(demos), message)
+    assert_same_fault(demos, robomimic(demos), message)
 
 
 @pytest.mark.parametrize("rule", sorted(test_checks.FAULTS.keys() - {"action_dim", "shape"}))
 def test_faults_of_robomimic(demos: Path, rule: str) -> None:
     with h5py.File(demos, "r+") as file:
         test_checks.FAULTS[rule][0](file)
-    assert verdict(robomimic(demos)).rstrip(".") == checked(demos).rstrip(".")
+    assert training_fault(robomimic(demos)).rstrip(".") == check_fault(demos).rstrip(".")
 
 
 def test_damaged_images(demos: Path) -> None:
@@ -179,7 +179,7 @@ def test_damaged_images(demos: Path) -> None:
     content = bytearray(demos.read_bytes())
     content[place.byte_offset : place.byte_offset + place.size] = bytes(place.size)
     demos.write_bytes(content)
-    assert_one_judgement(demos, robomimic(demos), f"demo_1: obs/{IMAGE}: cannot be read (OSError")
+    assert_same_fault(demos, robomimic(demos), f"demo_1: obs/{IMAGE}: cannot be read (OSError")
 
 
 def state_dict(file: h5py.File) -> None:
@@ -205,12 +205,12 @@ def wide_actions(file: h5py.File) -> None:
 
 
 MANISKILL = {
-    "state_dict": (test_maniskill.edit(state_dict), "expected observations that are states"),
+    "state_dict": (test_maniskill.edit(state_dict), "expected states (steps, size) or point clouds as observations"),
     "rgb": (test_maniskill.edit(rgb), "found agent, extra, image"),
     "no success": (test_maniskill.edit(no_success), "traj_1: expected an array `success`, found actions"),
     "actions of three axes": (test_maniskill.edit(wide_actions), "numbers (steps, size), found float32 (6, 1, 7)"),
-    "beyond 1 by rounding": (test_maniskill.put("traj_0/actions", (2, 3), 1.0000001), None),
-    "beyond 1": (test_maniskill.put("traj_0/actions", (2, 3), 1.2), "A policy (PPO) that was not clipped"),
+    "above 1 by rounding": (test_maniskill.put("traj_0/actions", (2, 3), 1.0000001), None),
+    "above 1": (test_maniskill.put("traj_0/actions", (2, 3), 1.2), "Actions of a PPO policy"),
     "NaN in joints": (
         test_maniskill.put("traj_0/obs/agent/qpos", (2, 3), np.nan),
         "traj_0, step 2: expected finite numbers in obs/agent/qpos, found nan",
@@ -228,16 +228,16 @@ def test_maniskill_files(tmp_path: Path, name: str) -> None:
     path = write_maniskill(tmp_path).rename(tmp_path / "trajectory.h5")
     (tmp_path / "trajectory.pointcloud.pd_ee_delta_pose.json").rename(path.with_suffix(".json"))
     spoil(path)
-    assert_one_judgement(path, ManiSkillDataModule(str(path), 7, validation_fraction=0.0), message)
+    assert_same_fault(path, ManiSkillDataModule(str(path), 7, validation_fraction=0.0), message)
 
 
-def test_maniskill_json_of_another_shape(tmp_path: Path) -> None:
+def test_maniskill_json_with_wrong_structure(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="state")
     companion = path.with_suffix(".json")
     companion.write_text(json.dumps({"env_info": {"env_kwargs": 3}, "episodes": ["a"]}))
     data = ManiSkillDataModule(str(path), 7)
-    assert "expected JSON with env_info and episodes" in verdict(data)
-    assert "expected JSON with env_info and episodes" in checked(path)
+    assert "expected JSON with env_info and episodes" in training_fault(data)
+    assert "expected JSON with env_info and episodes" in check_fault(path)
 
 
 PUSHT: dict[str, tuple[Callable[[Path], None], str | None]] = {
@@ -247,16 +247,16 @@ PUSHT: dict[str, tuple[Callable[[Path], None], str | None]] = {
         test_pusht.write("data/state", test_pusht.put((11, 1), np.nan)),
         "episode_1, step 2: expected finite numbers in data/state, found nan at coordinate 1",
     ),
-    "beyond the board": (
+    "outside the board": (
         test_pusht.write("data/action", test_pusht.put((11, 0), 700.0)),
         "episode_1, step 2: expected positions from 0 to 512 in data/action, found 700",
     ),
-    "beyond the board by rounding": (test_pusht.write("data/action", test_pusht.put((11, 0), 512.0001)), None),
+    "outside the board by rounding": (test_pusht.write("data/action", test_pusht.put((11, 0), 512.0001)), None),
     "channels first": (
         test_pusht.write("data/img", lambda v: np.ascontiguousarray(v.transpose(0, 3, 1, 2))),
         "The channels come first",
     ),
-    "episodes of another shape": (
+    "episode ends of wrong shape": (
         test_pusht.write("meta/episode_ends", lambda v: v[:, None]),
         "expected whole numbers (episodes,), found int64 (3, 1)",
     ),
@@ -274,4 +274,4 @@ def test_pusht_files(tmp_path: Path, name: str, zipped: bool) -> None:
     if zipped:
         path = Path(shutil.make_archive(str(path), "zip", path))
     data = PushTDataModule(str(path), ["state", "keypoint"], images, validation_fraction=0.0)
-    assert_one_judgement(path, data, message)
+    assert_same_fault(path, data, message)
