@@ -3,8 +3,8 @@
     python benchmarks/long_run.py --minutes 12 --every 10 -- fit --config rl_cheetah_run_state.yaml
 
 Runs `difftori` with the arguments after `--`, samples that process and its children from outside, and stops it with
-SIGTERM. The table shows the median of each seventh of the run and the Theil-Sen slope of its second half. Both are robust
-to the simulators that evaluations start and stop. `--image memory.png` plots memory over time (needs the extra `plot`).
+SIGTERM. The table shows the median of each seventh of the run and the Theil-Sen slope of its second half, because the
+simulators of an evaluation come and go. `--image memory.png` plots memory over time (needs the extra `plot`).
 """
 
 import argparse
