@@ -1,11 +1,10 @@
-"""Measure memory, open files and log size of a run over time, and their growth in the second half.
+"""Measure memory, open files and log size of a run over time, and their growth.
 
     python benchmarks/long_run.py --minutes 12 --every 10 -- fit --config rl_cheetah_run_state.yaml
 
-Runs `difftori` with the arguments after `--`, samples that process and its children, and ends it with SIGTERM. The
-table shows medians over sevenths of the run, and the Theil-Sen slope of the second half. Both are robust to
-evaluations, which start simulators for a short time. `--picture memory.png` plots memory over time (needs the extra
-`plot`).
+Runs `difftori` with the arguments after `--`, samples that process and its children from outside, and stops it with
+SIGTERM. The table shows the median of each seventh of the run and the Theil-Sen slope of its second half, because the
+simulators of an evaluation come and go. `--image memory.png` plots memory over time (needs the extra `plot`).
 """
 
 import argparse
@@ -25,19 +24,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between samples")
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="folder of the run's TensorBoard files")
-    parser.add_argument("--picture", type=Path, help="file for a plot of memory over time")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
+    parser.add_argument("--image", type=Path, help="plot memory over time into this file")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="arguments of difftori, after --")
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     run = subprocess.Popen([sys.executable, "-m", "difftori_pl", *command])
-    began, samples = time.monotonic(), []
-    while time.monotonic() - began < 60 * arguments.minutes and run.poll() is None:
+    start, samples = time.monotonic(), []
+    while time.monotonic() - start < 60 * arguments.minutes and run.poll() is None:
         time.sleep(arguments.every)
-        processes = family(run.pid)
+        processes = process_tree(run.pid)
         logs = sum(path.stat().st_size for path in arguments.logs.rglob("events.out.tfevents.*"))
         samples.append(
             [
-                (time.monotonic() - began) / 60,
+                (time.monotonic() - start) / 60,
                 sum(map(memory, processes)) / 2**20,
                 sum(map(n_open_files, processes)),
                 logs / 2**20,
@@ -46,11 +45,11 @@ def main() -> None:
     run.send_signal(signal.SIGTERM)
     run.wait()
     report(np.array(samples))
-    if arguments.picture:
-        draw(np.array(samples), arguments.picture)
+    if arguments.image:
+        plot(np.array(samples), arguments.image)
 
 
-def draw(samples: np.ndarray, path: Path) -> None:
+def plot(samples: np.ndarray, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
@@ -60,30 +59,30 @@ def draw(samples: np.ndarray, path: Path) -> None:
 
 
 def report(samples: np.ndarray) -> None:
-    shown = [np.median(part, axis=0) for part in np.array_split(samples, 7)]
+    medians = [np.median(part, axis=0) for part in np.array_split(samples, 7)]
     late = samples[len(samples) // 2 :]
-    print("| minutes | " + " | ".join(f"{row[0]:.1f}" for row in shown) + " | growth in the second half |")
-    print("|---" * (len(shown) + 2) + "|")
+    print("| minutes | " + " | ".join(f"{row[0]:.1f}" for row in medians) + " | growth in the second half |")
+    print("|---" * (len(medians) + 2) + "|")
     names = ("memory, MiB", "1"), ("open files", "0"), ("TensorBoard, MiB", "2")
     for column, (name, digits) in enumerate(names, start=1):
         slope = theilslopes(late[:, column], late[:, 0])[0]
-        figures = " | ".join(f"{row[column]:.{digits}f}" for row in shown)
+        figures = " | ".join(f"{row[column]:.{digits}f}" for row in medians)
         print(f"| {name} | {figures} | {60 * slope:.2f} an hour |")
 
 
-def family(pid: int) -> list[int]:
-    """Return the IDs of a process and of its descendants that still run."""
+def process_tree(pid: int) -> list[int]:
+    """Return a process and its running descendants."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [pid, *(found for child in children for found in family(int(child)))]
+    return [pid, *(found for child in children for found in process_tree(int(child)))]
 
 
 def memory(pid: int) -> int:
-    """Return the bytes that a process has allocated, with shared memory divided among the processes that use it.
+    """Return the bytes that a process has allocated, with its proportional part of shared memory.
 
-    File-backed pages, including program code, are not counted, because the kernel may drop them at any time.
+    File-backed pages, such as programs, are excluded: the kernel loads and evicts them at any time.
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

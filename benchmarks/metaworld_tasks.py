@@ -1,9 +1,9 @@
-"""DiffTORI and its base on tasks of Meta-World from the same initial states: one row of a table for each task.
+"""Compare DiffTORI and its base policy on Meta-World tasks from the same initial states.
 
 python benchmarks/metaworld_tasks.py --tasks reach-v3 pick-place-v3 --episodes 30
 
-Records demonstrations, trains a base and DiffTORI on it by `il_metaworld_state.yaml`, and evaluates both;
-demonstrations that are there are used again. Everything is written below the current folder.
+Prints a table with one row for each task. Records demonstrations unless they exist, trains a base policy and DiffTORI
+on it (`il_metaworld_state.yaml`), and evaluates both. Output is written below the current folder.
 """
 
 import argparse
@@ -20,7 +20,7 @@ QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=
 
 
 def row(task: str, options: argparse.Namespace) -> str:
-    """Record, train and evaluate one task."""
+    """Record, train and evaluate one task, and format its row of the table."""
     data = Path("demos/metaworld") / f"{task}.hdf5"
     if not data.exists():
         main(["demos", "metaworld", f"--task={task}", f"--episodes={options.episodes}", "--cloud=null"])
@@ -47,14 +47,14 @@ def row(task: str, options: argparse.Namespace) -> str:
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, str]:
-    """What a function gives, and how long it took: seconds of CPU, and by the clock."""
+    """Call a function, and return its result and its time: CPU seconds (wall-clock seconds)."""
     cpu, clock = time.process_time(), time.perf_counter()
     result = function()
     return result, f"{time.process_time() - cpu:.0f} s ({time.perf_counter() - clock:.0f} s)"
 
 
 def successes(folder: Path, policy: str) -> list[bool]:
-    """Which episodes a policy solved, by their seeds."""
+    """Return whether a policy solved each episode, in the order of the seeds."""
     (path,) = folder.glob(f"rollouts_step*_{policy}.jsonl")
     episodes = [json.loads(line) for line in path.read_text().splitlines()]
     return [episode["success"] for episode in sorted(episodes, key=lambda episode: episode["seed"])]
@@ -64,13 +64,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["reach-v3"])
     parser.add_argument("--base", default="bc_metaworld_state.yaml", help="configuration of the base policy")
-    parser.add_argument("--episodes", type=int, default=30, help="demonstrations of each task")
-    parser.add_argument("--rollouts", type=int, default=50, help="episodes of each policy")
-    parser.add_argument("--n_envs", type=int, default=2, help="environments at a time")
+    parser.add_argument("--episodes", type=int, default=30, help="demonstrations per task")
+    parser.add_argument("--rollouts", type=int, default=50, help="episodes per policy")
+    parser.add_argument("--n_envs", type=int, default=2, help="number of parallel environments")
     parser.add_argument("--runs", default="runs", help="folder for logs and checkpoints")
     options = parser.parse_args()
     print(
-        "| task | base | DiffTORI | gained / lost | base's error | DiffTORI's error | base trained | DiffTORI trained |"
+        "| task | base | DiffTORI | gained / lost | base error | DiffTORI error | base training | DiffTORI training |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for task in options.tasks:

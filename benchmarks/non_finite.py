@@ -1,9 +1,9 @@
-"""What one NaN does: in an observation, a reward, an action, a demonstration and a gradient, wherever each can occur.
+"""Show the effect of one NaN in an observation, reward, action, demonstration or gradient.
 
     python benchmarks/non_finite.py
 
-Every row runs the command line or the deployed policy on generated data and a small environment without a simulator,
-with one number replaced by NaN, and prints what the user sees and whether the weights that were saved are finite.
+Each row replaces one number by NaN and runs the command line or a deployed policy on generated data and a small
+environment without a simulator. It prints the message that a user sees and whether the saved weights are finite.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Outcome = tuple[str, str]
 
 
 class Messages(logging.Handler):
-    """Keep the warnings of the package."""
+    """Collects the warnings of the package."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -49,33 +49,33 @@ class Messages(logging.Handler):
 
 
 def outcome(action: Callable[[], Any], saved: Path | None) -> Outcome:
-    """Run and describe: the first line of the error or warning, and whether all saved weights are finite."""
+    """Run `action`; return its first warning or its error, and whether all saved weights are finite."""
     messages = Messages()
     logger = logging.getLogger("difftori_pl")
     logger.addHandler(messages)
     try:
-        said = action()
+        result = action()
     except (DiffTORIError, DataError) as error:
-        said = f"error: {error}"
+        result = f"error: {error}"
     finally:
         logger.removeHandler(messages)
     files = sorted(saved.rglob("last.ckpt")) if saved else []
     weights = [v for file in files for v in torch.load(file, weights_only=True)["state_dict"].values()]
     finite = "none saved" if not weights else str(all(bool(torch.isfinite(value).all()) for value in weights))
-    lines = [*messages.lines[:1], *([str(said)] if not messages.lines or str(said).startswith("error") else [])]
+    lines = [*messages.lines[:1], *([str(result)] if not messages.lines or str(result).startswith("error") else [])]
     return "; ".join(lines), finite
 
 
 @contextmanager
-def one_step_of_the_environment(key: str) -> Iterator[None]:
-    """Replace an observation or a reward of the environment by NaN, once, at step 7 of the second episode."""
+def corrupted_environment(key: str) -> Iterator[None]:
+    """Replace the observation or reward of step 7 in the second episode by NaN."""
     reset, step, episodes = PointEnv.reset, PointEnv.step, itertools.count()
 
     def counted(self: PointEnv, **options: Any) -> Any:
         self.number = next(episodes)  # type: ignore[attr-defined]
         return reset(self, **options)
 
-    def spoilt(self: PointEnv, action: Any) -> Any:
+    def corrupted(self: PointEnv, action: Any) -> Any:
         obs, reward, *rest = step(self, action)
         if (self.number, self.n_steps) == (1, 7):  # type: ignore[attr-defined]
             if key == "reward":
@@ -84,19 +84,19 @@ def one_step_of_the_environment(key: str) -> Iterator[None]:
                 obs = {"state": obs["state"] * np.nan}
         return obs, reward, *rest
 
-    with patch.object(PointEnv, "reset", counted), patch.object(PointEnv, "step", spoilt):
+    with patch.object(PointEnv, "reset", counted), patch.object(PointEnv, "step", corrupted):
         yield
 
 
 @contextmanager
-def one_batch(owner: type, method: str, spoil: Callable[[Any], None]) -> Iterator[None]:
-    """Spoil the third batch, which no check of a file can have seen."""
+def corrupted_batch(owner: type, method: str, corrupt: Callable[[Any], None]) -> Iterator[None]:
+    """Corrupt the fourth batch in memory, after all checks of the files."""
     fetch, count = getattr(owner, method), itertools.count()
 
     def fetched(*arguments: Any) -> Any:
         batch = fetch(*arguments)
         if next(count) == 3:
-            spoil(batch)
+            corrupt(batch)
         return batch
 
     with patch.object(owner, method, fetched):
@@ -110,20 +110,20 @@ def imitation(folder: Path, path: Path) -> Callable[[], Any]:
         f"--data.obs_keys={keys}", "--data.batch_size=4", "--data.validation_fraction=0.34", "--rollout.env=null",
         "--trainer.max_steps=6", "--trainer.limit_val_batches=0", f"--trainer.logger.save_dir={folder}", *QUIET,
     ]  # fmt: skip
-    return lambda: counted(run(["fit", *options]))
+    return lambda: skipped_updates(run(["fit", *options]))
 
 
 def reinforcement(folder: Path, *more: str) -> Callable[[], Any]:
     options = [f"--config={CONFIG}", *REPLAYED, f"--trainer.logger.save_dir={folder}", *QUIET, *more]
-    return lambda: counted(run(["fit", *options]))
+    return lambda: skipped_updates(run(["fit", *options]))
 
 
-def counted(cli: Any) -> str:
+def skipped_updates(cli: Any) -> str:
     metrics: Mapping[str, Any] = cli.trainer.callback_metrics
     return f"train/skipped_updates = {int(metrics.get('train/skipped_updates', 0))}"
 
 
-def spoil_file(path: Path, key: str) -> Path:
+def corrupt_file(path: Path, key: str) -> Path:
     with h5py.File(path, "r+") as file:
         values = file[f"data/demo_1/{key}"]
         values[(3,) + (0,) * (values.ndim - 1)] = np.nan
@@ -150,29 +150,29 @@ def deployed(folder: Path, demos: Path, break_weights: bool) -> str:
 
 def rows(root: Path) -> Iterator[tuple[str, str, Outcome]]:
     def folder(name: str) -> Path:
-        made = root / name
-        made.mkdir()
-        return made
+        path = root / name
+        path.mkdir()
+        return path
 
     def demos(name: str) -> Path:
         return write_robomimic(root / f"{name}.hdf5", [18, 20, 19], SQUARE_OBS)
 
     for kind, key in (("observation", "obs/object"), ("action", "actions")):
         place = folder(f"demo_{kind}")
-        yield f"demonstration ({kind})", "imitation", outcome(imitation(place, spoil_file(demos(kind), key)), place)
+        yield f"demonstration ({kind})", "imitation", outcome(imitation(place, corrupt_file(demos(kind), key)), place)
     place = folder("gradient_il")
-    with one_batch(WindowDataset, "__getitems__", lambda batch: batch["actions"].fill_(torch.nan)):
-        yield "gradient", "imitation", outcome(imitation(place, demos("sound")), place)
+    with corrupted_batch(WindowDataset, "__getitems__", lambda batch: batch["actions"].fill_(torch.nan)):
+        yield "gradient", "imitation", outcome(imitation(place, demos("intact")), place)
     for key in ("observation", "reward"):
         place = folder(f"rl_{key}")
-        with one_step_of_the_environment(key):
+        with corrupted_environment(key):
             yield key, "RL, collection", outcome(reinforcement(place), place)
     place = folder("rl_action")
     nan = lambda self, obs, state: (torch.full((len(obs["state"]), 1), torch.nan), state)  # noqa: E731
     with patch("difftori_pl.callbacks.collect._Explorer.act", nan), patch("difftori_pl.callbacks.collect.MAX_LOST", 3):
         yield "action (always)", "RL, collection", outcome(reinforcement(place), place)
     place = folder("rl_gradient")
-    with one_batch(ReplayDataModule, "sample", lambda batch: batch["rewards"].fill_(torch.nan)):
+    with corrupted_batch(ReplayDataModule, "sample", lambda batch: batch["rewards"].fill_(torch.nan)):
         yield "gradient", "RL, update", outcome(reinforcement(place), place)
     rollouts = [
         "--rollout.env=tests.envs.Point",
@@ -190,14 +190,14 @@ def rows(root: Path) -> Iterator[tuple[str, str, Outcome]]:
             metrics = run(["test", *test, f"--trainer.logger.save_dir={place}"]).trainer.callback_metrics
             return str({name: float(value) for name, value in metrics.items() if "crashed" in name})
 
-        with one_step_of_the_environment(key):
+        with corrupted_environment(key):
             yield key, "evaluation", outcome(evaluate, None)
     place = folder("test_action")
     with patch.object(DiffTORIRL, "act", nan):
         yield "action (always)", "evaluation", outcome(lambda: evaluate(place), None)
-    for what, broken in (("observation", False), ("weights", True)):
-        place, data = folder(f"deploy_{what}"), demos(f"deploy_{what}")
-        yield what, "deployment", outcome(lambda p=place, d=data, b=broken: deployed(p, d, b), None)  # type: ignore[misc]
+    for source, broken in (("observation", False), ("weights", True)):
+        place, data = folder(f"deploy_{source}"), demos(f"deploy_{source}")
+        yield source, "deployment", outcome(lambda p=place, d=data, b=broken: deployed(p, d, b), None)  # type: ignore[misc]
 
 
 def main() -> None:
@@ -209,8 +209,8 @@ def main() -> None:
         patch("difftori_pl.callbacks.collect.EnvPool", InProcessPool),
         patch("difftori_pl.callbacks.rollout.EnvPool", InProcessPool),
     ):
-        for what, where, (said, finite) in rows(Path(root)):
-            print(f"| {what} | {where} | {said.replace(root, '…')} | {finite} |", flush=True)
+        for source, where, (message, finite) in rows(Path(root)):
+            print(f"| {source} | {where} | {message.replace(root, '…')} | {finite} |", flush=True)
 
 
 if __name__ == "__main__":

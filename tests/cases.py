@@ -1,4 +1,4 @@
-"""One configuration of every part, for the contract tests; `tests.problems` has what the solvers solve."""
+"""Configurations of every concrete class, for the contract tests. `tests.problems` holds the optimisation problems."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -75,10 +75,10 @@ from tests.data import write_maniskill, write_metaworld, write_pusht, write_robo
 
 N_STEPS = 25
 
-# Near an optimum a step is (α · offset / λ) g: 0.6 of a Newton step for a curvature of one.
+# Near an optimum a step is (α · offset / λ) g. For unit curvature these values give 0.6 of a Newton step.
 SETTINGS = {"max_steps": N_STEPS, "step_size": 0.06, "damping": 1.0, "offset": 10.0}
 
-# With theseus absent its tests are skipped; with it present, these third-party warnings are no failure of ours.
+# Skip the tests of Theseus if it is missing, and ignore the warning of its missing optional dependency.
 needs_theseus = [
     pytest.mark.skipif(find_spec("theseus") is None, reason="theseus is not installed"),
     pytest.mark.filterwarnings("ignore:Couldn't import skparse.cholmod"),
@@ -93,7 +93,7 @@ SOLVERS: dict[type[Solver], Callable[[], Solver]] = {
     Adam: lambda: Adam(max_steps=N_STEPS),
     MPPI: lambda: MPPI(max_steps=N_STEPS, n_samples=32, n_elites=8, max_std=0.5, min_std=1e-3, seed=0),
 }
-# Settings under which a solver reaches the optimum of the problems below to the last digits.
+# Settings with which a solver reaches the optimum of the test problems to numerical precision.
 CONVERGING: dict[type[Solver], Callable[[], Solver]] = {
     LevenbergMarquardt: SOLVERS[LevenbergMarquardt],
     Theseus: SOLVERS[Theseus],
@@ -102,20 +102,20 @@ CONVERGING: dict[type[Solver], Callable[[], Solver]] = {
     NewtonCG: SOLVERS[NewtonCG],
     Adam: lambda: Adam(max_steps=150, beta_1=0.5, beta_2=0.99),
 }
-# Those whose iterates do not depend on the scale of the objective.
+# Solvers whose iterates do not depend on the scale of the objective.
 SCALE_FREE = (LBFGS, NewtonCG, Adam)
-# Those that follow the gradient wherever it leads; a sampler or a line search goes around places of NaN.
+# Solvers that step into regions where the objective is NaN; a sampler or a line search avoids them.
 FOLLOWING = {part: build for part, build in SOLVERS.items() if part not in (MPPI, LBFGS, NewtonCG)}
 MODES: dict[type[BackwardMode], Callable[[], BackwardMode]] = {
     Unroll: Unroll,
     Truncated: lambda: Truncated(n_steps=5),
     Detached: Detached,
-    # Wherever the solve ends: what becomes of elements that did not converge has tests of its own.
+    # Accept every solution; elements that did not converge have their own tests.
     Implicit: lambda: Implicit(tolerance=torch.inf),
     DirectLoss: lambda: DirectLoss(tolerance=torch.inf),
     LibraryMode: lambda: LibraryMode("truncated"),
 }
-# Those whose gradient is that of the solution, once it is one.
+# Backward modes whose gradient is exact at a converged solution.
 EXACT: dict[type[BackwardMode], Callable[[], BackwardMode]] = {
     Unroll: Unroll,
     Implicit: Implicit,
@@ -139,7 +139,7 @@ def _recurrent() -> RecurrentEncoder:
     return RecurrentEncoder(StateEncoder(POSITION, latent_dim=None), hidden_dim=8, restart_after=4, latent_dim=5)
 
 
-# By a name of their own, as some are listed in several configurations. They read `observations`.
+# Keyed by name, because some classes have several configurations. Their input is `observations`.
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "state": lambda: StateEncoder(POSITION, latent_dim=6),
     "concatenation": lambda: StateEncoder({"position": 3, "speed": 2}, latent_dim=None, normalize=False),
@@ -178,7 +178,7 @@ POLICY_GRADIENTS: dict[type[PolicyGradient], Callable[[], PolicyGradient]] = {
     ReplayedStates: ReplayedStates,
     ExecutedActions: ExecutedActions,
 }
-# The package that each simulator comes in, and its recipe.
+# Each recipe, with the package that its simulator needs.
 ENVS: dict[type[EnvFactory], tuple[str, Callable[[], EnvFactory]]] = {
     DMControl: ("dm_control", lambda: DMControl("cartpole-swingup", action_repeat=8)),
     ManiSkill: ("mani_skill2", ManiSkill),
@@ -186,7 +186,7 @@ ENVS: dict[type[EnvFactory], tuple[str, Callable[[], EnvFactory]]] = {
     PushT: ("gym_pusht", PushT),
     Robosuite: ("robosuite", lambda: Robosuite("Lift")),
 }
-# Built on a file that they read in the folder given.
+# Each datamodule writes the file that it reads to the given folder.
 DATAMODULES: dict[type[LightningDataModule], Callable[[Path], LightningDataModule]] = {
     RobomimicDataModule: lambda folder: RobomimicDataModule(
         str(write_robomimic(folder / "demos.hdf5", image_keys=["image"])), ["object"], 7, ["image"], horizon=3
@@ -208,7 +208,7 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     RolloutEvaluation: RolloutEvaluation,
 }
 
-# Each kind of part, and the classes of it that are listed above.
+# Each base class, and the concrete classes listed above.
 LISTED: dict[type, set[type]] = {
     Solver: {*SOLVERS},
     BackwardMode: {*MODES},
@@ -225,7 +225,7 @@ LISTED: dict[type, set[type]] = {
 
 
 def observations(batch: int, steps: int) -> Observation:
-    """Draw observations of every key that the encoders and policies above read, each (B, T, ...)."""
+    """Draw observations (B, T, ...) for every key that the encoders and policies above read."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (2, batch, steps, 3, 84, 84), generator=generator, dtype=torch.uint8)
     return {
@@ -238,11 +238,11 @@ def observations(batch: int, steps: int) -> Observation:
 
 
 def params(parts: dict, mode: type[BackwardMode] | None = None) -> list:
-    """Give `parts` as parameters of a test, with marks for those that need an optional package.
+    """Return `parts` as test parameters, with marks for those that need an optional package.
 
     Args:
-        parts: a class to what builds it.
-        mode: leaves out the solvers that this mode cannot differentiate.
+        parts: maps a class to a function that builds it.
+        mode: if given, exclude solvers that this mode cannot differentiate.
     """
     return [
         pytest.param(build, id=part.__name__, marks=needs_theseus if part is Theseus else ())
@@ -252,7 +252,7 @@ def params(parts: dict, mode: type[BackwardMode] | None = None) -> list:
 
 
 def pairs(solvers: dict = SOLVERS, modes: dict = MODES) -> list:
-    """Give every one of `solvers` with every one of `modes` that can differentiate it, as parameters of a test."""
+    """Return all pairs of a solver and a mode that can differentiate it, as test parameters."""
     return [
         pytest.param(
             solver, mode, id=f"{part.__name__}-{kind.__name__}", marks=needs_theseus if part is Theseus else ()
@@ -264,7 +264,7 @@ def pairs(solvers: dict = SOLVERS, modes: dict = MODES) -> list:
 
 
 def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
-    """Tell whether a mode can differentiate a solver."""
+    """Return whether a mode can differentiate a solver."""
     if mode is LibraryMode:
         return issubclass(solver, LibrarySolver)
     capabilities = {
@@ -277,7 +277,7 @@ def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
 
 
 def concrete_subclasses(base: type) -> set[type]:
-    """Find every subclass of `base` that a configuration can name."""
+    """Return every concrete subclass of `base` that a configuration can name."""
     found = set()
     for subclass in base.__subclasses__():
         found |= concrete_subclasses(subclass)

@@ -13,20 +13,20 @@ ACTION_DIMS = {"square": 7, "tool_hang": 7, "transport": 14, "pusht": 2}
 
 
 def task_of(config: str) -> str:
-    """The task that a configuration or fragment is for."""
+    """Return the task of a configuration or fragment."""
     return next(task for task in ACTION_DIMS if task in config)
 
 
 @pytest.fixture(scope="session")
 def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the keys, shapes and cameras of Square."""
+    """Write a robomimic file with the keys, shapes and cameras of Square."""
     path = tmp_path_factory.mktemp("data") / "square.hdf5"
     return write_robomimic(path, [18, 20, 19], SQUARE_OBS, CAMERAS, image_size=84)
 
 
 @pytest.fixture(scope="session")
 def files(square: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file with the keys, shapes and cameras of each task."""
+    """Write a file for each task, with its keys, shapes and cameras."""
     folder = tmp_path_factory.mktemp("files")
     transport = SQUARE_OBS | SECOND_ARM | {"object": (41,)}
     cameras = [f"{name}_image" for i in (0, 1) for name in (f"shouldercamera{i}", f"robot{i}_eye_in_hand")]
@@ -42,7 +42,7 @@ def files(square: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 @pytest.fixture(scope="session")
 def quick(square: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options that make a run small, without a bar, and keep its files out of the way."""
+    """Return options for a small, quiet run that writes to a temporary folder."""
     return [
         f"--data.path={square}",
         "--data.batch_size=3",
@@ -58,7 +58,7 @@ def quick(square: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="session")
 def train(quick: list[str]) -> Callable[..., Path]:
-    """Train a configuration for two steps and give the last checkpoint."""
+    """Return a function that trains a configuration for two steps and returns the last checkpoint."""
 
     def run_two_steps(config: str, *options: str) -> Path:
         trainer = run(["fit", f"--config={config}", *quick, "--trainer.max_steps=2", *options]).trainer
@@ -72,11 +72,11 @@ SMALL = ["--model.policy.hidden_dim=8"]
 
 @pytest.fixture(scope="session")
 def low_dim_base(train: Callable[..., Path]) -> Path:
-    """A checkpoint of a base policy on low-dimensional observations."""
+    """Train a base policy on low-dimensional observations and return its checkpoint."""
     return train("bc_rnn_square_low_dim.yaml", *SMALL)
 
 
 @pytest.fixture(scope="session")
 def image_base(train: Callable[..., Path]) -> Path:
-    """A checkpoint of a base policy on images."""
+    """Train a base policy on images and return its checkpoint."""
     return train("bc_rnn_square.yaml", *SMALL, "--model.policy.encoder=encoder/square_small_conv.yaml")

@@ -1,4 +1,4 @@
-"""torchrun, whose processes end with it."""
+"""Run tests under torchrun, and stop all of its processes on a timeout."""
 
 import subprocess
 import sys
@@ -10,18 +10,18 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
 def torchrun(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = 400.0) -> str:
-    """Run a module in two processes and give what they wrote to stderr.
+    """Run a module in two processes and return their stderr.
 
     Raises:
-        AssertionError: it failed or took too long, with the end of what it wrote.
+        AssertionError: the run failed or timed out; the message ends with the last lines of stderr.
     """
     command = [*TORCHRUN, "--standalone", "--nproc_per_node=2", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
     try:
-        _, said = process.communicate(timeout=timeout)
+        _, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.terminate()  # so that torchrun ends its processes too
-        _, said = process.communicate()
-        raise AssertionError(f"no end after {timeout} s: {said[-3000:]}") from None
-    assert process.returncode == 0, said[-3000:]
-    return said
+        process.terminate()  # torchrun then terminates its workers
+        _, stderr = process.communicate()
+        raise AssertionError(f"expected torchrun to end within {timeout} s: {stderr[-3000:]}") from None
+    assert process.returncode == 0, stderr[-3000:]
+    return stderr

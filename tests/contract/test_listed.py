@@ -1,4 +1,4 @@
-"""Every class that a configuration can name is listed in `tests/cases.py`, and so runs through the contract tests."""
+"""Every class that a configuration can name is listed in `tests/cases.py`, so that the contract tests cover it."""
 
 import importlib
 import pkgutil
@@ -13,8 +13,8 @@ from tests import cases
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _everything_is_imported() -> None:
-    # Some modules import a simulator, or Theseus, which may be missing and which warn.
+def _import_all_modules() -> None:
+    # Some modules import a simulator or Theseus, which may be missing or may warn.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for package in (difftori_pl, datamodules):

@@ -1,4 +1,4 @@
-"""The documentation speaks of what there is."""
+"""The documentation matches the configurations and messages."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_configuration_is_explained() -> None:
     assert not [name for name in names if name not in explained]
 
 
-def test_messages_under_troubleshooting_are_the_codes_own() -> None:
+def test_messages_in_troubleshooting_occur_in_the_code() -> None:
     terms = re.findall(r"^`(.+)`\n:", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
     assert len(terms) > 15
     assert not [term for term in terms if term not in SOURCES]

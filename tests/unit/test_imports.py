@@ -1,4 +1,4 @@
-"""Who may import whom, from the source text; see the README's table of folders."""
+"""Allowed imports between parts, checked in the source text; see the README's table of folders."""
 
 import ast
 import subprocess
@@ -22,14 +22,14 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-"""Lowest first; a part imports from its own layer and those below."""
+"""Layers of `difftori_pl`, lowest first. A part may import from its own layer and from lower ones."""
 
-STRANGERS = [{"trajopt", "models"}]
-"""Parts of one layer that do not know each other."""
+INDEPENDENT = [{"trajopt", "models"}]
+"""Parts of one layer that may not import each other."""
 
 DATA_USERS = {"demos", "callbacks", "commands", "cli"}
-"""Parts that may import more of `datamodules` than the batch contract, its errors, how clouds are observed, and how
-processes talk."""
+"""Parts that may import all of `datamodules`. Others may import only `batch`, `distributed`, `errors` and
+`point_cloud`."""
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr"),
@@ -55,7 +55,7 @@ def part_of(path: Path) -> str:
 
 def layer_of(part: str) -> int:
     found = [number for number, layer in enumerate(LAYERS) if part in layer]
-    assert found, f"{part} has no layer: add it to LAYERS"
+    assert found, f"expected {part} in a layer, got none: add it to LAYERS"
     return found[0]
 
 
@@ -69,16 +69,16 @@ def test_parts_import_from_their_layer_and_below(path: Path) -> None:
         if words[0] == "difftori_pl" and len(words) > 1:
             other = words[1]
             assert layer_of(other) <= layer_of(part), f"{part} imports {name} from a layer above"
-            assert other == part or {other, part} not in STRANGERS, f"{part} imports {name}"
-        assert (words[0], part) != ("datamodules", "trajopt"), f"{part} imports {name}"
+            assert other == part or {other, part} not in INDEPENDENT, f"{part} may not import {name}"
+        assert (words[0], part) != ("datamodules", "trajopt"), f"{part} may not import {name}"
         if words[0] == "datamodules" and part not in DATA_USERS:
             assert words[1] in {"batch", "distributed", "errors", "observation_spec", "point_cloud"}, (
-                f"{part} imports {name}, but only the batch contract is for it"
+                f"{part} imports {name}: import only batch, distributed, errors, observation_spec or point_cloud"
             )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "datamodules").rglob("*.py")), ids=lambda path: path.name)
-def test_data_knows_nothing_of_models(path: Path) -> None:
+def test_datamodules_do_not_import_difftori_pl(path: Path) -> None:
     assert not [name for name in imports(path) if name.split(".")[0] == "difftori_pl"]
 
 
@@ -114,7 +114,7 @@ import difftori_pl, difftori_pl.cli
 
 
 @pytest.mark.parametrize("module", ["envs.pool", "envs.robosuite_env", "envs.maniskill_env", "demos.parallel"])
-def test_a_worker_process_waits_for_no_torch(module: str) -> None:
+def test_worker_processes_do_not_import_torch(module: str) -> None:
     code = f"""
 import sys
 import difftori_pl.{module}
@@ -127,7 +127,7 @@ assert datamodules.RobomimicDataModule.__module__ == "datamodules.robomimic"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_optimiser_alone_brings_no_lightning() -> None:
+def test_importing_the_optimiser_does_not_import_lightning() -> None:
     code = """
 import sys
 import difftori_pl.trajopt
@@ -142,6 +142,6 @@ try:
 except AttributeError as error:
     assert "DiffTORIML" in str(error)
 else:
-    raise AssertionError("a name that does not exist was found")
+    raise AssertionError("expected an AttributeError for DiffTORIML, got none")
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
