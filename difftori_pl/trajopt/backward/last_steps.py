@@ -38,7 +38,7 @@ class LastSteps(BackwardMode):
         if solver.steps_differentiable or self.n_differentiated(solver.max_steps) == 0:
             return None
         reason = (
-            "its steps pass no gradient; choose a mode that differentiates the solution, such as Implicit, or Detached"
+            "its steps pass no gradient; choose a mode that differentiates the solution (Implicit), or Detached"
         )
         return self._refusal(solver, reason)
 
