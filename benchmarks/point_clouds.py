@@ -1,12 +1,13 @@
-"""Training steps of the point-cloud encoders, against the same with a graph over all points.
+"""Compare training steps of the point-cloud encoders with the same steps with a graph over all points.
 
     python benchmarks/point_clouds.py pointcloud.h5
 
-The file is what `difftori data convert` or `difftori demos maniskill` made; its clouds matter, as how many points are
-the largest in some feature does.
+The file comes from `difftori data convert` or `difftori demos maniskill`. Its clouds influence the result: time and
+memory depend on the number of points that are the maximum of some feature.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 import torch
+from saved_tensors import SavedTensors
 from torch import Tensor
 
 from datamodules import ManiSkillDataModule
@@ -26,7 +28,7 @@ ENCODERS: dict[str, type[PointCloudEncoder]] = {"PointNet": PointNetEncoder, "DP
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file")
+    parser.add_argument("file", help="point clouds in HDF5 format")
     parser.add_argument("--action-dim", type=int, default=7)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--n-points", type=int, nargs="+", default=[256, 1200])
@@ -43,28 +45,31 @@ def main() -> None:
     obs = {key: value.to(options.device) for key, value in next(iter(data.train_dataloader()))["obs"].items()}
     print("| encoder | points | step, ms | graph of all points, ms | ratio | graph, MB | of all points, MB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
-    for (name, made), n_points in [(pair, n) for pair in ENCODERS.items() for n in options.n_points]:
+    for (name, encoder_class), n_points in itertools.product(ENCODERS.items(), options.n_points):
         torch.manual_seed(1)
         obs_dims = {key: spec.shape[0] for key, spec in specs.items() if spec.kind == "vector"}
-        encoder = made(n_points=n_points, n_channels=specs["point_cloud"].shape[1], obs_dims=obs_dims).to(
-            options.device
-        )
-        seen = {**obs, "point_cloud": obs["point_cloud"][:, :, :n_points]}
-        ours, dense = [], []
+        encoder = encoder_class(n_points=n_points, n_channels=specs["point_cloud"].shape[1], obs_dims=obs_dims)
+        encoder = encoder.to(options.device)
+        inputs = {**obs, "point_cloud": obs["point_cloud"][:, :, :n_points]}
+        sparse, dense = [], []
         for _ in range(options.repetitions + 1):
-            ours.append(_seconds(encoder, seen))
+            sparse.append(_seconds(encoder, inputs))
             with _graph_of_all_points():
-                dense.append(_seconds(encoder, seen))
-        times = [1000 * statistics.median(taken[1:]) for taken in (ours, dense)]
-        sizes = [_megabytes(encoder, seen)]
+                dense.append(_seconds(encoder, inputs))
+        time_, dense_time = (1000 * statistics.median(seconds[1:]) for seconds in (sparse, dense))
+        size = _megabytes(encoder, inputs)
         with _graph_of_all_points():
-            sizes.append(_megabytes(encoder, seen))
-        cells = [f"{a:.0f} | {b:.0f} | {b / a:.1f}" for a, b in (times, sizes)]
-        print(f"| {name} | {n_points} | {' | '.join(cells)} |")
+            dense_size = _megabytes(encoder, inputs)
+        print(
+            f"| {name} | {n_points} | {time_:.0f} | {dense_time:.0f} | {dense_time / time_:.1f} "
+            f"| {size:.0f} | {dense_size:.0f} | {dense_size / size:.1f} |"
+        )
 
 
 @contextmanager
 def _graph_of_all_points() -> Iterator[None]:
+    """Make the encoders keep a graph over all points, not only over those that are the maximum of a feature."""
+
     def dense(features: Callable[[Tensor, Tensor], Tensor], points: Tensor, state: Tensor, training: bool) -> Tensor:
         return max_pool(features, points, state, training=False)
 
@@ -79,7 +84,7 @@ def _step(encoder: PointCloudEncoder, obs: dict[str, Tensor]) -> None:
 
 
 def _seconds(encoder: PointCloudEncoder, obs: dict[str, Tensor]) -> float:
-    """Of the processor, or by the clock where a GPU does the work."""
+    """Return the processor time of a step, or the wall-clock time on a GPU."""
     clock = time.process_time if obs["point_cloud"].device.type == "cpu" else time.perf_counter
     start = clock()
     _step(encoder, obs)
@@ -89,19 +94,10 @@ def _seconds(encoder: PointCloudEncoder, obs: dict[str, Tensor]) -> float:
 
 
 def _megabytes(encoder: PointCloudEncoder, obs: dict[str, Tensor]) -> float:
-    """What the graph keeps for the way back, weights and observations aside."""
-    kept: dict[int, int] = {}
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*encoder.parameters(), *obs.values())}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    """Return the peak size of the tensors saved for the backward pass, without weights and observations."""
+    with SavedTensors(exclude=(*encoder.parameters(), *obs.values())) as saved:
         _step(encoder, obs)
-    return sum(kept.values()) / 1e6
+    return saved.peak / 1e6
 
 
 if __name__ == "__main__":

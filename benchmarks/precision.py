@@ -1,9 +1,9 @@
-"""What low precision does to a solve and its gradient: errors against float64, in one table.
+"""Print the errors of low-precision solves and gradients against float64.
 
     python benchmarks/precision.py
 
-Each solve is of random scores with the same weights. `TrajOptLayer` leaves autocast before it solves; the rows
-`bfloat16` are what would come of not doing so.
+All solves maximise the same random score. `TrajOptLayer` disables autocast during a solve; the rows `bfloat16` show the
+errors without this.
 """
 
 import itertools
@@ -31,8 +31,8 @@ def main() -> None:
         latent, start = torch.randn(BATCH, LATENT_DIM), 0.5 * torch.randn(BATCH, 1, ACTION_DIM)
         actions, gradient = solve(score, latent, start, n_steps, torch.float64)
         distance = (actions - start).abs().mean()
-        for name, inside in (("float32", False), ("bfloat16", True)):
-            found, found_gradient = solve(score, latent, start, n_steps, torch.float32, inside)
+        for name in ("float32", "bfloat16"):
+            found, found_gradient = solve(score, latent, start, n_steps, torch.float32, bfloat16=name == "bfloat16")
             error = (found - actions).abs().mean() / distance
             gradient_error = (found_gradient - gradient).norm() / gradient.norm()
             print(f"| {scale} | {n_steps} | {name} | {error:.1e} | {gradient_error:.1e} |")
@@ -41,24 +41,24 @@ def main() -> None:
 def solve(
     score: Score, latent: Tensor, start: Tensor, n_steps: int, dtype: torch.dtype, bfloat16: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Actions, and the gradient of a loss of them, both in float64.
+    """Return the actions (B, 1, A) and the flattened gradient of a loss of them, both in float64.
 
     Args:
-        score: what is maximised.
-        latent: (B, Z).
+        score: the score to maximise.
+        latent: input of the score (B, Z).
         start: initial actions (B, 1, A).
-        n_steps: of the solver.
-        dtype: of weights and inputs.
-        bfloat16: compute the score under autocast, within the solve.
+        n_steps: number of solver steps.
+        dtype: dtype of weights and inputs.
+        bfloat16: whether to compute the score under bfloat16 autocast.
     """
     layer = TrajOptLayer(LevenbergMarquardt(max_steps=n_steps), Unroll(), StraightThroughProjection())
     score = score.to(dtype)
 
-    def low(latent: Tensor, actions: Tensor) -> Tensor:
+    def score_in_precision(latent: Tensor, actions: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16) if bfloat16 else nullcontext():
             return score(latent, actions)
 
-    actions = layer(ActionScore(low), latent.to(dtype), start.to(dtype)).actions
+    actions = layer(ActionScore(score_in_precision), latent.to(dtype), start.to(dtype)).actions
     gradients = torch.autograd.grad((actions - 1).square().mean(), list(score.parameters()))
     flat = torch.cat([gradient.flatten().double() for gradient in gradients])
     return actions.detach().double(), flat

@@ -1,4 +1,4 @@
-"""Problems with known answers for the optimiser."""
+"""Test problems for the optimiser, most with closed-form solutions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Case:
         parameters: the tensors of the objective that require gradients.
         latent: (B, Z).
         actions: initial actions (B, H, A).
-        optimum: the maximising actions (B, H, A) for a latent, differentiable, where they are known.
+        optimum: the maximising actions (B, H, A) as a differentiable function of the latent, or None if unknown.
     """
 
     objective: Objective
@@ -29,7 +29,7 @@ class Case:
 
 
 def quadratic(batch: int = 4) -> Case:
-    """G(z, a) = −½ ‖a − Mz‖² for each of two actions, whose maximum is a = Mz."""
+    """Return a case with G(z, a) = −½ ‖a − Mz‖², summed over two actions, whose maximum is a = Mz."""
     generator = torch.Generator().manual_seed(1)
     matrix = (0.3 * torch.randn(3, 5, dtype=torch.float64, generator=generator)).requires_grad_()
 
@@ -46,7 +46,7 @@ def quadratic(batch: int = 4) -> Case:
 
 
 def linear_dynamics(batch: int = 4) -> Case:
-    """Linear dynamics and quadratic cost over three steps; the Riccati recursion gives the maximum."""
+    """Return a case with linear dynamics and quadratic cost over three steps, solved by the Riccati recursion."""
     generator = torch.Generator().manual_seed(2)
     n_steps = 3
     transition = (0.5 * torch.eye(4, dtype=torch.float64) + 0.1 * uniform(4, 4, generator=generator)).requires_grad_()
@@ -81,7 +81,7 @@ def linear_dynamics(batch: int = 4) -> Case:
 
 
 def network(batch: int = 4) -> Case:
-    """A small network over latent and all actions, kept near the origin by a quadratic term."""
+    """Return a case with a small network of latent and all actions and a quadratic penalty on the actions."""
     generator = torch.Generator().manual_seed(3)
     model = nn.Sequential(nn.Linear(5 + 6, 8), nn.ELU(), nn.Linear(8, 1)).double()
     with torch.no_grad():
@@ -94,7 +94,7 @@ def network(batch: int = 4) -> Case:
 
     return Case(
         objective=objective,
-        # The last bias moves no action: it has no gradient through the solution.
+        # The last bias does not change the solution, so it has no gradient.
         parameters=list(model.parameters())[:-1],
         latent=uniform(batch, 5, generator=generator),
         actions=0.1 * uniform(batch, 2, 3, generator=generator),

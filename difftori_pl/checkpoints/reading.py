@@ -90,7 +90,7 @@ def _add_description(content: dict[str, Any]) -> None:
 def _specify(content: dict[str, Any]) -> None:
     """Convert the shapes of schema 1, where three dimensions meant an image and two a point cloud."""
     record = content[KEY]
-    make = {2: ObservationSpec.point_cloud, 3: ObservationSpec.image}
+    make: dict[int, Callable[..., ObservationSpec]] = {2: ObservationSpec.point_cloud, 3: ObservationSpec.image}
     if "obs_shapes" in record:
         shapes = record.pop("obs_shapes").items()
         specs = {key: make.get(len(shape), ObservationSpec.vector)(*shape) for key, shape in shapes}

@@ -1,4 +1,4 @@
-"""Every solver under every backward mode keeps the same promises."""
+"""Properties shared by every pair of solver and backward mode."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from tests import cases, problems
 every_pair = pytest.mark.parametrize(("solver", "mode"), cases.pairs())
 every_solver = pytest.mark.parametrize("solver", cases.params(cases.SOLVERS))
 every_converging_solver = pytest.mark.parametrize("solver", cases.params(cases.CONVERGING))
-# Adam's steps shrink towards the end, so the last ones hold little of the gradient.
+# Adam is excluded: its last steps are its shortest and carry little of the gradient.
 every_contracting_solver = pytest.mark.parametrize(
     "solver", cases.params({part: build for part, build in cases.CONVERGING.items() if part is not Adam}, Unroll)
 )
@@ -32,7 +32,7 @@ def test_every_concrete_class_is_listed(base, listed):
 
 @every_pair
 @every_case
-def test_solution_has_the_promised_shapes(solver, mode, case):
+def test_solution_has_the_documented_shapes(solver, mode, case):
     case = case()
     solution = TrajOptLayer(solver(), mode())(case.objective, case.latent, case.actions)
     batch = case.actions.shape[0]
@@ -47,7 +47,7 @@ def test_solution_has_the_promised_shapes(solver, mode, case):
     assert not solution.best_value.requires_grad
     assert_close(solution.value, case.objective(case.latent, solution.actions))
     assert_close(solution.best_value, case.objective(case.latent, solution.best_actions).detach())
-    # Theseus compares squared residuals, which near the offset cannot tell smaller differences apart.
+    # Theseus compares squared residuals, whose rounding error near the offset exceeds smaller differences.
     assert (solution.best_value >= solution.value - 1e-12).all()
     assert (solution.value > case.objective(case.latent, case.actions)).all()
 
@@ -57,7 +57,7 @@ def test_solution_has_the_promised_shapes(solver, mode, case):
 def test_reaches_the_closed_form_optimum(solver, case):
     case = case()
     optimum = case.optimum(case.latent)
-    assert optimum.abs().max() < 0.95, "a fair case has its optimum away from the bounds"
+    assert optimum.abs().max() < 0.95, "the optimum must be away from the bounds"
     solution = TrajOptLayer(solver(), Detached())(case.objective, case.latent, case.actions)
     assert_close(solution.actions, optimum.detach(), rtol=1e-6, atol=1e-8)
     assert solution.grad_norm.max() < 1e-8
@@ -65,7 +65,7 @@ def test_reaches_the_closed_form_optimum(solver, case):
 
 @every_exact_pair
 @pytest.mark.parametrize("case", [problems.quadratic, problems.linear_dynamics])
-def test_exact_gradient_is_that_of_the_closed_form(solver, mode, case):
+def test_exact_gradient_equals_that_of_the_closed_form(solver, mode, case):
     case = case()
     solution = TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
     assert_close(solution.actions, case.optimum(case.latent), rtol=1e-6, atol=1e-8)
@@ -106,7 +106,7 @@ def test_gradient_of_the_solution_passes_gradcheck(mode, case):
 @every_case
 def test_unrolled_gradient_passes_gradcheck(solver, case):
     case, solver = case(batch=2), solver()
-    solver.max_steps = 3  # A few steps: the gradient must be that of the steps taken, converged or not.
+    solver.max_steps = 3  # The gradient must be exact for unconverged solves too.
     layer = TrajOptLayer(solver, Unroll())
 
     def solve(latent: Tensor, actions: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,7 @@ def test_works_without_gradients(solver, mode):
     with torch.no_grad():
         without = layer(case.objective, case.latent, case.actions)
     with torch.inference_mode():
-        # Made in here, so that they are inference tensors, as in an evaluation loop.
+        # `* 1` creates inference tensors, as in an evaluation loop.
         inference = layer(case.objective, case.latent * 1, case.actions * 1)
         in_units = layer(case.objective, case.latent * 1, case.actions * 1, unit=torch.ones_like(case.actions[0, 0]))
     for solution in (without, inference, in_units):
@@ -167,7 +167,7 @@ def test_works_without_gradients(solver, mode):
 
 
 @every_pair
-def test_inference_tensors_may_come_from_outside(solver, mode):
+def test_accepts_inference_tensors_outside_inference_mode(solver, mode):
     case, layer = problems.network(), TrajOptLayer(solver(), mode())
     with torch.inference_mode():
         latent, actions = case.latent * 1, case.actions * 1
@@ -175,7 +175,7 @@ def test_inference_tensors_may_come_from_outside(solver, mode):
 
 
 @every_pair
-def test_solving_leaves_parameter_gradients_alone(solver, mode):
+def test_solving_leaves_parameter_gradients_unchanged(solver, mode):
     case = problems.network()
     case.parameters[0].grad = torch.full_like(case.parameters[0], 7.0)
     TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
@@ -210,7 +210,7 @@ def test_bounded_actions_stay_within_their_limits(solver, bounds):
 
 
 @every_exact_pair
-def test_projected_optimum_of_a_separable_problem_is_the_clamped_one(solver, mode):
+def test_projected_optimum_of_a_separable_problem_is_clamped(solver, mode):
     case = problems.quadratic()
     latent = 4 * case.latent
     solution = TrajOptLayer(solver(), mode(), Projection(-0.8, 0.8))(case.objective, latent, case.actions)
@@ -226,7 +226,7 @@ def test_projected_optimum_of_a_separable_problem_is_the_clamped_one(solver, mod
 @every_pair
 @every_case
 @pytest.mark.parametrize("grad_tolerance", [0.0, 0.05, 10.0])
-def test_answer_is_the_same_with_and_without_gradients(solver, mode, case, grad_tolerance):
+def test_solution_is_the_same_with_and_without_gradients(solver, mode, case, grad_tolerance):
     case, solver = case(), solver()
     solver.grad_tolerance = grad_tolerance
     layer = TrajOptLayer(solver, mode())
@@ -240,11 +240,11 @@ def test_answer_is_the_same_with_and_without_gradients(solver, mode, case, grad_
 
 @every_unrolled_solver
 @every_case
-def test_elements_that_stop_early_are_differentiated_through_their_last_steps(solver, case):
+def test_elements_that_stop_early_are_differentiated_through_all_their_steps(solver, case):
     case, solver = case(), solver()
     solver.grad_tolerance = 0.05
     steps = TrajOptLayer(solver, Detached())(case.objective, case.latent, case.actions).n_steps
-    # As many steps as any element took cover all solves.
+    # The largest number of steps covers the solves of all elements.
     covering = Truncated(max(1, int(steps.max())))
     actual, expected = (_gradients(TrajOptLayer(solver, mode), case) for mode in (covering, Unroll()))
     assert expected.abs().max() > 0.1
@@ -252,7 +252,7 @@ def test_elements_that_stop_early_are_differentiated_through_their_last_steps(so
 
 
 @every_exact_pair
-def test_gradient_of_the_value_is_that_of_the_closed_form(solver, mode):
+def test_gradient_of_the_value_equals_that_of_the_closed_form(solver, mode):
     case = problems.linear_dynamics()
     solution = TrajOptLayer(solver(), mode())(case.objective, case.latent.requires_grad_(), case.actions)
     inputs = [case.latent, *case.parameters]
@@ -263,7 +263,7 @@ def test_gradient_of_the_value_is_that_of_the_closed_form(solver, mode):
 
 @every_exact_pair
 @pytest.mark.parametrize("case", [problems.quadratic, problems.linear_dynamics])
-def test_second_derivative_is_right_or_refused(solver, mode, case):
+def test_second_derivative_is_exact_or_raises_an_error(solver, mode, case):
     case = case()
     case.latent.requires_grad_()
 
@@ -286,7 +286,7 @@ def test_second_derivative_is_right_or_refused(solver, mode, case):
     cases.pairs({part: cases.CONVERGING[part] for part in cases.SCALE_FREE}, {**cases.EXACT, DirectLoss: DirectLoss}),
 )
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-def test_scale_of_the_objective_changes_neither_answer_nor_gradient(solver, mode, scale):
+def test_scale_of_the_objective_changes_neither_solution_nor_gradient(solver, mode, scale):
     case = problems.linear_dynamics()
     layer = TrajOptLayer(solver(), mode())
     solution = layer(lambda z, a: scale * case.objective(z, a), case.latent.requires_grad_(), case.actions)
@@ -309,7 +309,7 @@ def _distance(actual: Tensor, expected: Tensor) -> float:
 
 def _assert_same(actual: Solution, expected: Solution, elements: slice = slice(None)) -> None:
     for name in set(vars(expected)) - {"trace"}:
-        # Near an optimum the objective is flat to rounding, so which iterate is called best may differ.
+        # Near an optimum the differences between values are rounding errors, so the best iterate may differ.
         tolerance = {"rtol": 1e-6, "atol": 1e-6} if name == "best_actions" else {"rtol": 1e-10, "atol": 1e-12}
         assert_close(
             getattr(actual, name).detach(), getattr(expected, name)[elements].detach(), equal_nan=True, **tolerance

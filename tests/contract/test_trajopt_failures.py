@@ -1,4 +1,4 @@
-"""NaN or infinity in one batch element fails that element, and changes nothing for the others."""
+"""NaN or infinity in one batch element fails that element and leaves the others unchanged."""
 
 import pytest
 import torch
@@ -26,15 +26,15 @@ every_differentiated_pair = pytest.mark.parametrize(
     ],
 )
 every_mode = pytest.mark.parametrize(("solver", "mode"), cases.pairs({LevenbergMarquardt: LevenbergMarquardt}))
-every_poison = pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
+every_non_finite_value = pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 BAD, HEALTHY = 1, [0, 2, 3]
 
 
 @every_pair
-@every_poison
-def test_poisoned_initial_actions(solver, mode, poison):
+@every_non_finite_value
+def test_non_finite_initial_actions(solver, mode, value):
     case = problems.network()
-    case.actions[BAD, 1, 2] = poison
+    case.actions[BAD, 1, 2] = value
     solution = _check_isolation(TrajOptLayer(solver(), mode()), case, case.objective)
     expected = case.actions[BAD].detach().clone()
     expected[1, 2] = 0
@@ -43,10 +43,10 @@ def test_poisoned_initial_actions(solver, mode, poison):
 
 
 @every_pair
-@every_poison
-def test_poisoned_latent(solver, mode, poison):
+@every_non_finite_value
+def test_non_finite_latent(solver, mode, value):
     case = problems.network()
-    case.latent[BAD, 0] = poison
+    case.latent[BAD, 0] = value
     solution = _check_isolation(TrajOptLayer(solver(), mode()), case, case.objective)
     assert_close(solution.actions[BAD].detach(), case.actions[BAD].detach())
     assert solution.n_steps[BAD] == 0
@@ -71,7 +71,7 @@ def test_several_elements_fail_at_different_steps(solver, mode):
 
 @every_following_pair
 @pytest.mark.parametrize("where", ["latent", "actions", "objective"])
-def test_batch_of_which_nothing_is_left(solver, mode, where):
+def test_batch_in_which_all_elements_fail(solver, mode, where):
     case, wall = _case_with_wall(2, 2, 2, 2)
     if where != "objective":
         getattr(case, where).fill_(torch.nan)
@@ -86,7 +86,7 @@ def test_batch_of_which_nothing_is_left(solver, mode, where):
 
 
 @every_mode
-def test_gradient_that_is_infinite_fails_the_element(solver, mode):
+def test_infinite_gradient_fails_the_element(solver, mode):
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
         # The square root has an infinite slope at zero, where the value itself is finite.
         return (latent * actions[:, :, 0].abs().sqrt()).sum(dim=1)
@@ -102,11 +102,11 @@ def test_gradient_that_is_infinite_fails_the_element(solver, mode):
 
 
 @every_differentiated_pair
-def test_step_that_is_discarded_leaves_the_gradient_finite(solver, mode):
+def test_discarded_step_leaves_the_gradient_finite(solver, mode):
     weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
 
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
-        # NaN beyond 0.6, where the step from the start would lead.
+        # NaN above 0.6, where a step from the start would end.
         action = weight * actions[:, 0, 0]
         return -0.5 * (action - 0.5).square() + 0.0 * (0.6 - action).sqrt()
 
@@ -132,7 +132,7 @@ def _check_isolation(
     assert torch.isfinite(solution.actions).all()
     assert torch.isfinite(solution.best_actions).all()
     for name in set(vars(solution)) - {"trace"}:
-        # Near an optimum the objective is flat to rounding, so which iterate is called best may differ.
+        # Near an optimum the differences between values are rounding errors, so the best iterate may differ.
         tolerance = {"rtol": 1e-6, "atol": 1e-6} if name == "best_actions" else {"rtol": 1e-10, "atol": 1e-12}
         assert_close(
             getattr(solution, name)[healthy].detach(), getattr(expected, name).detach(), equal_nan=True, **tolerance
@@ -157,7 +157,7 @@ def _solve(
     solution = layer(objective, latent, actions)
     if not solution.actions.requires_grad:
         return solution, []
-    # Squared, so that a NaN among the actions would reach the gradients.
+    # Squared, so that NaN in the actions would reach the gradients.
     loss = solution.actions.square().sum()
     return solution, list(
         torch.autograd.grad(loss, [latent, actions, *case.parameters], allow_unused=True, materialize_grads=True)
@@ -172,15 +172,16 @@ def _iterate(case: problems.Case, n_steps: int) -> Tensor:
 
 
 def _case_with_wall(*n_good: int) -> tuple[problems.Case, Objective]:
-    """Give a case whose objective is NaN for the elements after `BAD` − 1 once they have taken `n_good` steps.
+    """Return a case, and its objective with NaN for some elements after `n_good` steps.
 
-    The first action component rises from step to step; the wall stands between two of its values. NaN goes in at the
-    actions, so that it passes the whole network and would poison the parameters' gradients.
+    `n_good` has one entry per affected element, starting at element `BAD`, or at 0 if all elements are affected.
+    The first action component increases with each step, and the objective is NaN above a threshold (the wall) between
+    two of its values. NaN enters at the actions and would therefore reach the parameters' gradients.
     """
     plain = problems.quadratic()
     first = 0 if len(n_good) == len(plain.actions) else BAD
     walls = torch.full((len(plain.actions), 1), 1e6, dtype=torch.float64)
-    # The last latent feature becomes the wall; the first action starts below its optimum for a monotone path.
+    # The last latent feature is the wall. The first action starts below its optimum and increases monotonically.
     latent = torch.cat((plain.latent, walls), dim=1)
     actions = plain.actions.clone()
     actions[:, 0, 0] = plain.optimum(plain.latent)[:, 0, 0].detach() - 0.5

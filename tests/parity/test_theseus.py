@@ -1,4 +1,4 @@
-"""The closed form takes the steps of the published solver: models like TD-MPC's, published settings, float64."""
+"""The closed form takes the steps of the published solver (models like TD-MPC's, published settings, float64)."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ LATENT_DIM, ACTION_DIM, HORIZON, WIDTH = 50, 6, 5, 64
 
 
 class Models(nn.Module):
-    """Reward, dynamics, twin value and policy with the shapes of the model-based experiments, narrower."""
+    """Reward, dynamics, twin value and policy with the sizes of the model-based experiments, but narrower layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Models(nn.Module):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in self.parameters():
-                # Twice the usual gain, so that a hundred steps do not take every action to its bound.
+                # With twice the usual gain, 100 steps do not move every action to its bound.
                 bound = 2 * parameter.shape[-1] ** -0.5
                 parameter.copy_(
                     2 * bound * (torch.rand(parameter.shape, generator=generator, dtype=torch.float64) - 0.5)
@@ -79,8 +79,8 @@ def _check_parity(models, make_objective, horizon, mode, batch, bounds) -> None:
             torch.autograd.grad((weight * solution.actions).sum(), inputs, allow_unused=True, materialize_grads=True)
         )
     ours, theirs = solutions
-    assert (ours.actions - actions).abs().max() > 0.05, "a fair case moves"
-    assert (ours.actions.abs() < 1).any(), "a fair case is not all on its bounds"
+    assert (ours.actions - actions).abs().max() > 0.05, "the case must move the actions"
+    assert (ours.actions.abs() < 1).any(), "the case must leave some actions inside the bounds"
     assert_close(ours.actions, theirs.actions, rtol=0, atol=1e-8)
     assert_close(ours.value, theirs.value, rtol=0, atol=1e-8)
     assert_close(ours.best_value, theirs.best_value, rtol=0, atol=1e-8)

@@ -1,4 +1,4 @@
-"""Promises that hold for any problem, checked on random ones."""
+"""Properties of the optimiser that hold for every problem, checked on random ones."""
 
 import torch
 from hypothesis import assume, given, settings
@@ -40,25 +40,25 @@ solvers: dict[type[Solver], st.SearchStrategy[Solver]] = {
     ),
 }
 MONOTONE = (LBFGS, NewtonCG)
-"""Solvers with a line search, which never go down."""
+"""Solvers with a line search, which never lower the objective."""
 
 
 @st.composite
 def parts(draw: st.DrawFn) -> tuple:
-    """A solver, and a mode that can differentiate it."""
+    """Draw a solver and a mode that can differentiate it."""
     solver = draw(st.sampled_from(list(solvers)))
     fitting = [mode for mode in (Unroll(), Truncated(3), Implicit(), Detached()) if cases.fits(solver, type(mode))]
     return draw(solvers[solver]), draw(st.sampled_from(fitting))
 
 
 def test_every_solver_is_drawn():
-    # Theseus, whose steps are those of LevenbergMarquardt, takes too long for hundreds of problems.
+    # Theseus is too slow for hundreds of problems; its steps equal those of LevenbergMarquardt.
     assert {*solvers, Theseus} == set(cases.SOLVERS)
 
 
 @st.composite
 def random_problems(draw: st.DrawFn) -> tuple:
-    """A random bilinear-sine objective with a parameter, and where to start."""
+    """Draw a random objective of bilinear and trigonometric terms, its parameter, latents and initial actions."""
     batch, horizon, action_dim, latent_dim = (draw(st.integers(1, limit)) for limit in (5, 3, 3, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
     weight = problems.uniform(latent_dim, horizon * action_dim, generator=generator).requires_grad_()
@@ -72,13 +72,13 @@ def random_problems(draw: st.DrawFn) -> tuple:
 
 
 def gradient(actions: Tensor, weight: Tensor) -> Tensor:
-    """Zero where no element has one, for its absence is not written out."""
+    """Differentiate the sum of the actions; zero if no element has a gradient."""
     return torch.autograd.grad(actions.sum(), weight, allow_unused=True, materialize_grads=True)[0]
 
 
 @quick
 @given(random_problems(), parts(), bounds, st.randoms(use_true_random=False))
-def test_permuting_the_batch_permutes_the_answer(problem, parts, bound, random):
+def test_permuting_the_batch_permutes_the_solution(problem, parts, bound, random):
     objective, weight, latent, actions = problem
     layer = TrajOptLayer(*parts, bound)
     order = random.sample(range(len(latent)), len(latent))
@@ -92,7 +92,7 @@ def test_permuting_the_batch_permutes_the_answer(problem, parts, bound, random):
 
 @quick
 @given(random_problems(), parts(), bounds)
-def test_batch_is_its_elements(problem, parts, bound):
+def test_batch_equals_elements_solved_alone(problem, parts, bound):
     objective, _, latent, actions = problem
     layer = TrajOptLayer(*parts, bound)
     together = layer(objective, latent, actions)
@@ -102,7 +102,7 @@ def test_batch_is_its_elements(problem, parts, bound):
 
 @quick
 @given(random_problems(), parts(), bounds)
-def test_best_is_no_worse_than_start_and_end(problem, parts, bound):
+def test_best_value_is_at_least_that_of_start_and_end(problem, parts, bound):
     objective, _, latent, actions = problem
     solution = TrajOptLayer(parts[0], Detached(), bound)(objective, latent, actions)
     start = objective(latent, bound.to_actions(bound.to_iterate(actions))).detach()
@@ -116,7 +116,7 @@ def test_best_is_no_worse_than_start_and_end(problem, parts, bound):
 @given(random_problems(), st.integers(1, 20))
 def test_small_steps_never_lower_the_objective(problem, max_steps):
     objective, _, latent, actions = problem
-    # α · offset / λ = 0.05 bounds the step by 0.05 ‖g‖, well below the inverse curvature of these objectives.
+    # α · offset / λ = 0.05 bounds the step by 0.05 ‖g‖, far below the inverse curvature of these objectives.
     solver = LevenbergMarquardt(max_steps=max_steps, step_size=0.005, damping=1.0, offset=10.0)
     solution = TrajOptLayer(solver, Detached(), Projection())(objective, latent, actions)
     assert_close(solution.value, solution.best_value)
@@ -125,11 +125,11 @@ def test_small_steps_never_lower_the_objective(problem, max_steps):
 
 @quick
 @given(random_problems(), parts(), st.data())
-def test_poison_anywhere_harms_one_element_only(problem, parts, data):
+def test_non_finite_input_affects_one_element_only(problem, parts, data):
     objective, weight, latent, actions = problem
     assume(len(latent) > 1)
     layer = TrajOptLayer(*parts)
-    unharmed = layer(objective, latent, actions)
+    clean = layer(objective, latent, actions)
     bad = data.draw(st.integers(0, len(latent) - 1))
     healthy = [b for b in range(len(latent)) if b != bad]
     target = data.draw(st.sampled_from([latent, actions]))
@@ -139,8 +139,8 @@ def test_poison_anywhere_harms_one_element_only(problem, parts, data):
     solution = layer(objective, latent, actions)
     assert (solution.status == Status.FAILED).tolist() == [b == bad for b in range(len(latent))]
     assert torch.isfinite(solution.actions).all()
-    assert torch.equal(solution.actions[healthy], unharmed.actions[healthy]), "to the bit"
-    assert torch.equal(solution.best_actions[healthy], unharmed.best_actions[healthy])
+    assert torch.equal(solution.actions[healthy], clean.actions[healthy])
+    assert torch.equal(solution.best_actions[healthy], clean.best_actions[healthy])
     expected = layer(objective, latent[healthy], actions[healthy])
     if expected.actions.requires_grad:
         gradients = [gradient(each.actions, weight) for each in (solution, expected)]

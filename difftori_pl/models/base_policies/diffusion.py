@@ -40,6 +40,8 @@ class DiffusionPolicy(LearnedPolicy):
         n_groups: number of groups of the U-Net's group normalisation.
     """
 
+    n_executed_steps: int
+
     def __init__(
         self,
         encoder: Encoder,

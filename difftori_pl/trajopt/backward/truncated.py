@@ -8,10 +8,10 @@ class Truncated(LastSteps):
     """Differentiate through the last `n_steps` steps of each element; the iterate before them counts as a constant.
 
     The gradient is biased towards zero, less so with more steps (on a quadratic return by 23 % with 5 steps and 0.6 %
-    with 20). Memory grows with `n_steps` only. Initial actions get no gradient, unless `n_steps` covers the whole solve;
-    then the mode equals `Unroll`. An element that meets the solver's `grad_tolerance` in fewer than `n_steps` steps is
-    differentiated through all of them. If any element stops early, the solve runs twice, because its last steps are
-    known only at its end.
+    with 20). Memory grows with `n_steps` only. Initial actions get no gradient, unless `n_steps` covers the whole
+    solve; then the mode equals `Unroll`. An element that meets the solver's `grad_tolerance` in fewer than `n_steps`
+    steps is differentiated through all of them. If any element stops early, the solve runs twice, because its last
+    steps are known only at its end.
 
     Args:
         n_steps: number of differentiated steps; the authors use 5.

@@ -40,10 +40,9 @@ class TrustRegion(StraightThroughProjection):
 
     def around(self, actions: Tensor, unit: Tensor | float = 1.0) -> Bounds:
         """Give the region around initial `actions` (B, H, A); of several starts (B, S, H, A), around the first."""
-        centre = (actions[:, 0] if actions.ndim == 4 else actions).detach().clamp(self.low, self.high)
-        return self._with_limits(
-            (centre - self.radius * unit).clamp(min=self.low), (centre + self.radius * unit).clamp(max=self.high)
-        )
+        centre = self.to_iterate(actions[:, 0] if actions.ndim == 4 else actions).detach()
+        width = self.radius * unit
+        return self._with_limits(self.to_iterate(centre - width), self.to_iterate(centre + width))
 
     def project(self, iterate: Tensor) -> Tensor:
         """Clamp the `iterate` (B, H, A), or several iterates of each element (B, N, H, A)."""

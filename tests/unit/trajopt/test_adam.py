@@ -24,11 +24,11 @@ def test_takes_the_steps_of_torch():
     assert_close(solution.actions, actions.detach(), rtol=1e-7, atol=1e-9)
 
 
-def test_learning_rate_falls_linearly():
+def test_learning_rate_decays_linearly():
     latent, actions = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, 1, dtype=torch.float64)
     solver = Adam(max_steps=4, learning_rate=0.4, final_learning_rate=0.2)
     solution = TrajOptLayer(solver, Detached())(lambda z, a: a.sum(dim=(1, 2)), latent, actions)
-    # A constant gradient: each step is as long as the rate.
+    # With a constant gradient, each step has the length of the learning rate.
     assert_close(solution.actions.item(), min(1.0, 0.4 + 0.35 + 0.3 + 0.25))
     solution = TrajOptLayer(solver, Detached(), Projection(-2, 2))(lambda z, a: a.sum(dim=(1, 2)), latent, actions)
     assert_close(solution.actions.item(), 0.4 + 0.35 + 0.3 + 0.25)

@@ -5,7 +5,7 @@ import difftori_pl.trajopt
 from difftori_pl.trajopt import backward, bounds, solvers
 
 
-def test_imports_nothing_but_torch_and_itself():
+def test_imports_only_torch_and_itself():
     allowed = {"torch", "matplotlib", "difftori_pl.errors", "difftori_pl.trajopt", "__future__"}
     allowed |= {"abc", "collections", "dataclasses", "enum", "functools", "importlib", "types", "typing", "warnings"}
     for path in Path(difftori_pl.trajopt.__file__).parent.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Implicit and DirectLoss: what they need, and what happens where it is missing."""
+"""Implicit and DirectLoss: requirements, fallbacks and accuracy."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ PART = {**cases.SETTINGS, "max_steps": 3}
 
 
 def half_solved(mode):
-    """Two elements start at their optimum, two are stopped long before it."""
+    """Solve a case in which two elements start at their optimum and two stop far from it."""
     case = problems.quadratic()
     actions = case.actions.clone()
     actions[:2] = case.optimum(case.latent)[:2].detach()
@@ -27,12 +27,12 @@ def _assert_close_for(kind, actual, exact):
     if kind is Implicit:
         assert_close(actual, exact, rtol=1e-4, atol=1e-6)
     else:
-        # Three steps of this solver go 1 − 0.4³ of the way to a tilted maximum, and so far goes the gradient.
+        # Three steps of this solver cover the fraction 1 − 0.4³ of the way to a tilted maximum and of the gradient.
         assert_close(actual, (1 - 0.4**3) * exact, rtol=1e-2, atol=1e-4)
 
 
 @both
-def test_elements_that_are_not_stationary_are_reported_and_have_no_gradient(kind):
+def test_non_stationary_elements_are_reported_and_have_no_gradient(kind):
     case, _, solution = half_solved(kind())
     assert solution.status.tolist() == [0, 0, Status.NOT_STATIONARY, Status.NOT_STATIONARY]
     (actual,) = torch.autograd.grad(solution.actions.sum(), case.parameters)
@@ -41,7 +41,7 @@ def test_elements_that_are_not_stationary_are_reported_and_have_no_gradient(kind
 
 
 @both
-def test_fallback_differentiates_the_others(kind):
+def test_fallback_differentiates_non_stationary_elements(kind):
     case, actions, solution = half_solved(kind(fallback=Unroll()))
     assert solution.status.tolist() == [0, 0, Status.NOT_STATIONARY, Status.NOT_STATIONARY]
     layer = TrajOptLayer(LevenbergMarquardt(**PART), Unroll())
@@ -55,7 +55,7 @@ def test_fallback_differentiates_the_others(kind):
 
 @both
 @pytest.mark.parametrize("fallback", [None, Truncated(2)])
-def test_a_batch_without_a_stationary_element_can_still_be_differentiated(kind, fallback):
+def test_backward_runs_without_any_stationary_element(kind, fallback):
     case = problems.quadratic()
     layer = TrajOptLayer(LevenbergMarquardt(**PART), kind(fallback=fallback))
     solution = layer(case.objective, case.latent, case.actions)
@@ -66,7 +66,7 @@ def test_a_batch_without_a_stationary_element_can_still_be_differentiated(kind, 
 
 
 @both
-def test_failed_and_unconverged_elements_do_not_touch_the_others(kind):
+def test_failed_elements_do_not_change_the_gradient_of_others(kind):
     case = problems.network()
     latent = case.latent.clone()
     latent[1] = torch.nan
@@ -80,39 +80,29 @@ def test_failed_and_unconverged_elements_do_not_touch_the_others(kind):
 
 def test_memory_does_not_grow_with_the_steps():
     case, kept = problems.network(), []
+    with torch.no_grad():
+        counts = [_n_saved(TrajOptLayer(Adam(max_steps=n), Detached()), case) for n in (1, 2)]
+    # One evaluation without a gradient to the parameters saves this many numbers and frees them at once.
+    freed_per_step = counts[1] - counts[0]
     for max_steps in (5, 50):
-        count = 0
-
-        def pack(tensor):
-            nonlocal count
-            count += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            solution = TrajOptLayer(Adam(max_steps=max_steps), Implicit(tolerance=torch.inf))(
-                case.objective, case.latent, case.actions
-            )
-            before = count
-        assert solution.actions.requires_grad
-        kept.append(before - max_steps * _saved_by_a_step(case))
+        n_saved = _n_saved(TrajOptLayer(Adam(max_steps=max_steps), Implicit(tolerance=torch.inf)), case)
+        kept.append(n_saved - max_steps * freed_per_step)
     assert kept[0] == kept[1]
 
 
-def _saved_by_a_step(case):
-    """Number of elements that one evaluation saves, and frees at once, without a gradient to the parameters."""
-    counts = []
-    for max_steps in (1, 2):
-        count = 0
+def _n_saved(layer, case):
+    """Count the numbers that autograd saves for a backward pass during a solve."""
+    count = 0
 
-        def pack(tensor):
-            nonlocal count
-            count += tensor.numel()
-            return tensor
+    def pack(tensor):
+        nonlocal count
+        count += tensor.numel()
+        return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.no_grad():
-            TrajOptLayer(Adam(max_steps=max_steps), Detached())(case.objective, case.latent, case.actions)
-        counts.append(count)
-    return counts[1] - counts[0]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        solution = layer(case.objective, case.latent, case.actions)
+    assert solution.actions.requires_grad == torch.is_grad_enabled()
+    return count
 
 
 def test_damping_shrinks_the_gradient_as_documented():
@@ -125,8 +115,8 @@ def test_damping_shrinks_the_gradient_as_documented():
 
 
 @both
-def test_flat_ground_gives_a_finite_answer(kind):
-    # The second action component does not enter; the Hessian is singular.
+def test_singular_hessian_gives_a_finite_gradient(kind):
+    # The objective does not depend on the second action component, so the Hessian is singular.
     latent = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
     solution = TrajOptLayer(LBFGS(), kind())(
         lambda z, a: -(a[:, 0, 0] - 0.5 * z[:, 0]).square(), latent, torch.zeros(2, 1, 2, dtype=torch.float64)
@@ -147,7 +137,7 @@ def test_components_on_a_bound_have_no_gradient(bounds):
     assert_close(actual, torch.autograd.grad(optimum.sum(), case.parameters), rtol=1e-4, atol=1e-6)
 
 
-def test_recomputing_changes_memory_only():
+def test_recomputing_does_not_change_the_gradient():
     case, gradients = problems.network(), []
     for recompute in (False, True):
         layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(recompute))
@@ -156,7 +146,7 @@ def test_recomputing_changes_memory_only():
     assert_close(gradients[1], gradients[0], rtol=1e-12, atol=1e-14)
 
 
-def test_refuses_what_does_not_fit():
+def test_refuses_incompatible_parts_and_bad_settings():
     with pytest.raises(ConfigurationError, match="LBFGS cannot be differentiated by Truncated"):
         TrajOptLayer(LBFGS(), Implicit(fallback=Truncated()))
     with pytest.raises(ConfigurationError, match="Adam has no library backward mode 'dlm'; it has none"):
@@ -172,22 +162,22 @@ def test_refuses_what_does_not_fit():
         Implicit(tolerance=-1.0)
 
 
-def test_what_an_element_gives_does_not_depend_on_a_neighbour_that_falls_back():
+def test_fallback_of_one_element_does_not_change_the_others():
     def objective(latent, actions):
         return -(actions[:, 0] - latent).square().sum(1) * (1 + 10 * latent[:, 0].abs())
 
     latent, actions = torch.tensor([[0.2, 0.1], [0.9, -0.9]]), torch.zeros(2, 1, 2)
     solver = LevenbergMarquardt(max_steps=20, step_size=1e-3, damping=0.5, offset=100.0, grad_tolerance=0.4)
     layer = TrajOptLayer(solver, Implicit(tolerance=0.5, fallback=Truncated(5)))
-    alone, beside = (layer(objective, latent[:n], actions[:n]) for n in (1, 2))
-    assert beside.status[1] == Status.NOT_STATIONARY
+    alone, together = (layer(objective, latent[:n], actions[:n]) for n in (1, 2))
+    assert together.status[1] == Status.NOT_STATIONARY
     for name in ("actions", "value", "best_actions", "best_value", "status", "n_steps", "grad_norm"):
-        assert_close(getattr(beside, name)[:1], getattr(alone, name), msg=lambda said, name=name: f"{name}: {said}")
+        assert_close(getattr(together, name)[:1], getattr(alone, name), msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("solver", [NewtonCG(), LBFGS()], ids=repr)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_action_that_saturates_does_not_spoil_the_others(solver, dtype):
+def test_saturated_action_does_not_change_the_gradient_of_others(solver, dtype):
     centre = torch.tensor([3.0, 0.2], dtype=dtype, requires_grad=True)
     layer = TrajOptLayer(solver, DirectLoss(), Tanh())
     start = torch.zeros(1, 1, 2, dtype=dtype)
@@ -196,7 +186,7 @@ def test_an_action_that_saturates_does_not_spoil_the_others(solver, dtype):
 
 
 @pytest.mark.parametrize("grad_tolerance", [0.0, 1e-3, 5e-3, 1e-2])
-def test_the_tilted_solves_do_not_stop_early(grad_tolerance):
+def test_tilted_solves_do_not_stop_early(grad_tolerance):
     latent = torch.tensor([[0.1]], dtype=torch.float64, requires_grad=True)
     layer = TrajOptLayer(Adam(150, beta_1=0.5, beta_2=0.99, grad_tolerance=grad_tolerance), DirectLoss(tolerance=0.1))
     start = torch.zeros(1, 1, 1, dtype=torch.float64)
@@ -207,7 +197,7 @@ def test_the_tilted_solves_do_not_stop_early(grad_tolerance):
 
 @both
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3])
-def test_no_element_is_stationary_at_a_start_away_from_its_maximum(kind, scale):
+def test_start_away_from_the_maximum_is_not_stationary(kind, scale):
     case = problems.quadratic()
     layer = TrajOptLayer(LevenbergMarquardt(max_steps=1, step_size=1e-12), kind())
     solution = layer(lambda z, a: scale * case.objective(z, a), case.latent, case.actions)
@@ -217,14 +207,14 @@ def test_no_element_is_stationary_at_a_start_away_from_its_maximum(kind, scale):
 @both
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_a_start_at_the_maximum_is_stationary(kind, dtype, scale):
+def test_start_at_the_maximum_is_stationary(kind, dtype, scale):
     latent = torch.linspace(0.1, 0.9, 9, dtype=dtype).unsqueeze(1).requires_grad_()
     layer = TrajOptLayer(NewtonCG(max_steps=5), kind())
 
     def objective(latent, actions):
         return -scale * (actions[:, 0] - latent.sin()).square().sum(dim=1)
 
-    # Off by a rounding, as the solution of an earlier solve is.
+    # With a rounding error, like the solution of an earlier solve.
     start = (latent.detach().sin() * (1 + 2 * torch.finfo(dtype).eps)).unsqueeze(1)
     solution = layer(objective, latent, start)
     assert (solution.status != Status.NOT_STATIONARY).all()
@@ -232,7 +222,7 @@ def test_a_start_at_the_maximum_is_stationary(kind, dtype, scale):
     assert_close(gradient, latent.detach().cos(), rtol=1e-2, atol=1e-3)
 
 
-def test_a_loss_of_parameters_elsewhere_is_differentiable_once_as_well():
+def test_second_derivative_with_respect_to_loss_parameters_raises_an_error():
     case = problems.quadratic()
     weight = torch.ones((), dtype=torch.float64, requires_grad=True)
     solution = TrajOptLayer(NewtonCG(), Implicit())(case.objective, case.latent.requires_grad_(), case.actions)

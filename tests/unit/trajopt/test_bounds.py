@@ -32,7 +32,7 @@ def solve(bounds, actions):
     return solution, case.optimum(case.latent), gradient
 
 
-def test_an_action_outside_comes_back_by_projection_but_not_by_the_inner_clamp():
+def test_outside_action_returns_with_projection_but_not_with_inner_clamp():
     outside = torch.full((1, 2, 3), 1.5, dtype=torch.float64)
     projected, optimum, gradient = solve(Projection(), outside)
     assert_close(projected.actions, optimum, rtol=1e-5, atol=1e-7)
@@ -43,7 +43,7 @@ def test_an_action_outside_comes_back_by_projection_but_not_by_the_inner_clamp()
     assert (gradient == 0).all()
 
 
-def test_gradient_of_an_action_at_rest_on_its_bound_is_zero():
+def test_gradient_of_an_action_on_its_bound_is_zero():
     case = problems.quadratic(batch=1)
     assert (case.optimum(case.latent).abs() > 0.006).all()
     layer = TrajOptLayer(LevenbergMarquardt(**cases.SETTINGS), Unroll(), Projection(-0.005, 0.005))
@@ -54,7 +54,7 @@ def test_gradient_of_an_action_at_rest_on_its_bound_is_zero():
     assert (gradient == 0).all()
 
 
-def test_tanh_undoes_itself_within_its_margin():
+def test_tanh_is_inverted_up_to_its_margin():
     bounds, actions = Tanh(-1.0, 3.0, margin=0.1), torch.tensor([[[-1.0, -0.5, 1.0, 2.5, 3.0]]])
     assert_close(bounds.to_actions(bounds.to_iterate(actions)).flatten().tolist(), [-0.8, -0.5, 1.0, 2.5, 2.8])
     with pytest.raises(ConfigurationError, match="margin must be between 0 and 1"):

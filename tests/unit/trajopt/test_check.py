@@ -10,7 +10,7 @@ LATENT, ACTIONS = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)),
 
 
 @pytest.mark.parametrize("case", problems.CASES)
-def test_accepts_a_proper_objective(case):
+def test_accepts_a_valid_objective(case):
     case = case()
     check_objective(case.objective, case.latent, case.actions)
 
@@ -20,8 +20,8 @@ def centred(latent, actions):
     return value - value.mean()
 
 
-def ranked(latent, actions):
-    # Alone or together the values are the same at zero; only the gradient tells.
+def mixed(latent, actions):
+    # At zero actions the values do not depend on the batch; only the gradient reveals the mixing.
     return actions.sum(dim=(1, 2)) + 0 * latent.sum(dim=1) + actions.sum()
 
 
@@ -29,14 +29,14 @@ def random(latent, actions):
     return actions.sum(dim=(1, 2)) + torch.rand(len(actions))
 
 
-@pytest.mark.parametrize("objective", [centred, ranked])
+@pytest.mark.parametrize("objective", [centred, mixed])
 def test_refuses_mixed_elements(objective):
     with pytest.raises(ConfigurationError, match="mixes batch elements"):
         check_objective(objective, LATENT, ACTIONS)
 
 
 @pytest.mark.parametrize("of_latent_only", [False, True])
-def test_refuses_batch_normalisation_by_name(of_latent_only):
+def test_message_names_batch_normalisation(of_latent_only):
     network = nn.Sequential(nn.Linear(5 if of_latent_only else 11, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
 
     def objective(latent, actions):
@@ -49,15 +49,15 @@ def test_refuses_batch_normalisation_by_name(of_latent_only):
     check_objective(objective, LATENT, ACTIONS)
 
 
-def test_refuses_noise():
+def test_refuses_a_random_objective():
     with pytest.raises(ConfigurationError, match="different values for the same input"):
         check_objective(random, LATENT, ACTIONS)
 
 
-def test_refuses_what_the_layer_refuses():
+def test_refuses_objectives_that_the_layer_refuses():
     with pytest.raises(ShapeError, match="one value per batch element"):
         check_objective(lambda z, a: a.sum(), LATENT, ACTIONS)
     with pytest.raises(ConfigurationError, match="does not depend on the actions"):
         check_objective(lambda z, a: z.sum(dim=1), LATENT, ACTIONS)
     with pytest.raises(ConfigurationError, match="at least 2 elements"):
-        check_objective(ranked, LATENT[:1], ACTIONS[:1])
+        check_objective(mixed, LATENT[:1], ACTIONS[:1])

@@ -1,4 +1,4 @@
-"""Compiled steps: the same answers as eager ones, whole graphs, and no compilation without end."""
+"""Compiled steps: same results as eager steps, no graph breaks, a bounded number of compilations."""
 
 from shutil import which
 
@@ -17,7 +17,7 @@ from tests import cases, problems
 
 @pytest.fixture
 def counter(monkeypatch):
-    """Compile for the same kernels as eager, and count how often."""
+    """Compile with the eager backend and count the compilations."""
     counting = CompileCounterWithBackend("eager")
     monkeypatch.setattr(compilation, "BACKEND", counting)
     compilation.compiled.cache_clear()
@@ -34,7 +34,7 @@ def counter(monkeypatch):
     ],
     ids=repr,
 )
-def test_takes_the_steps_and_has_the_gradient_of_eager(solver, mode, counter):
+def test_steps_and_gradient_equal_eager_ones(solver, mode, counter):
     case, answers = problems.network(), []
     actions = case.actions.clone()
     actions[2] = torch.nan
@@ -51,11 +51,11 @@ def test_takes_the_steps_and_has_the_gradient_of_eager(solver, mode, counter):
     assert_close(answers[half + 1 :], answers[1:half], rtol=1e-9, atol=1e-11)
 
 
-def test_batch_sizes_and_horizons_do_not_compile_without_end(counter):
+def test_number_of_compilations_is_bounded(counter):
     layer, weight = TrajOptLayer(LevenbergMarquardt(max_steps=2), Detached(), compiled=True), torch.ones(3)
 
     def solve(batch, horizon):
-        # Built anew for each solve, as modules do.
+        # A new objective for each solve, as in the modules.
         objective = ActionScore(lambda z, a: ((z - a).square() * weight).sum(dim=1), lambda z, a: z + a)
         layer(objective, torch.ones(batch, 3), torch.zeros(batch, horizon, 3))
 
@@ -63,18 +63,18 @@ def test_batch_sizes_and_horizons_do_not_compile_without_end(counter):
     for batch in (4, 4, 1, 6, 64, 1, 33):
         solve(batch, 2)
         counts.append(counter.frame_count)
-    assert counts[1] == 1, "the same sizes are compiled once"
-    assert counts[-1] == counts[3] == 3, "then one element, and any number of elements"
+    assert counts[1] == 1, "one compilation for repeated sizes"
+    assert counts[-1] == counts[3] == 3, "two more, for a single element and for any number of elements"
     with torch._dynamo.config.patch(recompile_limit=3):
         for horizon in (1, 3, 4):
             solve(4, horizon)
-    assert counter.frame_count - counts[-1] == 3, "each horizon is counted on its own"
+    assert counter.frame_count - counts[-1] == 3, "each horizon has its own recompile limit"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
-def test_runs_as_machine_code():
+def test_runs_with_the_default_backend():
     case = problems.quadratic()
     solver = LevenbergMarquardt(**cases.SETTINGS)
     actual = TrajOptLayer(solver, Truncated(5), compiled=True)(case.objective, case.latent, case.actions)
@@ -84,7 +84,7 @@ def test_runs_as_machine_code():
     assert_close(*gradients, rtol=1e-9, atol=1e-11)
 
 
-def test_says_what_cannot_be_compiled(counter):
+def test_message_for_an_objective_that_cannot_be_compiled(counter):
     def objective(latent, actions):
         return -actions.square().sum(dim=(1, 2)) * (1.0 if actions.sum().item() > 0 else 2.0)
 
@@ -94,13 +94,13 @@ def test_says_what_cannot_be_compiled(counter):
 
 
 @pytest.mark.parametrize("solver", [NewtonCG, MPPI, pytest.param(Theseus, marks=cases.needs_theseus)])
-def test_refuses_what_cannot_be_compiled(solver):
+def test_refuses_solvers_that_cannot_be_compiled(solver):
     with pytest.raises(ConfigurationError, match="cannot be compiled: set compiled to False"):
         TrajOptLayer(solver(), Detached(), compiled=True)
 
 
 class _Policy(nn.Module):
-    """An encoder, and a layer that maximises a score of its latent."""
+    """An encoder and a layer that maximises a score of its latent."""
 
     def __init__(self, compiled):
         super().__init__()
@@ -114,17 +114,18 @@ class _Policy(nn.Module):
         return 2 * self.layer(objective, latent, torch.zeros(len(obs), 1, 3)).actions
 
 
-# Dynamo itself looks at `.grad` of a tensor that is no leaf, when it goes on after the layer.
+# Dynamo reads `.grad` of a non-leaf tensor when it resumes after the layer.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("compiled", [False, True])
-def test_may_be_part_of_a_compiled_module(compiled, counter):
+def test_works_inside_a_compiled_module(compiled, counter):
     torch.manual_seed(0)
     policy, obs = _Policy(compiled), torch.randn(3, 4)
-    around = torch.compile(policy, backend="eager")
+    compiled_policy = torch.compile(policy, backend="eager")
     expected = policy(obs)
     gradients = [
-        torch.autograd.grad(actions.square().sum(), list(policy.parameters())) for actions in (around(obs), expected)
+        torch.autograd.grad(actions.square().sum(), list(policy.parameters()))
+        for actions in (compiled_policy(obs), expected)
     ]
-    assert_close(around(obs), expected)
+    assert_close(compiled_policy(obs), expected)
     assert_close(*gradients)
     assert all(gradient.abs().max() > 0 for gradient in gradients[0])

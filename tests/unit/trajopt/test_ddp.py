@@ -1,4 +1,4 @@
-"""A module with the layer in it under DistributedDataParallel: two processes have the gradient of one."""
+"""A module with the layer under DistributedDataParallel: two processes compute the gradient of one."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ class _Policy(nn.Module):
     def __init__(self, solver, mode):
         super().__init__()
         self.encoder = nn.Linear(4, 5)
-        # No bias at the end: a constant moves no action, and a parameter without gradient DDP would wait for.
+        # No bias in the last layer: it does not change the actions, and DDP would wait for its missing gradient.
         self.score = nn.Sequential(nn.Linear(8, 8), nn.ELU(), nn.Linear(8, 1, bias=False))
         self.layer = TrajOptLayer(solver, mode)
 
@@ -28,7 +28,7 @@ class _Policy(nn.Module):
 
 
 def _gradients(rank, n_ranks, store, n_steps=2):
-    """Gradients after each of some steps of descent, of the part of the batch that is this rank's."""
+    """Return the gradients of each of `n_steps` descent steps on this rank's part of the batch."""
     found = []
     if n_ranks > 1:
         distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=n_ranks)
@@ -49,7 +49,7 @@ def _gradients(rank, n_ranks, store, n_steps=2):
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="torch was built without distributed")
-def test_two_processes_have_the_gradient_of_one(tmp_path):
+def test_two_processes_compute_the_gradient_of_one(tmp_path):
     store = tmp_path / "store"
     multiprocessing.spawn(_gradients, args=(2, str(store)), nprocs=2)
     expected = _gradients(0, 1, "")

@@ -1,4 +1,4 @@
-"""What the page on the optimiser shows is run."""
+"""The programs on the page of the optimiser run."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.slow
-def test_the_pendulum_is_swung_up():
+def test_pendulum_example_swings_up():
     program = next(program for program in PROGRAMS if "pendulum" in program)
     names = {}
     with torch.random.fork_rng():
@@ -25,7 +25,7 @@ def test_the_pendulum_is_swung_up():
     assert abs(speed) < 2
 
 
-def test_the_solver_of_your_own_solves():
+def test_custom_solver_example_converges():
     names = {}
     exec(next(program for program in PROGRAMS if "class GradientAscent" in program), names)
     case = problems.quadratic()
@@ -36,4 +36,4 @@ def test_the_solver_of_your_own_solves():
 def test_every_part_is_on_the_page():
     for part in {**cases.SOLVERS, **cases.MODES, **cases.BOUNDS}:
         if part.__name__ != "InUnits":
-            assert f"`{part.__name__}" in PAGE, f"{part.__name__} is missing in docs/trajopt.md"
+            assert f"`{part.__name__}" in PAGE, f"{part.__name__} is missing from docs/trajopt.md"

@@ -29,7 +29,7 @@ class Residuals:
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_a_step_solves_the_damped_normal_equations(adaptive):
+def test_step_solves_the_damped_normal_equations(adaptive):
     objective, damping = Residuals(), 0.3
     layer = TrajOptLayer(GaussNewton(max_steps=1, damping=damping, adaptive=adaptive), Detached(), Unbounded())
     actual = layer(objective, LATENT, START).actions
@@ -72,7 +72,7 @@ def test_takes_the_steps_of_theseus():
 
 
 def test_adaptive_damping_never_lowers_the_return():
-    # Far from its optimum the model promises too much: undamped steps overshoot.
+    # Far from its optimum the model overestimates the increase: undamped steps overshoot.
     class Steep:
         def residuals(self, latent, actions):
             return 3 * torch.tanh(4 * actions.flatten(1) - 3 * latent)
@@ -93,7 +93,7 @@ def test_adaptive_damping_never_lowers_the_return():
     assert adaptive.status.tolist() == [Status.MAX_STEPS] * 3
 
 
-def test_terms_of_a_return_are_residuals_of_their_own():
+def test_each_term_of_a_return_is_one_residual():
     objective = ActionScore(lambda z, a: -(a - z).square().sum(dim=1) - 0.1, lambda z, a: z + 0.1 * a)
     solution = TrajOptLayer(GaussNewton(max_steps=30, damping=0.1, offset=0.0), Detached())(
         objective, LATENT, START[..., :1]
@@ -120,7 +120,7 @@ def test_float32_never_fails(damping, scale):
         assert torch.isfinite(solution.actions).all()
 
 
-def test_refuses_what_it_cannot_do():
+def test_refuses_unsupported_modes_and_bad_settings():
     with pytest.raises(ConfigurationError, match="cannot be differentiated by DirectLoss"):
         TrajOptLayer(GaussNewton(), DirectLoss())
     with pytest.raises(ConfigurationError, match="cannot be compiled"):
@@ -141,7 +141,7 @@ def test_refuses_what_it_cannot_do():
 
 
 @pytest.mark.parametrize("limit", [1.0, 0.1])
-def test_components_on_bounds_do_not_cost_accuracy(limit):
+def test_components_on_bounds_do_not_reduce_accuracy(limit):
     random = torch.Generator().manual_seed(0)
     latent = {
         "jacobian": torch.randn(500, 8, 8, generator=random) / 8**0.5,
@@ -166,7 +166,7 @@ def test_components_on_bounds_do_not_cost_accuracy(limit):
 
 
 @pytest.mark.parametrize("mode", [Unroll(), Truncated(5)], ids=repr)
-def test_a_step_rejected_at_minus_infinity_leaves_the_gradient_finite(mode):
+def test_step_rejected_at_minus_infinity_leaves_the_gradient_finite(mode):
     weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
 
     def objective(latent, actions):
@@ -181,7 +181,7 @@ def test_a_step_rejected_at_minus_infinity_leaves_the_gradient_finite(mode):
 
     solution = solve()
     assert solution.status.tolist() == [Status.MAX_STEPS]
-    assert (solution.trace.values.diff(dim=1) == 0).any(), "a fair case rejects a step"
+    assert (solution.trace.values.diff(dim=1) == 0).any(), "the case must reject a step"
     actual = torch.autograd.grad(solution.value.sum() + solution.actions.sum(), weight)[0]
     assert torch.isfinite(actual)
     if isinstance(mode, Unroll):

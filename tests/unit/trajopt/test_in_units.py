@@ -1,4 +1,4 @@
-"""Actions in other units than their bounds."""
+"""Solves with actions in other units than the bounds."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from difftori_pl.trajopt.bounds import InUnits, Projection
 from difftori_pl.trajopt.solvers import LBFGS, LevenbergMarquardt, NewtonCG, Solver
 
 
-def test_the_bounds_hold_in_the_bounds_units() -> None:
+def test_bounds_apply_to_actions_times_unit() -> None:
     unit = torch.tensor([0.5, 0.1])
     layer = TrajOptLayer(LevenbergMarquardt(max_steps=50, step_size=1e-2), Unroll(), Projection(-1.0, 1.0))
     start = torch.zeros(1, 1, 2)
@@ -19,7 +19,7 @@ def test_the_bounds_hold_in_the_bounds_units() -> None:
     assert_close(solved * unit, torch.ones(1, 1, 2))
 
 
-def test_a_solve_in_units_is_the_solve_of_the_scaled_problem() -> None:
+def test_unit_does_not_change_a_solve_away_from_the_bounds() -> None:
     unit = torch.tensor([0.5, 0.1], dtype=torch.float64)
     centre = torch.tensor([0.3, -0.05], dtype=torch.float64)
     start = torch.zeros(1, 1, 2, dtype=torch.float64)
@@ -32,7 +32,7 @@ def test_a_solve_in_units_is_the_solve_of_the_scaled_problem() -> None:
     assert_close(layer(squares, latent, start, unit).actions, layer(squares, latent, start).actions)
 
 
-def test_a_component_on_its_bound_is_known_in_any_unit() -> None:
+def test_component_on_its_bound_is_active_in_any_unit() -> None:
     units = 0.01 + torch.rand(1000, generator=torch.Generator().manual_seed(0))
     bounds = InUnits(Projection(-1.0, 1.0), units)
     for sign in (1.0, -1.0):
@@ -43,7 +43,7 @@ def test_a_component_on_its_bound_is_known_in_any_unit() -> None:
 
 
 @pytest.mark.parametrize("kind", [LBFGS, NewtonCG])
-def test_solves_that_end_on_bounds_have_a_gradient_in_any_unit(kind: type[Solver]) -> None:
+def test_gradient_of_solves_that_end_on_bounds_in_any_unit(kind: type[Solver]) -> None:
     random = torch.Generator().manual_seed(0)
     unit = 0.05 + torch.rand(7, generator=random)
     centre = torch.randn(64, 7, generator=random).requires_grad_()
@@ -57,23 +57,23 @@ def test_solves_that_end_on_bounds_have_a_gradient_in_any_unit(kind: type[Solver
 
 
 @pytest.mark.parametrize("size", [0.0, -1.0, torch.inf, torch.nan])
-def test_a_unit_that_is_not_positive_and_finite_is_refused(size: float) -> None:
+def test_refuses_a_unit_that_is_not_positive_and_finite(size: float) -> None:
     with pytest.raises(ConfigurationError, match=r"unit must be positive and finite, got \[1.0, "):
         _solve(torch.tensor([1.0, size]))
 
 
 @pytest.mark.parametrize("shape", [(3,), (1,), (1, 2)])
-def test_a_unit_of_the_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
+def test_refuses_a_unit_of_the_wrong_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="unit must have one value per action component"):
         _solve(torch.ones(shape))
 
 
-def test_a_unit_that_is_no_tensor_is_refused() -> None:
+def test_refuses_a_unit_that_is_not_a_tensor() -> None:
     with pytest.raises(ConfigurationError, match="unit must be a tensor, got list"):
         _solve([1.0, 1.0])  # type: ignore[arg-type]
 
 
-def test_the_dtype_of_the_unit_does_not_change_that_of_the_actions() -> None:
+def test_dtype_of_the_unit_does_not_change_that_of_the_actions() -> None:
     assert _solve(torch.ones(2, dtype=torch.float64)).dtype == torch.float32
 
 

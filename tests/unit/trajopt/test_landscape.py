@@ -22,7 +22,7 @@ def solution(case):
     return layer(case.objective, case.latent, case.actions, trace=True)
 
 
-def test_values_are_those_of_the_objective(case, solution):
+def test_values_equal_the_objective(case, solution):
     plane = landscape(case.objective, case.latent, solution, element=2, components=((0, 1), (1, 2)), n_points=5)
     actions = solution.actions[2:3].clone()
     actions[0, 0, 1], actions[0, 1, 2] = -0.5, 1.0
@@ -33,7 +33,7 @@ def test_values_are_those_of_the_objective(case, solution):
     assert_close(plane.path[-1], solution.actions[2, [0, 1], [1, 2]])
 
 
-def test_draws_a_picture(case, solution, tmp_path):
+def test_draws_a_figure(case, solution, tmp_path):
     pytest.importorskip("matplotlib")
     figure = draw_landscape(landscape(case.objective, case.latent, solution, n_points=7))
     figure.savefig(tmp_path / "landscape.png", dpi=40)
@@ -46,7 +46,7 @@ def test_refuses_components_that_do_not_exist(case, solution):
         landscape(case.objective, case.latent, solution, components=((0, 0), (2, 0)))
 
 
-def test_absent_matplotlib_is_named(case, solution, monkeypatch):
+def test_message_without_matplotlib(case, solution, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'difftori-pl\[plot\]'"):
         draw_landscape(landscape(case.objective, case.latent, solution, n_points=2))

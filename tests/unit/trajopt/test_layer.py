@@ -50,14 +50,14 @@ def test_refuses_an_objective_of_the_wrong_shape(layer, bad):
         layer(bad, torch.zeros(4, 5), torch.zeros(4, 2, 3))
 
 
-@pytest.mark.parametrize("blind", [lambda z, a: z.sum(dim=1), lambda z, a: a.detach().sum(dim=(1, 2))])
-def test_refuses_an_objective_that_ignores_the_actions(layer, blind):
+@pytest.mark.parametrize("constant", [lambda z, a: z.sum(dim=1), lambda z, a: a.detach().sum(dim=(1, 2))])
+def test_refuses_an_objective_that_ignores_the_actions(layer, constant):
     with pytest.raises(ConfigurationError, match="does not depend on the actions"):
-        layer(blind, torch.zeros(4, 5, requires_grad=True), torch.zeros(4, 2, 3))
+        layer(constant, torch.zeros(4, 5, requires_grad=True), torch.zeros(4, 2, 3))
 
 
-class _Forward(StepSolver):
-    """A solver without derivatives; its one step goes to the actions' negatives."""
+class _Negate(StepSolver):
+    """A solver without derivatives; each step negates the actions."""
 
     steps_differentiable = False
     reaches_maximum = False
@@ -79,14 +79,14 @@ class _Forward(StepSolver):
     ],
 )
 def test_refuses_a_mode_that_the_solver_excludes(mode, reason):
-    message = f"_Forward cannot be differentiated by {type(mode).__name__}: {reason}"
+    message = f"_Negate cannot be differentiated by {type(mode).__name__}: {reason}"
     with pytest.raises(ConfigurationError, match=message):
-        TrajOptLayer(_Forward(), mode)
+        TrajOptLayer(_Negate(), mode)
 
 
 def test_best_of_equal_iterates_is_the_earliest():
     case = problems.quadratic()
-    layer = TrajOptLayer(_Forward(), Detached(), Unbounded())
+    layer = TrajOptLayer(_Negate(), Detached(), Unbounded())
     solution = layer(lambda z, a: -a.square().sum(dim=(1, 2)), case.latent, case.actions)
     assert_close(solution.actions, -case.actions)
     assert_close(solution.best_actions, case.actions)
@@ -94,7 +94,7 @@ def test_best_of_equal_iterates_is_the_earliest():
 
 def test_best_iterate_is_kept_when_steps_overshoot():
     case = problems.quadratic()
-    # Far too long a step: the iterates run away from the optimum.
+    # The steps are far too long: the iterates diverge from the optimum.
     layer = TrajOptLayer(LevenbergMarquardt(max_steps=5, step_size=1.0, offset=1e4), Detached(), Unbounded())
     solution = layer(case.objective, case.latent, case.actions)
     assert (solution.best_value > solution.value + 1).all()
@@ -114,7 +114,7 @@ def test_solves_under_autocast(mode, dtype):
         solution = layer(objective, latent.to(dtype), actions.to(dtype))
     assert solution.actions.dtype == torch.float32
     assert solution.status.tolist() == [Status.MAX_STEPS] * 4
-    # bfloat16 keeps eight bits, and the offset of 1000 multiplies the rounding: the solve is in float32 all the same.
+    # bfloat16 has eight bits of precision, and the offset of 1000 amplifies the rounding: the solve needs float32.
     assert_close(solution.actions, expected.actions)
     if solution.actions.requires_grad:
         for actual, exact in zip(
@@ -127,18 +127,18 @@ def test_solves_under_autocast(mode, dtype):
 
 
 @pytest.mark.parametrize(("bad", "got"), [(1.0, "float"), ((torch.zeros(4), {}), "tuple"), (None, "NoneType")])
-def test_refuses_an_objective_that_returns_no_tensor(layer, bad, got):
+def test_refuses_an_objective_that_does_not_return_a_tensor(layer, bad, got):
     with pytest.raises(ConfigurationError, match=f"the objective's value must be a tensor, got {got}"):
         layer(lambda z, a: bad, torch.zeros(4, 5), torch.zeros(4, 2, 3))
 
 
-def test_refuses_actions_that_are_no_tensor(layer):
+def test_refuses_actions_that_are_not_a_tensor(layer):
     with pytest.raises(ConfigurationError, match=r"actions must be a tensor, got ndarray; pass torch.as_tensor"):
         layer(problems.quadratic().objective, torch.zeros(4, 5), torch.zeros(4, 2, 3).numpy())
 
 
 @pytest.mark.parametrize("transform", [torch.vmap, torch.func.grad, torch.func.jacrev])
-def test_refuses_to_be_transformed(layer, transform):
+def test_refuses_torch_func_transforms(layer, transform):
     def solve(latent):
         return layer(lambda z, a: a.sum(dim=(1, 2)), latent.view(1, 5), torch.zeros(1, 2, 3)).actions.sum()
 

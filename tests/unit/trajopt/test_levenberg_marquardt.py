@@ -35,7 +35,7 @@ def test_defaults_are_the_published_settings():
 @pytest.mark.parametrize("damping", [1e-8, 1e-4, 1.0, 1e3])
 @pytest.mark.parametrize("norm", [0.0, 1e-12, 1e-6, 1.0, 1e4, 1e8])
 @pytest.mark.parametrize("mode", [Unroll(), Truncated(5)])
-def test_float32_survives_extreme_damping_and_gradients(damping, norm, mode):
+def test_float32_stays_finite_for_extreme_damping_and_gradients(damping, norm, mode):
     direction = torch.tensor([0.6, -0.8], requires_grad=True)
 
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def test_float32_survives_extreme_damping_and_gradients(damping, norm, mode):
 
 
 @pytest.mark.parametrize("mode", [Detached(), Unroll()])
-def test_element_below_the_tolerance_is_done_and_stays(mode):
+def test_element_below_the_tolerance_stops(mode):
     case = problems.quadratic()
     case.actions[2] = case.optimum(case.latent)[2].detach()
     solver = LevenbergMarquardt(**cases.SETTINGS, grad_tolerance=1e-3)
@@ -90,7 +90,7 @@ def test_objective_is_evaluated_once_per_iterate(mode, expected):
         return case.objective(latent, actions)
 
     TrajOptLayer(LevenbergMarquardt(max_steps=10), mode)(counting, case.latent, case.actions)
-    assert len(calls) == expected  # Truncated evaluates the iterate at which its graph begins a second time.
+    assert len(calls) == expected  # Truncated evaluates the first iterate of its graph twice.
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_objective_is_evaluated_once_per_iterate(mode, expected):
         ({"grad_tolerance": -1e-3}, "grad_tolerance must be 0"),
     ],
 )
-def test_refuses_impossible_settings(arguments, message):
+def test_refuses_bad_settings(arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         LevenbergMarquardt(**arguments)
 

@@ -13,7 +13,7 @@ SMALL = {"max_steps": 3, "n_samples": 40, "n_elites": 10}
 
 
 def published(objective: Objective, latent: Tensor, start: Tensor, proposals: Tensor, solver: MPPI) -> Tensor:
-    """The last mean of TD-MPC's planner for one state, written down from Algorithm 1 and its released settings."""
+    """Return the last mean of TD-MPC's planner for one state, following Algorithm 1 and the released settings."""
     generator = torch.Generator().manual_seed(solver.seed)
     mean, std = start, torch.full_like(start, solver.max_std)
     for _ in range(solver.max_steps):
@@ -40,7 +40,7 @@ def test_plans_as_published(n_proposals):
         assert_close(solution.actions[b], expected.detach())
 
 
-def test_is_repeatable_by_its_seed_or_by_that_of_torch():
+def test_is_reproducible_with_its_own_seed_or_that_of_torch():
     case = problems.network()
 
     def solve(seed: int | None) -> Tensor:
@@ -57,19 +57,19 @@ def test_is_repeatable_by_its_seed_or_by_that_of_torch():
     assert not torch.equal(first, second)
 
 
-def test_finds_the_optimum_and_counts_the_best_sample():
+def test_finds_the_optimum_and_returns_the_best_sample():
     case = problems.quadratic()
     layer = TrajOptLayer(MPPI(max_steps=15, min_std=1e-3, temperature=2.0, seed=0), Detached())
     solution = layer(case.objective, case.latent, case.actions)
-    # A sampler comes near, not on it.
+    # A sampler reaches the optimum only approximately.
     assert_close(solution.actions, case.optimum(case.latent).detach(), rtol=0, atol=0.01)
     assert (solution.best_value >= solution.value).all()
     assert_close(solution.best_value, case.objective(case.latent, solution.best_actions).detach())
     assert torch.isnan(solution.grad_norm).all()
 
 
-def test_a_proposal_joins_every_round():
-    # A peak too narrow to be met by chance, where the proposal is.
+def test_proposals_are_evaluated_in_every_round():
+    # The proposal lies on a peak that is too narrow for random samples to hit.
     peak = torch.full((1, 2, 3), 0.5, dtype=torch.float64)
     starts = torch.stack((torch.zeros_like(peak), peak), dim=1)
     layer = TrajOptLayer(MPPI(**SMALL, seed=0), Detached())
@@ -78,7 +78,7 @@ def test_a_proposal_joins_every_round():
     assert_close(solution.actions, peak, rtol=0, atol=0.01)
 
 
-def test_goes_around_what_is_not_a_number():
+def test_avoids_actions_with_nan():
     def half_defined(latent: Tensor, actions: Tensor) -> Tensor:
         return -(0.5 - actions).sqrt().sum(dim=(1, 2))
 
@@ -90,7 +90,7 @@ def test_goes_around_what_is_not_a_number():
     assert (solution.best_actions > 0.4).all()
 
 
-def test_element_whose_objective_is_never_a_number_fails_alone():
+def test_element_with_nan_everywhere_fails_alone():
     case = problems.network()
     latent = torch.cat((case.latent, torch.zeros(4, 1, dtype=torch.float64)), dim=1)
     latent[2, -1] = 1

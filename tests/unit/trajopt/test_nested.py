@@ -1,4 +1,4 @@
-"""Latents that are structures of tensors, and the trace of a solve."""
+"""Nested latents, traces and summaries."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -43,7 +43,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("solver", "mode"), LAYERS)
-def test_nested_latents_are_as_good_as_flat_ones(form, solver, mode):
+def test_nested_latent_gives_the_same_solution_as_a_flat_one(form, solver, mode):
     pack, unpack = FORMS[form]
     case = problems.network()
     layer = TrajOptLayer(solver() if callable(solver) else solver, mode, n_starts=1)
@@ -59,7 +59,7 @@ def test_nested_latents_are_as_good_as_flat_ones(form, solver, mode):
         assert_close(*gradients)
 
 
-def test_poison_in_one_part_of_a_latent_fails_the_element():
+def test_infinity_in_one_part_of_a_latent_fails_the_element():
     case = problems.network()
     second = case.latent[:, 2:].clone()
     second[3, 0] = torch.inf
@@ -69,7 +69,7 @@ def test_poison_in_one_part_of_a_latent_fails_the_element():
     assert (solution.status == Status.FAILED).tolist() == [False, False, False, True]
 
 
-def test_refuses_a_part_of_another_batch_size():
+def test_refuses_different_batch_sizes_within_a_latent():
     with pytest.raises(ShapeError, match=r"latent \(3, 1\) and actions \(4, 2, 3\)"):
         TrajOptLayer(Adam(), Unroll())(
             lambda z, a: a.sum(dim=(1, 2)), {"good": torch.zeros(4, 5), "bad": torch.zeros(3, 1)}, torch.zeros(4, 2, 3)
@@ -97,7 +97,7 @@ def test_trace_holds_every_iterate(mode):
     assert layer(case.objective, case.latent, actions).trace is None
 
 
-def test_trace_ends_where_an_element_rests():
+def test_trace_ends_where_an_element_stops():
     case = problems.quadratic()
     solution = TrajOptLayer(LBFGS(max_steps=20, grad_tolerance=1e-6), Detached())(
         case.objective, case.latent, case.actions, trace=True
@@ -107,7 +107,7 @@ def test_trace_ends_where_an_element_rests():
         assert torch.isfinite(solution.trace.values[b]).tolist() == [True] * (n_steps + 1) + [False] * (20 - n_steps)
 
 
-def test_summary_is_what_is_worth_logging():
+def test_summary_averages_over_finite_elements():
     case = problems.quadratic()
     actions = case.actions.clone()
     actions[0] = torch.nan

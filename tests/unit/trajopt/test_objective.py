@@ -49,7 +49,7 @@ def test_more_actions_need_dynamics(latent, actions):
         ActionScore(reward)(latent, actions)
 
 
-def test_a_chunk_is_scored_as_a_whole(latent, actions):
+def test_chunk_score_receives_all_actions_at_once(latent, actions):
     def score(z, chunk):
         return (z.sum(dim=1) * chunk[:, 0] * chunk[:, 3]).unsqueeze(1)
 
@@ -59,7 +59,7 @@ def test_a_chunk_is_scored_as_a_whole(latent, actions):
 
 
 @pytest.mark.parametrize("bad", [lambda z, a: z, lambda z, a: z.sum(), lambda z, a: z.sum(dim=1)[:1]])
-def test_score_of_the_wrong_shape_is_refused(latent, actions, bad):
+def test_refuses_a_score_of_the_wrong_shape(latent, actions, bad):
     with pytest.raises(ShapeError, match="a score must be one number per batch element"):
         ActionScore(bad)(latent, actions[:, :1])
 
@@ -79,7 +79,7 @@ def test_optimised_terminal_return_takes_its_last_action_from_the_plan(latent, a
     assert_close(objective(latent, actions), expected)
 
 
-def test_residual_falls_as_the_return_rises():
+def test_residual_decreases_with_the_return():
     assert_close(return_to_residual(torch.tensor([1.0, 3.0]), offset=1000.0), torch.tensor([999.0, 997.0]))
 
 
@@ -101,12 +101,12 @@ def test_optimised_terminal_return_of_a_single_action_is_its_value(latent, actio
     assert objective.terms(latent, actions[:, :1]).shape == (2, 1)
 
 
-def test_a_score_that_is_no_tensor_is_refused(latent, actions):
+def test_refuses_a_score_that_is_not_a_tensor(latent, actions):
     with pytest.raises(ConfigurationError, match="a score must be a tensor, got tuple"):
         ActionScore(lambda z, a: (reward(z, a), {}))(latent, actions[:, :1])
 
 
-def test_terms_of_the_wrong_shape_are_refused(latent, actions):
+def test_refuses_terms_of_the_wrong_shape(latent, actions):
     class Summed:
         def terms(self, latent, actions):
             return actions.sum(dim=(1, 2))

@@ -6,7 +6,7 @@ from difftori_pl.trajopt.quarantine import is_finite, sever, stand_in
 from difftori_pl.trajopt.solvers import SolverState
 
 
-def test_is_finite_looks_at_whole_elements():
+def test_is_finite_covers_whole_elements():
     tensor = torch.tensor([[1.0, 2.0], [torch.nan, 0.0], [0.0, torch.inf]])
     assert is_finite(tensor).tolist() == [True, False, False]
     assert is_finite(tensor[:, 0]).tolist() == [True, False, True]
@@ -29,7 +29,7 @@ def test_stand_in_replaces_every_tensor_of_a_record():
     assert replaced.evaluation.grad_norm.tolist() == [4.0, 4.0]
 
 
-def test_severed_tensors_send_nothing_back_even_through_nan():
+def test_severed_tensor_passes_no_gradient_even_through_nan():
     weight = torch.ones(2, requires_grad=True)
     anchor = (weight * torch.nan).sum()
     severed = sever(torch.tensor([1.0, 2.0]), anchor)

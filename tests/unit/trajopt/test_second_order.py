@@ -1,4 +1,4 @@
-"""L-BFGS and Newton-CG: against scipy, on curved and on flat ground, within bounds."""
+"""L-BFGS and Newton-CG: comparison with scipy, negative and zero curvature, bounds."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ both = pytest.mark.parametrize("solver", [LBFGS(), NewtonCG()], ids=repr)
 
 @pytest.mark.parametrize("solver", [LBFGS(max_steps=40), NewtonCG(), Adam(max_steps=200, beta_2=0.99)], ids=repr)
 @pytest.mark.parametrize("limit", [0.1, 1.0])
-def test_finds_what_scipy_finds(solver, limit):
+def test_finds_the_optimum_of_scipy(solver, limit):
     optimize = pytest.importorskip("scipy.optimize")
     case = problems.network()
-    # Steeper than the case is for others, so that bounds matter and curvatures differ.
+    # Steeper than the original case, so that bounds matter and curvatures differ.
     objective = lambda z, a: 3 * case.objective(z, 2 * a)  # noqa: E731
     solution = TrajOptLayer(solver, Detached(), Projection(-limit, limit))(objective, case.latent, case.actions)
     on_bounds = 0
@@ -44,7 +44,7 @@ def test_finds_what_scipy_finds(solver, limit):
         on_bounds += (np.abs(found.x) == limit).sum()
         assert_close(solution.actions[b].flatten(), torch.from_numpy(found.x), rtol=0, atol=1e-5)
         assert_close(solution.value[b].item(), -found.fun, rtol=0, atol=1e-8)
-    assert (on_bounds > 0) == (limit == 0.1), "a fair case"
+    assert (on_bounds > 0) == (limit == 0.1), "only the tight bounds must be active"
 
 
 @both
@@ -58,8 +58,8 @@ def test_scale_of_the_objective_does_not_matter(solver, scale):
 
 
 @both
-def test_climbs_out_of_a_place_that_curves_upwards(solver):
-    # sin² has a minimum at 0; next to it the Newton step would go there.
+def test_leaves_a_region_of_positive_curvature(solver):
+    # sin² has a minimum at 0; near it a plain Newton step would go there.
     latent, actions = (
         torch.zeros(2, 1, dtype=torch.float64),
         torch.tensor([0.1, -0.2], dtype=torch.float64).view(2, 1, 1),
@@ -71,9 +71,9 @@ def test_climbs_out_of_a_place_that_curves_upwards(solver):
 
 
 @both
-def test_goes_around_what_is_not_a_number(solver):
+def test_avoids_actions_with_nan(solver):
     latent, actions = torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1, 1), 0.5, dtype=torch.float64)
-    # The maximum of x + ½ log(1 − x) is at ½ · 1; from beyond 1 on it is NaN.
+    # x + 0.1 log(1 − x) has its maximum at 0.9 and is NaN above 1.
     solution = TrajOptLayer(solver, Detached(), Unbounded())(
         lambda z, a: (a + 0.1 * (1 - a).log()).sum(dim=(1, 2)), latent, actions
     )
@@ -102,7 +102,7 @@ def test_stops_at_the_tolerance(solver):
 
 @both
 @pytest.mark.parametrize("mode", [Unroll(), Truncated()], ids=repr)
-def test_is_not_differentiated_through_its_steps(solver, mode):
+def test_refuses_modes_that_differentiate_the_steps(solver, mode):
     with pytest.raises(
         ConfigurationError, match="its steps pass no gradient; choose a mode that differentiates the solution"
     ):
@@ -132,14 +132,14 @@ class TestConjugateGradient:
         for wait in (False, True):
             assert_close(conjugate_gradient(product, target, 40, 1e-14, wait), expected, rtol=1e-6, atol=1e-8)
 
-    def test_takes_an_upward_curvature_for_a_downward_one_and_zero_for_an_answer(self):
+    def test_negative_first_curvature_is_reversed_and_nan_gives_zero(self):
         target = torch.tensor([[[2.0]], [[0.0]], [[3.0]]])
         curvature = torch.tensor([-4.0, 1.0, torch.nan]).view(3, 1, 1)
         solution = conjugate_gradient(lambda vector: curvature * vector, target, 5, 1e-6)
         assert solution.flatten().tolist() == [0.5, 0.0, 0.0]
 
 
-def test_a_step_that_was_too_long_by_far_does_not_stop_lbfgs_for_good():
+def test_lbfgs_recovers_from_a_failed_line_search():
     torch.manual_seed(0)
     root = torch.randn(1000, 4, 4, dtype=torch.float64) / 2
     latent = {

@@ -14,7 +14,7 @@ LATENT = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
 
 
 def two_peaks(latent: Tensor, actions: Tensor) -> Tensor:
-    """A peak of 1 near −0.5, and one of 2 near +0.5, the other way round for a latent of −1."""
+    """Return a value with a peak of 1 near −0.5 and one of 2 near +0.5; mirrored for a latent of −1."""
     signed = latent.view(-1, 1, 1) * actions
 
     def peak(centre: float) -> Tensor:
@@ -38,7 +38,7 @@ def test_keeps_the_best_of_several_starts(mode):
     assert_close(solution.actions[:1], alone.actions)
 
 
-def test_gradient_is_that_of_the_start_that_was_kept():
+def test_gradient_is_that_of_the_best_start():
     actions = starts(-0.4, 0.4).clone().requires_grad_()
     solution = TrajOptLayer(Adam(max_steps=3), Unroll())(two_peaks, LATENT, actions)
     (gradient,) = torch.autograd.grad(solution.actions.sum(), actions)
@@ -46,7 +46,7 @@ def test_gradient_is_that_of_the_start_that_was_kept():
 
 
 @pytest.mark.parametrize("mode", [Unroll(), Truncated(3), Implicit(tolerance=torch.inf)], ids=repr)
-def test_only_the_start_that_is_kept_is_differentiated(mode):
+def test_only_the_best_start_is_differentiated(mode):
     attached = []
 
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def test_only_the_start_that_is_kept_is_differentiated(mode):
     assert_close(solution.initial_value, two_peaks(LATENT, starts(-0.4)[:, 0]))
 
 
-def test_noisy_copies_fill_up_the_starts():
+def test_noisy_copies_improve_the_best_value():
     case = problems.network()
     layer = TrajOptLayer(Adam(max_steps=5), Detached(), n_starts=8)
     with torch.random.fork_rng():
@@ -71,12 +71,12 @@ def test_noisy_copies_fill_up_the_starts():
         alone = layer(case.objective, case.latent[1:2], case.actions[1:2])
     single = TrajOptLayer(Adam(max_steps=5), Detached())(case.objective, case.latent, case.actions)
     gain = several.best_value - single.best_value
-    assert (gain > -1e-12).all()  # batches of another size are summed in another order
+    assert (gain > -1e-12).all()  # another batch size changes the order of summation
     assert (gain > 1e-3).any()
     assert_close(several.actions[1:2], alone.actions, rtol=1e-10, atol=1e-12)
 
 
-def test_as_many_starts_as_asked_for_within_the_bounds():
+def test_number_of_starts_and_their_bounds():
     seen = []
 
     def objective(latent: Tensor, actions: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def test_as_many_starts_as_asked_for_within_the_bounds():
     assert first.abs().max() <= 0.2
 
 
-def test_a_start_that_fails_leaves_the_others():
+def test_failed_start_leaves_the_others():
     actions = starts(0.4, 0.4).clone()
     actions[0, 0] = torch.nan
     actions[1] = torch.nan

@@ -1,4 +1,4 @@
-"""The projection that pulls actions back in."""
+"""StraightThroughProjection passes the gradients that point into the box."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from difftori_pl.trajopt.bounds import Projection, StraightThroughProjection
 from difftori_pl.trajopt.solvers import Adam, LevenbergMarquardt
 
 
-def test_the_gradient_passes_inwards_only() -> None:
+def test_passes_gradients_that_point_inwards_only() -> None:
     iterate = torch.tensor([-2.0, -2.0, -0.5, 0.5, 2.0, 2.0], requires_grad=True)
     projected = StraightThroughProjection().project(iterate)
     assert projected.tolist() == [-1.0, -1.0, -0.5, 0.5, 1.0, 1.0]
@@ -20,7 +20,7 @@ def test_the_gradient_passes_inwards_only() -> None:
     assert gradient.tolist() == [-3.0, 0.0, -3.0, 3.0, 0.0, 3.0]
 
 
-def test_it_is_the_projection_inside_the_box() -> None:
+def test_equals_projection_inside_the_box() -> None:
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     latent, actions = torch.zeros(4, 1, dtype=torch.float64), torch.full((4, 2, 3), 0.1, dtype=torch.float64)
@@ -34,7 +34,7 @@ def test_it_is_the_projection_inside_the_box() -> None:
         assert_close(ours, theirs)
 
 
-def test_an_action_thrown_against_its_bound_can_be_learned_back() -> None:
+def test_action_on_its_bound_has_a_gradient() -> None:
     def gradient(bounds: Projection) -> float:
         slope = torch.tensor(5.0, requires_grad=True)
         layer = TrajOptLayer(LevenbergMarquardt(max_steps=30, step_size=1e-2), Truncated(n_steps=5), bounds)
@@ -53,7 +53,7 @@ def _penalty(slope: torch.Tensor, latent: torch.Tensor, start: float) -> torch.T
     return torch.autograd.grad(solved.square().sum(), latent, create_graph=True)[0].square().sum()
 
 
-def test_a_second_derivative_is_right_inside_the_box_and_refused_outside() -> None:
+def test_second_derivative_is_exact_inside_the_box_and_raises_an_error_outside() -> None:
     inside, outside = (torch.tensor([[size]], dtype=torch.float64, requires_grad=True) for size in (0.3, 3.0))
     slope = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     (found,) = torch.autograd.grad(_penalty(slope, inside, 0.0), slope)

@@ -12,7 +12,7 @@ from difftori_pl.trajopt.solvers import LevenbergMarquardt, Theseus
 from tests import cases, problems
 
 
-def test_absent_library_comes_with_the_command_that_installs_it(monkeypatch):
+def test_message_without_the_library_names_the_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "theseus", None)
     monkeypatch.delitem(sys.modules, "difftori_pl.trajopt.solvers.theseus_loop", raising=False)
     with pytest.raises(MissingPackageError, match="theseus is not installed: pip install scipy urdf_parser_py"):
@@ -22,12 +22,12 @@ def test_absent_library_comes_with_the_command_that_installs_it(monkeypatch):
 class TestWithTheLibrary:
     pytestmark = cases.needs_theseus
 
-    def test_refuses_a_mode_that_tilts_the_objective(self):
+    def test_refuses_direct_loss(self):
         with pytest.raises(ConfigurationError, match="it cannot maximise a tilted objective; choose Implicit"):
             TrajOptLayer(Theseus(), DirectLoss())
 
     def test_takes_all_steps_in_float32(self):
-        # With the library's own tolerances on r² ≈ 1e6 this solve would end after two steps.
+        # With the library's default tolerances on r² ≈ 1e6 this solve would end after two steps.
         case = problems.network()
         objective = lambda latent, actions: case.objective(latent.double(), actions.double()).float()  # noqa: E731
         arguments = {"max_steps": 50, "step_size": 1e-4, "damping": 1.0}
@@ -38,14 +38,14 @@ class TestWithTheLibrary:
         assert (solutions[1].actions - case.actions).abs().max() > 0.1
         assert_close(solutions[0].actions, solutions[1].actions, rtol=1e-3, atol=1e-5)
 
-    def test_an_error_in_the_objective_is_not_taken_for_a_failed_solve(self):
+    def test_error_in_the_objective_is_raised(self):
         def broken(latent, actions):
             raise RuntimeError("There is a mistake in the objective")
 
         with pytest.raises(RuntimeError, match="mistake in the objective"):
             TrajOptLayer(Theseus(), Detached())(broken, torch.zeros(1, 2), torch.zeros(1, 1, 2))
 
-    def test_implicit_mode_of_the_library_is_wrong_on_one_residual_and_ours_is_right(self):
+    def test_our_implicit_mode_is_exact_and_that_of_the_library_is_not(self):
         case, solver = problems.quadratic(), Theseus(**cases.SETTINGS)
         (exact,) = torch.autograd.grad(case.optimum(case.latent).sum(), case.parameters)
         errors = []
@@ -87,6 +87,6 @@ class TestWithTheLibrary:
         assert_close(solution.actions.flatten(1), latent, rtol=1e-6, atol=1e-8)
 
     @pytest.mark.parametrize("name", ["optimizer", "linear_solver"])
-    def test_refuses_what_the_library_does_not_have(self, name):
+    def test_refuses_unknown_optimisers_and_linear_solvers(self, name):
         with pytest.raises(ConfigurationError, match=f"{name} must be one of .*, got 'Magic'"):
             Theseus(**{name: "Magic"})

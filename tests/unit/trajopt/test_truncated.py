@@ -10,8 +10,8 @@ from tests import cases, problems
 
 
 @pytest.mark.parametrize("n_steps", [1, 5, 20])
-def test_bias_on_a_quadratic_return_is_that_of_the_contraction(n_steps):
-    # At the optimum a step shrinks errors by 1 − α · offset / λ; n steps pass on the complement of its n-th power.
+def test_bias_on_a_quadratic_return_follows_from_the_contraction_rate(n_steps):
+    # At the optimum each step multiplies errors by c = 1 − α · offset / λ; n steps pass the fraction 1 − cⁿ.
     solver = LevenbergMarquardt(max_steps=200, step_size=0.026, damping=1.0, offset=10.0)
     case = problems.quadratic()
     actions = TrajOptLayer(solver, Truncated(n_steps))(case.objective, case.latent, case.actions).actions
@@ -20,7 +20,7 @@ def test_bias_on_a_quadratic_return_is_that_of_the_contraction(n_steps):
     assert_close(actual, (1 - 0.74**n_steps) * exact, rtol=1e-6, atol=1e-8)
 
 
-def test_covering_the_whole_solve_is_unrolling():
+def test_equals_unroll_if_it_covers_the_whole_solve():
     case = problems.network()
     case.actions.requires_grad_()
     gradients = []
@@ -43,6 +43,6 @@ def test_initial_actions_get_no_gradient():
     assert (gradient == 0).all()
 
 
-def test_refuses_no_steps():
+def test_refuses_zero_steps():
     with pytest.raises(ConfigurationError, match="n_steps must be above 0, got 0"):
         Truncated(n_steps=0)
