@@ -88,7 +88,7 @@ class PointCloudRecipe:
             seed: seed of the point sampling, e.g. the episode number and the step.
 
         Returns:
-            `point_cloud` (N, C) int16 in units of `scale`, and `robot_state` (D,) float32 if asked for.
+            `point_cloud` (N, C) int16 in units of `scale`, and `robot_state` (D,) float32 if the recipe has it.
 
         Raises:
             DataError: an observation is missing, a coordinate is not finite, or no point is left.

@@ -56,9 +56,9 @@ def file_faults(file: ManiSkillReader, request: Request) -> Iterator[Fault]:
         ("env_id", request.task, env.get("env_id"), "Use data of the same task."),
         ("control_mode", request.control_mode, env.get("env_kwargs", {}).get("control_mode"), _REPLAY),
     ]
-    for key, wanted, found, advice in comparisons:
-        if wanted is not None and found not in (None, wanted):
-            yield Fault(key, name, f"expected demonstrations of {key} {wanted}, found {found}", advice)
+    for key, expected, found, advice in comparisons:
+        if expected is not None and found not in (None, expected):
+            yield Fault(key, name, f"expected demonstrations of {key} {expected}, found {found}", advice)
     if file.is_converted and file.stored_recipe() != file.recipe:
         stored = vars(file.stored_recipe())
         differing = {key: (stored[key], value) for key, value in vars(file.recipe).items() if stored[key] != value}
@@ -95,11 +95,13 @@ def _other_episodes(name: str, demos: Sequence[str], listed: Sequence[str]) -> I
 def demo_faults(file: ManiSkillReader, demos: Sequence[str], request: Request) -> list[Fault]:
     """Return the faults of these demos; equal faults of several demos are reported once and counted."""
     failures = {demo: fault for demo in demos if (fault := failure(file, demo)) is not None}
-    sound = [demo for demo in demos if demo not in failures]
+    successful = [demo for demo in demos if demo not in failures]
     action_dim = request.action_dim
-    if action_dim is None and sound:
-        action_dim = next((shape[1] for shape in (file.shape(demo, "actions") for demo in sound) if len(shape) == 2), 0)
-    faults = [*failures.values(), *(fault for demo in sound for fault in _wrong(file, demo, action_dim))]
+    if action_dim is None and successful:
+        action_dim = next(
+            (shape[1] for shape in (file.shape(demo, "actions") for demo in successful) if len(shape) == 2), 0
+        )
+    faults = [*failures.values(), *(fault for demo in successful for fault in _wrong(file, demo, action_dim))]
     if not faults and request.obs_dims:
         found = {key: file.shape(demos[0], f"obs/{key}")[1] for key in file.obs_keys() if key != "point_cloud"}
         if found != request.obs_dims:

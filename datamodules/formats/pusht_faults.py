@@ -72,10 +72,10 @@ def _wrong_array(handle: Any, where: str, name: str) -> Iterator[Fault]:
             name,
         )
         return
-    array, wanted = handle[name], STEP_SHAPES[name]
-    fits = is_numeric(array) and len(array.shape) == len(wanted) + 1
-    if not fits or any(size not in (None, found) for size, found in zip(wanted, array.shape[1:], strict=True)):
-        step = ", ".join("any" if size is None else str(size) for size in wanted)
+    array, expected = handle[name], STEP_SHAPES[name]
+    fits = is_numeric(array) and len(array.shape) == len(expected) + 1
+    if not fits or any(size not in (None, found) for size, found in zip(expected, array.shape[1:], strict=True)):
+        step = ", ".join("any" if size is None else str(size) for size in expected)
         problem = f"expected {name} of shape (steps, {step}), found {tuple(array.shape)}"
         if not is_numeric(array):
             problem = f"expected numbers in {name}, found {array.dtype}"
@@ -101,7 +101,7 @@ def _wrong_lengths(handle: Any, where: str, names: Sequence[str]) -> Iterator[Fa
 
 
 def demo_faults(handle: Any, spans: Mapping[str, tuple[int, int]], names: Sequence[str]) -> list[Fault]:
-    """Return wrong numbers in episodes of sound arrays; equal faults are reported once and counted.
+    """Return wrong numbers in episodes of valid arrays; equal faults are reported once and counted.
 
     Args:
         handle: the open zarr group.

@@ -76,6 +76,6 @@ class Windows:
         Returns:
             Steps (B, W), clipped to the episode, and the mask (B, W), True where nothing was clipped.
         """
-        wanted = starts[:, None] + np.arange(self.width)
+        unclipped = starts[:, None] + np.arange(self.width)
         last = self._lengths[episodes, None] - 1
-        return np.clip(wanted, 0, last), (wanted >= 0) & (wanted <= last)
+        return np.clip(unclipped, 0, last), (unclipped >= 0) & (unclipped <= last)

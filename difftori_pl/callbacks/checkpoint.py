@@ -1,13 +1,18 @@
 """Save checkpoints on Lightning's schedule, at the end of training, and on SIGTERM."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.rank_zero import rank_zero_info
+from torch import Tensor
+
+from difftori_pl.models.policy import Policy
 
 
 class Checkpoint(ModelCheckpoint):
@@ -20,9 +25,66 @@ class Checkpoint(ModelCheckpoint):
 
     Several processes save together: after SIGTERM to any of them, all stop after the same update. An exception in only
     one of several processes leads to no checkpoint.
+
+    If `monitor` is a result of rollouts (`rollout/policy/success_rate`, with `mode: max`), `RolloutEvaluation` calls
+    `select` after each evaluation, the first one before training. Equal scores keep the earlier checkpoint, so that a
+    refinement that never succeeds more often than its base policy ends as that policy. The selected checkpoint is
+    `best.ckpt`, unless `filename` is set; `last.ckpt` is saved as usual.
     """
 
     _terminated = False
+    _first_score: float | None = None
+    _best_step = 0
+
+    @property
+    def selects_by_rollouts(self) -> bool:
+        """Whether `monitor` is a result of rollouts."""
+        return self.monitor is not None and self.monitor.startswith("rollout/")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Name a single monitored checkpoint `best`."""
+        if self.monitor is not None and self.save_top_k == 1 and self.filename is None:
+            self.filename = "best"
+        super().setup(trainer, pl_module, stage)
+
+    def select(self, trainer: Trainer, scores: Mapping[str, float]) -> None:
+        """Save a checkpoint if its monitored score is among the best `save_top_k`.
+
+        Args:
+            trainer: the trainer.
+            scores: results of the rollouts by their logged names, the same on all ranks.
+        """
+        if self.monitor is None or self.monitor not in scores:  # every episode crashed
+            return
+        score, best, saved_at = scores[self.monitor], self.best_model_score, self._last_global_step_saved
+        candidates = self._monitor_candidates(trainer) | {self.monitor: torch.tensor(score)}
+        with _as_at_the_end_of_an_epoch(trainer):
+            super()._save_topk_checkpoint(trainer, candidates)
+        # Otherwise Lightning would take `last.ckpt` for saved, too.
+        self._last_global_step_saved = saved_at
+        if self._first_score is None:
+            self._first_score = score
+        if best is None or self.best_model_score != best:
+            self._best_step = trainer.global_step
+
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        """Leave checkpoints that depend on rollouts to `select`; on Lightning's schedule, only save the last one."""
+        if self.selects_by_rollouts:
+            self._last_global_step_saved = trainer.global_step
+        else:
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Add the score of the untrained module and the step of the best checkpoint."""
+        return super().state_dict() | {"first_score": self._first_score, "best_step": self._best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best checkpoints too if the run resumes in another folder; Lightning forgets them."""
+        super().load_state_dict(state_dict)
+        self._first_score, self._best_step = state_dict.get("first_score"), state_dict.get("best_step", 0)
+        if self.selects_by_rollouts and self.dirpath != state_dict.get("dirpath", self.dirpath):
+            for name in ("best_model_score", "kth_best_model_path", "kth_value", "best_k_models"):
+                setattr(self, name, state_dict[name])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Correct the epoch count of a resumed run, and delay SIGTERM until the end of an update.
@@ -54,6 +116,21 @@ class Checkpoint(ModelCheckpoint):
                     self._save_topk_checkpoint(trainer, candidates)
                 self._save_last_checkpoint(trainer, candidates)
         super().on_train_end(trainer, pl_module)
+        if self.selects_by_rollouts and self.best_model_score is not None and self._first_score is not None:
+            rank_zero_info(self._outcome(pl_module, float(self.best_model_score), self._first_score))
+
+    def _outcome(self, pl_module: LightningModule, score: float, first: float) -> str:
+        if self._best_step == 0:
+            base = isinstance(pl_module, Policy) and "base" in pl_module.reference_policies()
+            return (
+                f"training did not improve {self.monitor} = {first:.3g} of the untrained module, which is selected"
+                + (" and acts as its base policy" if base else "")
+                + f": {self.best_model_path}"
+            )
+        return (
+            f"selected {self.best_model_path}: {self.monitor} = {score:.3g} after {self._best_step} updates, "
+            f"{first:.3g} before training"
+        )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save if the exception is a SIGTERM."""

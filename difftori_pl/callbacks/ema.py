@@ -1,5 +1,7 @@
 """Exponential moving average of the weights, as used for diffusion policies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +14,8 @@ class ExponentialMovingAverage(WeightAveraging):
     """Validate, save and deploy an exponential moving average of the weights, whose decay grows during training.
 
     After n updates the decay is `1 - (1 + n) ** -power`, at most `max_decay`: the schedule of Diffusion Policy.
-    The weights of a checkpoint are the average; it also holds the current weights, which resuming needs. Rollouts
-    between epochs use the current weights; `test` uses the average.
+    The weights of a checkpoint are the average; it also holds the current weights, which resuming needs. Rollouts use
+    the average too.
 
     Args:
         max_decay: largest decay; 0.9999 in Diffusion Policy.
@@ -35,3 +37,20 @@ class ExponentialMovingAverage(WeightAveraging):
             return current
         decay = min(self.max_decay, 1.0 - (1.0 + float(n_averaged)) ** -self.power)
         return torch.lerp(current, averaged, decay)
+
+
+@contextmanager
+def averaged_weights(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+    """Give the module its averaged weights for a while, if a callback averages them during training."""
+    averages = [
+        callback
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, WeightAveraging) and callback._average_model is not None
+    ]
+    for callback in averages if trainer.training else ():
+        callback._swap_models(pl_module)
+    try:
+        yield
+    finally:
+        for callback in averages if trainer.training else ():
+            callback._swap_models(pl_module)

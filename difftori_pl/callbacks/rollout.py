@@ -15,6 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.distributed import gather
+from difftori_pl.callbacks.checkpoint import Checkpoint
+from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.rollout_files import RolloutFiles
@@ -29,6 +31,9 @@ from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 _log = logging.getLogger(__name__)
 
+TEST_SEED, VALIDATION_SEED = 100_000, 200_000
+"""Seeds of the first initial states of `test` and of the evaluations in training."""
+
 
 class RolloutEvaluation(Callback):
     """Run episodes from fixed initial states and log the success rate with its Wilson 95 % interval.
@@ -42,13 +47,18 @@ class RolloutEvaluation(Callback):
     `return_low` and `return_high`, `max_reward` (mean of the largest reward of each episode) and `crashed_episodes`.
     In reinforcement learning the x axis is the number of environment steps.
 
+    If a `Checkpoint` monitors one of these values (`checkpoint.monitor: rollout/policy/success_rate`), it selects among
+    the evaluations of training. The untrained module, which acts as its base policy, is then evaluated first and is
+    one of the candidates.
+
     Args:
         env: recipe of the environment; None disables evaluation.
         n_episodes: number of episodes.
         n_envs: number of environments that run in parallel, each in its own process.
         every_n_epochs: evaluate every `every_n_epochs` training epochs; 0 for never. `test` always evaluates.
         every_n_env_steps: in reinforcement learning, evaluate every `every_n_env_steps` environment steps; 0 for never.
-        first_seed: episode i starts from the initial state of seed `first_seed + i`.
+        first_seed: episode i starts from the initial state of seed `first_seed + i`; None for 200000 in training and
+            100000 in `test`, so that a checkpoint is never selected on the states that it is tested on.
         n_videos: number of episodes to record, as mp4 in the log folder and in TensorBoard.
         video_fps: frames per second of the videos.
         video_spacing: during training, record videos again once the step count has grown by this fraction; 0 records
@@ -64,7 +74,7 @@ class RolloutEvaluation(Callback):
         n_envs: int = 4,
         every_n_epochs: int = 0,
         every_n_env_steps: int = 0,
-        first_seed: int = 100_000,
+        first_seed: int | None = None,
         n_videos: int = 2,
         video_fps: int = 20,
         video_spacing: float = 0.1,
@@ -75,7 +85,7 @@ class RolloutEvaluation(Callback):
         check_not_negative(
             every_n_epochs=every_n_epochs,
             every_n_env_steps=every_n_env_steps,
-            first_seed=first_seed,
+            first_seed=0 if first_seed is None else first_seed,
             n_videos=n_videos,
             video_spacing=video_spacing,
         )
@@ -92,6 +102,8 @@ class RolloutEvaluation(Callback):
         self._films = Spacing(video_spacing)
         self._done_once: set[str] = set()
         self._last_env_step = 0
+        self._selected_on: list[int] | None = None
+        self._loaded_step: int | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -107,17 +119,37 @@ class RolloutEvaluation(Callback):
         self._last_env_step = env_step
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the steps of the last evaluation check and of the last videos."""
-        return {"last_env_step": self._last_env_step, "last_films": self._films.last}
+        """Return the steps of the last evaluation check and of the last videos, and the seeds used for selection."""
+        return {
+            "last_env_step": self._last_env_step,
+            "last_films": self._films.last,
+            "selected_on": self._selected_on,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the steps of the last evaluation check and of the last videos."""
+        """Restore what `state_dict` returned."""
         self._last_env_step = state_dict["last_env_step"]
         self._films.last = state_dict.get("last_films", 0)
+        self._selected_on = state_dict.get("selected_on")
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember after how many updates the checkpoint was saved."""
+        del trainer, pl_module
+        self._loaded_step = checkpoint.get("global_step")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that the environment's observations and actions mean the same as in training."""
-        del trainer
+        """Check that the environment's observations and actions mean the same as in training.
+
+        Raises:
+            ConfigurationError: they differ, or a checkpoint monitors a value that is never logged.
+        """
+        never = self.env is None or self.every_n_epochs == self.every_n_env_steps == 0
+        if trainer.training and (selecting := _selecting(trainer)) and never:
+            raise ConfigurationError(
+                f"checkpoint.monitor is {selecting[0].monitor}, got no evaluation in training: set rollout.env and "
+                "rollout.every_n_epochs (rollout.every_n_env_steps in reinforcement learning), or checkpoint.monitor "
+                "to null"
+            )
         if self.env is None:
             return
         _policy(pl_module).check_interface("environment", self.env.interface)
@@ -130,6 +162,11 @@ class RolloutEvaluation(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run the same check as `on_fit_start`."""
         self.on_fit_start(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the untrained module if a checkpoint is selected by its rollouts."""
+        if trainer.global_step == 0 and _selecting(trainer):
+            self._evaluate(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every `every_n_epochs` epochs."""
@@ -145,8 +182,10 @@ class RolloutEvaluation(Callback):
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.env is None:
             return
-        seeds = [self.first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
-        step = _step(trainer, pl_module)
+        first_seed = self._first_seed(trainer)
+        seeds = [first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
+        step = self._step(trainer, pl_module)
+        selecting = _selecting(trainer) if trainer.training else []
         log_dir = trainer.log_dir  # read once, on every rank: Lightning broadcasts it
         part = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         filmed = trainer.testing or self._films.due(step)
@@ -158,20 +197,28 @@ class RolloutEvaluation(Callback):
             "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps an episode | crashed |",
             "|---|---|---|---|---|---|",
         ]
+        scores: dict[str, float] = {}
         try:
             _policy(pl_module).check_interface("environment", pool.interface())
             for name, policy in self._policies(_policy(pl_module)).items():
                 files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
                 progress = _show_and_write(trainer, f"Rollouts of {name}", len(seeds), files)
                 # Give every policy the same random numbers and leave the generator of training unchanged.
-                with torch.random.fork_rng(), trainer.precision_plugin.forward_context(), progress as on_finish:
-                    torch.manual_seed(self.first_seed + trainer.global_rank)
+                context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
+                with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
+                    torch.manual_seed(first_seed + trainer.global_rank)
                     episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
-                table.append(self._report(trainer, pl_module, name, episodes))
+                row, values = self._report(trainer, pl_module, name, episodes)
+                table.append(row)
+                scores |= values
                 if files is not None and trainer.is_global_zero:
-                    files.describe(self._description(policy) | _run(trainer, files.folder))
+                    files.describe(self._description(policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
+            if selecting:
+                self._selected_on = [first_seed, self.n_episodes]
+            for checkpoint in selecting:
+                checkpoint.select(trainer, scores)
         finally:
             pool.close()
             pl_module.train(was_training)
@@ -185,7 +232,9 @@ class RolloutEvaluation(Callback):
             self._done_once |= set(others)
         return policies
 
-    def _report(self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]) -> str:
+    def _report(
+        self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]
+    ) -> tuple[str, dict[str, float]]:
         """Log the results and return the policy's row of the table.
 
         If every episode crashed, only their number is logged: a success rate of 0 would blame the policy.
@@ -209,8 +258,8 @@ class RolloutEvaluation(Callback):
                     f"all {len(crashes)} episodes of {name} crashed, so its success rate is unknown: fix the first "
                     f"crash ({crashes[0]})"
                 )
-            self._log(trainer, pl_module, name, {"crashed_episodes": float(len(crashes))})
-            return f"| {name} | – | – | – | – | {len(crashes)} |"
+            values = self._log(trainer, pl_module, name, {"crashed_episodes": float(len(crashes))})
+            return f"| {name} | – | – | – | – | {len(crashes)} |", values
         metric = SuccessRate().to(device)
         metric.update(torch.tensor([episode.success for episode in episodes], dtype=torch.bool, device=device))
         success: Proportion = metric.compute()
@@ -219,7 +268,7 @@ class RolloutEvaluation(Callback):
         largest = _of_all_ranks([episode.max_reward for episode in episodes])
         n_crashes = sum(crash is not None for crash in crashes)
         low, high = mean_interval(returns.tolist())
-        values = {
+        statistics = {
             "success_rate": success.rate,
             "success_low": success.low,
             "success_high": success.high,
@@ -230,25 +279,44 @@ class RolloutEvaluation(Callback):
             "max_reward": float(largest.mean()),
             "crashed_episodes": float(n_crashes),
         }
-        self._log(trainer, pl_module, name, values)
+        values = self._log(trainer, pl_module, name, statistics)
         earned = f"{returns.mean():.1f} ({low:.1f} to {high:.1f})"
-        return f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {n_crashes} |"
+        row = f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {n_crashes} |"
+        return row, values
 
-    def _log(self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]) -> None:
+    def _log(
+        self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]
+    ) -> dict[str, float]:
         """Log values that are equal on all ranks; the x axis is environment steps in reinforcement learning."""
         logged = {f"rollout/{name}/{key}": value for key, value in values.items()}
         if isinstance(pl_module, OnlinePolicy):
-            log_at(trainer, pl_module, logged, _step(trainer, pl_module))
+            log_at(trainer, pl_module, logged, int(pl_module.env_step))
+        elif trainer.training and trainer.global_step == 0:
+            for logger in trainer.loggers:  # `log_dict` would log it at the end of the first epoch
+                logger.log_metrics(logged, step=0)
         else:
             pl_module.log_dict(logged, sync_dist=True, batch_size=1)
+        return logged
 
-    def _description(self, policy: Policy) -> dict[str, Any]:
+    def _first_seed(self, trainer: Trainer) -> int:
+        if self.first_seed is not None:
+            return self.first_seed
+        return TEST_SEED if trainer.testing else VALIDATION_SEED
+
+    def _step(self, trainer: Trainer, pl_module: LightningModule) -> int:
+        """Return how long the policy was trained: environment steps if the module counts them, else updates."""
+        if isinstance(pl_module, OnlinePolicy):
+            return int(pl_module.env_step)
+        return trainer.global_step if trainer.training else self._loaded_step or 0
+
+    def _description(self, policy: Policy, first_seed: int) -> dict[str, Any]:
         return {
             "task": (self.env and self.env.task) or type(self.env).__name__,
             "method": policy.describe(),
             "horizon": policy.horizon,
-            "first_seed": self.first_seed,
+            "first_seed": first_seed,
             "n_episodes": self.n_episodes,
+            "selected_on": self._selected_on,
         }
 
     def _save_videos(self, trainer: Trainer, files: RolloutFiles, episodes: list[Episode]) -> None:
@@ -265,7 +333,8 @@ def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
     if trainer.testing and trainer.ckpt_path:
         folder = Path(trainer.ckpt_path).parent
         folder = folder.parent if folder.name == "checkpoints" else folder
-    return {"run": str(folder.resolve()), "stage": "test" if trainer.testing else "fit"}
+    checkpoint = Path(trainer.ckpt_path).name if trainer.testing and trainer.ckpt_path else None
+    return {"run": str(folder.resolve()), "stage": "test" if trainer.testing else "fit", "checkpoint": checkpoint}
 
 
 @contextmanager
@@ -294,9 +363,10 @@ def _of_all_ranks(values: Sequence[float]) -> Tensor:
     return torch.tensor(list(chain(*gather(list(values)))), dtype=torch.float32)
 
 
-def _step(trainer: Trainer, pl_module: LightningModule) -> int:
-    """Return the number of environment steps if the module counts them, else of updates."""
-    return int(pl_module.env_step) if isinstance(pl_module, OnlinePolicy) else trainer.global_step
+def _selecting(trainer: Trainer) -> list[Checkpoint]:
+    """Return the callbacks that select checkpoints by the results of rollouts."""
+    checkpoints = [] if trainer.fast_dev_run else trainer.checkpoint_callbacks  # type: ignore[attr-defined]
+    return [callback for callback in checkpoints if isinstance(callback, Checkpoint) and callback.selects_by_rollouts]
 
 
 def _policy(pl_module: LightningModule) -> Policy:

@@ -123,10 +123,10 @@ def test_check_sums_detect_every_change(name: str, tmp_path: Path) -> None:
     path, reader = make(tmp_path)
     folder = tmp_path / "copy"
     folder.mkdir()
-    sound = tmp_path / "sound" / path.name
-    sound.parent.mkdir()
-    copy_data(path, sound)
-    write_check_sums(sound).rename(folder / f"{path.name}.sha256")
+    valid = tmp_path / "valid" / path.name
+    valid.parent.mkdir()
+    copy_data(path, valid)
+    write_check_sums(valid).rename(folder / f"{path.name}.sha256")
     found = outcomes(reader, path, damage, range(10_000, 10_000 + (ROUNDS or 12)), folder, (DataError,))
     print(name, dict(found))
     assert set(found) <= {"error", "same"}, found

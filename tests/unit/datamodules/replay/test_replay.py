@@ -76,8 +76,8 @@ def test_samples_in_proportion_to_priorities() -> None:
     reference = (56 * probability) ** -BETA
     some = batch["index"].numpy()
     reference_of = dict(zip(starts.tolist(), reference, strict=True))
-    wanted = np.array([reference_of[index] for index in some.tolist()])
-    np.testing.assert_allclose(batch["weights"].numpy(), wanted / wanted.max(), rtol=1e-5)
+    expected_weights = np.array([reference_of[index] for index in some.tolist()])
+    np.testing.assert_allclose(batch["weights"].numpy(), expected_weights / expected_weights.max(), rtol=1e-5)
 
 
 def test_a_new_episode_has_the_highest_priority() -> None:
@@ -110,10 +110,10 @@ def test_priorities_follow_their_steps_when_the_buffer_wraps_around() -> None:
             reference |= dict(zip(batch["index"].tolist(), weights, strict=True))
     assert replay._log.end > 3 * replay._log.capacity / 2  # type: ignore[union-attr]
     tree, capacity = replay._tree, replay._log.capacity  # type: ignore[union-attr]
-    wanted = np.zeros(capacity)
+    expected_weights = np.zeros(capacity)
     for step, weight in reference.items():
-        wanted[step % capacity] = weight
-    np.testing.assert_allclose(tree.weights, wanted, rtol=1e-12)  # type: ignore[union-attr]
+        expected_weights[step % capacity] = weight
+    np.testing.assert_allclose(tree.weights, expected_weights, rtol=1e-12)  # type: ignore[union-attr]
     number, step = replay.sample()["obs"]["state"].unbind(-1)
     assert (step == step[:, :1] + torch.arange(4)).all()
     assert (number == number[:, :1]).all()
