@@ -22,6 +22,7 @@ import difftori_pl.public  # noqa: F401
 from datamodules.errors import DataError
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
+from difftori_pl.checkpoints.folders import newest
 from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.commands import COMMANDS
@@ -201,8 +202,8 @@ class DiffTORICLI(LightningCLI):
         options = self.config[self.config.subcommand]
         options.template = None  # the saved configuration includes the values of the templates
         self._requested = deepcopy(options.get("model"))
-        if options.get("ckpt_path") == "last":
-            options.ckpt_path = _last_checkpoint(options)
+        if options.get("ckpt_path") in ("best", "last"):
+            options.ckpt_path = _checkpoint_of_run(options, options.ckpt_path)
         file = str(options.get("ckpt_path") or "")
         if file.startswith("~"):
             file = options.ckpt_path = os.path.expanduser(file)
@@ -211,38 +212,38 @@ class DiffTORICLI(LightningCLI):
             read_checkpoint(file, "training writes them to <log folder>/checkpoints/")
 
 
-_LIGHTNINGS_CHECKPOINTS = ("best", "hpc", "registry")
+_LIGHTNINGS_CHECKPOINTS = ("hpc", "registry")
 
 
-def _last_checkpoint(options: Namespace) -> str | None:
-    """Return the newest `last.ckpt` of all versions of a run; Lightning searches only the new version's folder.
+def _checkpoint_of_run(options: Namespace, name: str) -> str | None:
+    """Return the newest `last.ckpt` or `best.ckpt` of all versions of a run; Lightning searches only the new version.
 
     Args:
         options: the configuration. The run's folder is `checkpoint.dirpath` if it is set, else `save_dir` and `name` of
             the logger.
+        name: `last` or `best`.
 
     Returns:
         The path; None for a new run under torchrun, which restarts a run with the command line of the first start.
 
     Raises:
-        ConfigurationError: the run has no `last.ckpt`, or no folder.
+        ConfigurationError: the run has no such checkpoint, or no folder.
     """
     logger = options.trainer.logger
     settings = logger.get("init_args", {}) if isinstance(logger, Namespace) else {}
     if options.checkpoint.dirpath:
-        folder, pattern = Path(options.checkpoint.dirpath), "last*.ckpt"
+        folder = Path(options.checkpoint.dirpath)
     elif "save_dir" in settings and "name" in settings:
-        folder, pattern = Path(settings["save_dir"]) / settings["name"], "*/checkpoints/last*.ckpt"
+        folder = Path(settings["save_dir"]) / settings["name"]
     else:
         raise ConfigurationError(
-            "--ckpt_path last needs a logger, whose folder holds the run, got none: set --ckpt_path to a file"
+            f"--ckpt_path {name} needs a logger, whose folder holds the run, got none: set --ckpt_path to a file"
         )
-    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
-    if not found:
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            return None
-        raise ConfigurationError(f"--ckpt_path last: there is no last.ckpt in {folder}: start without --ckpt_path")
-    return str(found[-1])
+    path = newest(folder, name)
+    if path is None and "TORCHELASTIC_RUN_ID" not in os.environ:
+        advice = "start without --ckpt_path" if name == "last" else "set checkpoint.monitor in training, or use last"
+        raise ConfigurationError(f"--ckpt_path {name}: there is no {name}.ckpt in {folder}: {advice}")
+    return None if path is None else str(path)
 
 
 def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:

@@ -6,6 +6,7 @@ import io
 import os
 from argparse import ArgumentError
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from difftori_pl.checkpoints.building import beginning
+from difftori_pl.checkpoints.folders import chosen
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_specs
@@ -103,7 +105,8 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
     """Load the module of a checkpoint in evaluation mode.
 
     Args:
-        checkpoint: a `.ckpt` file of a run that was started from a YAML file.
+        checkpoint: a `.ckpt` file of a run that was started from a YAML file, or the folder of the run, whose selected
+            checkpoint is loaded: `best.ckpt`, or `last.ckpt` if training selected none.
         device: device of the module.
 
     Raises:
@@ -111,7 +114,9 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
         ConfigurationError: the device is not available.
     """
     _check_device(device)
-    path = os.fspath(checkpoint)
+    path = os.path.expanduser(checkpoint)
+    if os.path.isdir(path):
+        path = str(chosen(Path(path)))
     content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/")
     if "_class_path" not in content.get("hyper_parameters", {}):
         raise CheckpointError(
@@ -155,7 +160,8 @@ def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device =
         action = policy.act({"agent_pos": position, "keypoint": points})
 
     Args:
-        checkpoint: a `.ckpt` file of a run that was started from a YAML file.
+        checkpoint: a `.ckpt` file of a run that was started from a YAML file, or the folder of the run, whose selected
+            checkpoint is loaded: `best.ckpt`, or `last.ckpt` if training selected none.
         device: device on which the policy computes.
 
     Raises:

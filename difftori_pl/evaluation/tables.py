@@ -31,6 +31,9 @@ class Evaluation:
         method: classes of the policy and its base policies, e.g. `DiffTORIIL + BCRNNGMM`.
         horizon: planning horizon.
         episodes: seed -> values of the episode.
+        run: the training run.
+        selected: whether the checkpoint was selected by rollouts in training (`best.ckpt`).
+        is_biased: whether the selection used initial states of this evaluation.
     """
 
     name: str
@@ -38,6 +41,14 @@ class Evaluation:
     method: str
     horizon: int
     episodes: dict[int, dict[str, Any]]
+    run: str = ""
+    selected: bool = False
+    is_biased: bool = False
+
+    @property
+    def n_successes(self) -> int:
+        """Number of successful episodes."""
+        return sum(bool(episode["success"]) for episode in self.episodes.values())
 
 
 @dataclass(frozen=True)
@@ -48,9 +59,12 @@ class Cell:
         label: the paper's name of the method.
         task: the environment's name of the task.
         published: mean and standard deviation over training seeds, as printed.
-        success: our success rate over the episodes of all runs.
+        success: our success rate over the episodes of all runs, with the selected checkpoint of each run if there is
+            one, else with the last one.
         max_reward: mean of the largest reward of each episode, which is the paper's score for Push-T.
         n_runs: number of our runs.
+        last: success rate of the last checkpoints of the runs whose selected checkpoint counts; None without such runs.
+        is_biased: whether a selection used initial states of the evaluation.
     """
 
     label: str
@@ -59,6 +73,8 @@ class Cell:
     success: Proportion
     max_reward: float
     n_runs: int
+    last: Proportion | None = None
+    is_biased: bool = False
 
     def __str__(self) -> str:
         paper = f"{self.published[0]:.2f} ± {self.published[1]:.2f}"
@@ -66,7 +82,8 @@ class Cell:
             return f"– / {paper}"
         reward = f", score {self.max_reward:.2f}" if self.task == "PushT" else ""
         runs = f", {self.n_runs} runs" if self.n_runs > 1 else ""
-        return f"{self.success}{reward}{runs} / {paper}"
+        last = f", last {self.last}" if self.last else ""
+        return f"{self.success}{'†' if self.is_biased else ''}{reward}{runs}{last} / {paper}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,10 @@ class Table:
             "",
             "Ours: success rate with Wilson 95 % interval. Paper: mean ± standard deviation over training seeds.",
         ]
+        if any(cell.last for cell in self.cells):
+            notes.append("First the checkpoints that were selected by rollouts in training, then the last ones.")
+        if any(cell.is_biased for cell in self.cells):
+            notes.append("† The checkpoint was selected on initial states of this evaluation: the figure is too high.")
         if "PushT" in tasks:
             notes.append("For Push-T, the paper reports the score, the mean of each episode's largest coverage.")
         return "\n".join(lines + notes)
@@ -113,12 +134,13 @@ class Table:
                     "n_runs",
                     "max_reward",
                 ),
-                *("published_rate", "published_std"),
+                *("published_rate", "published_std", "last_rate", "is_biased"),
             ]
         )
         for cell in self.cells:
             ours = [*cell.success, cell.n_runs, cell.max_reward] if cell.n_runs else [""] * 7
-            writer.writerow([self.name, cell.label, cell.task, *ours, *cell.published])
+            last = [cell.last.rate if cell.last else "", cell.is_biased if cell.n_runs else ""]
+            writer.writerow([self.name, cell.label, cell.task, *ours, *cell.published, *last])
         return text.getvalue()
 
     def plot(self, path: Path) -> None:
@@ -155,9 +177,10 @@ class Table:
 def make_table(name: str, runs: Path) -> Table:
     """Make a table of the paper from the evaluated runs in a folder.
 
-    The latest evaluation of each training run counts; evaluations by `test` take precedence over those by `fit`.
-    Several runs of a method on a task are pooled. The evaluation of a base policy during another run counts only if no
-    run of the base policy itself was evaluated, and only once.
+    The latest evaluation of each training run counts. Evaluations by `test` take precedence over those by `fit`, and
+    the checkpoint that was selected in training over the last one, which is shown too. Several runs of a method on a
+    task are pooled. The evaluation of a base policy during another run counts only if no run of the base policy itself
+    was evaluated, and only once.
 
     Args:
         name: name of the table.
@@ -183,17 +206,21 @@ def make_table(name: str, runs: Path) -> Table:
 def read_evaluations(runs: Path) -> Iterator[Evaluation]:
     """Read the latest evaluation of each policy of each training run in a folder; `test` takes precedence over `fit`.
 
+    A run yields two evaluations of the trained policy if its selected and its last checkpoint were evaluated.
     Evaluations of the same checkpoint from different initial states are merged. An evaluation in which every episode
     crashed is ignored, because the success rate is unknown.
     """
-    found: dict[tuple[str, str], dict[tuple[bool, int], list[Path]]] = {}
+    found: dict[tuple[str, str, bool], dict[tuple[bool, int], list[Path]]] = {}
     for path in sorted(runs.rglob("rollouts_step*_*.json"), key=lambda path: path.stat().st_mtime):
         step, name = path.stem.removeprefix("rollouts_step").split("_", 1)
         description = json.loads(path.read_text())
         # Files of early versions do not name their run, so the run is identified by their folder.
         run = description.get("run", str(path.parent))
-        found.setdefault((run, name), {}).setdefault((description.get("stage") == "test", int(step)), []).append(path)
-    for (_, name), evaluations in sorted(found.items()):
+        selected = name == "policy" and str(description.get("checkpoint")).startswith("best")
+        found.setdefault((run, name, selected), {}).setdefault(
+            (description.get("stage") == "test", int(step)), []
+        ).append(path)
+    for (run, name, selected), evaluations in sorted(found.items()):
         parts = evaluations[max(evaluations)]
         description = json.loads(parts[-1].read_text())
         episodes: dict[int, dict[str, Any]] = {}
@@ -201,7 +228,10 @@ def read_evaluations(runs: Path) -> Iterator[Evaluation]:
             for lines in path.parent.glob(f"{path.stem}*.jsonl"):  # one per rank
                 episodes |= {episode["seed"]: episode for episode in map(json.loads, lines.read_text().splitlines())}
         if any(not episode.get("crash") for episode in episodes.values()):
-            yield Evaluation(name, description["task"], description["method"], int(description["horizon"]), episodes)
+            first, n_states = description.get("selected_on") or (0, 0)
+            is_biased = selected and any(seed in range(first, first + n_states) for seed in episodes)
+            task, method, horizon = description["task"], description["method"], int(description["horizon"])
+            yield Evaluation(name, task, method, horizon, episodes, run, selected, is_biased)
 
 
 def _cell(row: dict[str, str], evaluations: Sequence[Evaluation]) -> Cell:
@@ -212,16 +242,28 @@ def _cell(row: dict[str, str], evaluations: Sequence[Evaluation]) -> Cell:
         and fnmatch(evaluation.method, row["method"])
         and row["horizon"] in ("", str(evaluation.horizon))
     ]
-    used = [evaluation for evaluation in fitting if evaluation.name == "policy"] or fitting[:1]
+    trained = [evaluation for evaluation in fitting if evaluation.name == "policy"]
+    selecting = {evaluation.run for evaluation in trained if evaluation.selected}
+    used = [evaluation for evaluation in trained if evaluation.selected or evaluation.run not in selecting] or fitting[
+        :1
+    ]
+    last = [evaluation for evaluation in trained if not evaluation.selected and evaluation.run in selecting]
     episodes = [episode for evaluation in used for episode in evaluation.episodes.values()]
     return Cell(
         label=row["label"],
         task=row["task"],
         published=(float(row["rate"]), float(row["std"])),
-        success=wilson(sum(bool(episode["success"]) for episode in episodes), len(episodes)),
+        success=_success(used),
         max_reward=sum(episode.get("max_reward", 0.0) for episode in episodes) / max(len(episodes), 1),
         n_runs=len(used),
+        last=_success(last) if last else None,
+        is_biased=any(evaluation.is_biased for evaluation in used),
     )
+
+
+def _success(evaluations: Sequence[Evaluation]) -> Proportion:
+    n_episodes = sum(len(evaluation.episodes) for evaluation in evaluations)
+    return wilson(sum(evaluation.n_successes for evaluation in evaluations), n_episodes)
 
 
 def _unique(values: Iterator[str]) -> list[str]:

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def write_run(
     step: int = 10,
     horizon: int = 1,
     first_seed: int = 0,
-    **known: str,
+    **known: Any,
 ) -> None:
     """Write the files of an evaluated run; an `x` in `outcomes` is a success."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,3 +104,22 @@ def test_an_evaluation_in_which_every_episode_crashed_is_ignored(tmp_path: Path)
     (tmp_path / "rollouts_step10_policy.jsonl").write_text(json.dumps(episode))
     with pytest.raises(ConfigurationError, match="no evaluated run in"):
         make_table("robomimic", tmp_path)
+
+
+def test_the_selected_checkpoint_counts_and_the_last_one_is_shown(tmp_path: Path) -> None:
+    run, method = str(tmp_path / "version_0"), "DiffTORIIL + BCRNNGMM"
+    known = {"run": run, "stage": "test", "selected_on": [200, 4]}
+    write_run(tmp_path / "best", "ToolHang", method, "xxx.", step=50, **known, checkpoint="best.ckpt")
+    write_run(tmp_path / "last", "ToolHang", method, "x...", step=90, **known, checkpoint="last.ckpt")
+    write_run(tmp_path / "other", "ToolHang", method, "....", run="other", stage="test", checkpoint="last.ckpt")
+    found = cells("robomimic", tmp_path)["DiffTORI + BC-RNN", "ToolHang"]
+    assert found.startswith("3/8 = 38 % (14 to 69), 2 runs, last 1/4 = 25 % (5 to 70) /")
+    assert "selected by rollouts" in make_table("robomimic", tmp_path).markdown()
+    assert "†" not in make_table("robomimic", tmp_path).markdown()
+
+
+def test_a_selection_on_states_of_the_test_is_marked(tmp_path: Path) -> None:
+    known = {"run": "run", "stage": "test", "checkpoint": "best.ckpt", "selected_on": [3, 4]}
+    write_run(tmp_path / "a", "ToolHang", "DiffTORIIL + BCRNNGMM", "xxx.", **known)
+    assert "3/4 = 75 % (30 to 95)† /" in cells("robomimic", tmp_path)["DiffTORI + BC-RNN", "ToolHang"]
+    assert "selected on initial states of this evaluation" in make_table("robomimic", tmp_path).markdown()
