@@ -194,7 +194,7 @@ class RolloutEvaluation(Callback):
         pl_module.eval()
         pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
         table = [
-            "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps an episode | crashed |",
+            "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps per episode | crashed |",
             "|---|---|---|---|---|---|",
         ]
         scores: dict[str, float] = {}

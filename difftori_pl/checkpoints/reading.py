@@ -108,7 +108,7 @@ def _check_sums(path: str) -> None:
         return  # torch's old format, which robomimic may write
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise CheckpointError("its entries are compressed, which torch never does")
+            raise CheckpointError("its entries are compressed, but torch never compresses them")
         damaged = archive.testzip()
         if damaged is not None:
             raise CheckpointError(f"the check sum of {damaged} is wrong, the file is damaged")
