@@ -198,7 +198,7 @@ def test_a_stopped_run_resumes(kind: signal.Signals, fit: Fit, tmp_path: Path) -
     time.sleep(0.3)
     process.send_signal(kind)
     process.communicate(timeout=60)
-    # The exit code says nothing: Lightning handles SIGTERM and exits with 0.
+    # Lightning handles SIGTERM and exits with code 0, so the exit code is not checked.
     reached = torch.load(found[0], weights_only=True)["state_dict"]["env_step"]
     assert reached < 240, "the run had ended before the signal came"
     again = fit(*options, "--ckpt_path=last", folder="parts")
