@@ -37,9 +37,7 @@ class LastSteps(BackwardMode):
         """Exclude solvers whose steps cannot be differentiated, unless no step is."""
         if solver.steps_differentiable or self.n_differentiated(solver.max_steps) == 0:
             return None
-        reason = (
-            "its steps pass no gradient; choose a mode that differentiates the solution (Implicit), or Detached"
-        )
+        reason = "its steps pass no gradient; choose a mode that differentiates the solution (Implicit), or Detached"
         return self._refusal(solver, reason)
 
     def apply(self, solver: Solver, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
