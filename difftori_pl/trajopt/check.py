@@ -10,7 +10,7 @@ from difftori_pl.trajopt.objective import Latent, Objective
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.tree import map_tensors
 
-MIXES = (
+_MIXING = (
     "it mixes batch elements; look for operations over the batch dimension, such as BatchNorm in training mode "
     "(call .eval()) or a mean without `dim`"
 )
@@ -52,7 +52,7 @@ def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> No
     _same(
         among_copies,
         values[:1].expand_as(among_copies),
-        f"gives an element a different value in a different batch: {MIXES}",
+        f"gives an element a different value in a different batch: {_MIXING}",
     )
     actions = actions.requires_grad_()
     with torch.enable_grad():
@@ -60,7 +60,7 @@ def check_objective(objective: Objective, latent: Latent, actions: Tensor) -> No
         (gradient,) = torch.autograd.grad(value, actions, allow_unused=True, materialize_grads=True)
     if (gradient[1:] != 0).any():
         raise ConfigurationError(
-            f"the objective's value for element 0 depends on the actions of other elements: {MIXES}"
+            f"the objective's value for element 0 depends on the actions of other elements: {_MIXING}"
         )
 
 

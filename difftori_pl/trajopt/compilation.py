@@ -27,7 +27,7 @@ def compiled(function: FunctionType, kind: Hashable, cuda_graph: bool) -> Callab
     Raises:
         ConfigurationError: when called, if the function cannot be compiled.
     """
-    from torch._dynamo.exc import TorchDynamoException  # Takes seconds to import.
+    from torch._dynamo.exc import TorchDynamoException  # Imported here because it takes seconds.
 
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
     mode = "reduce-overhead" if cuda_graph else None

@@ -104,8 +104,9 @@ def draw_landscape(landscape: Landscape) -> Figure:
     )
     best = divmod(int(landscape.values.argmax()), len(grid))
     axes.plot(grid[best[0]], grid[best[1]], marker="*", markersize=11, color="gold", markeredgecolor="black")
-    for (step, component), label in zip(landscape.components, (axes.set_xlabel, axes.set_ylabel), strict=True):
-        label(f"action component {component} at step {step}")
+    (step_1, component_1), (step_2, component_2) = landscape.components
+    axes.set_xlabel(f"action component {component_1} at step {step_1}")
+    axes.set_ylabel(f"action component {component_2} at step {step_2}")
     axes.set_xlim(grid[0], grid[-1])
     axes.set_ylim(grid[0], grid[-1])
     return figure

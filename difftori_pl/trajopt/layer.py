@@ -145,7 +145,7 @@ class TrajOptLayer(nn.Module):
             solution = self._solve_all(problem, latent, starts.flatten(0, 1).index_select(0, best))
         else:
             solution = map_tensors(lambda tensor: tensor.index_select(0, best), solutions)
-        # The value gain is measured from the first start, the only one that a layer without further starts has.
+        # Measure the value gain from the first start, at which a solve with a single start would begin.
         return replace(solution, initial_value=solutions.initial_value[::n_starts])
 
     def _solve_all(self, problem: Problem, latent: Latent, actions: Tensor) -> Solution:
@@ -154,20 +154,20 @@ class TrajOptLayer(nn.Module):
         start = stand_in(unusable, actions)
         nearby = replace(problem, bounds=problem.bounds.around(start))
         solution = self.backward_mode.apply(self.solver, nearby, stand_in(unusable, latent), start)
-        return select(unusable, _untouched(problem, actions, solution), solution)
+        return select(unusable, _failed_solution(problem, actions, solution), solution)
 
 
-def _untouched(problem: Problem, actions: Tensor, like: Solution) -> Solution:
+def _failed_solution(problem: Problem, actions: Tensor, like: Solution) -> Solution:
     """Return a failed solution at the initial `actions` (B, H, A), or at the first start of (B, S, H, A)."""
     actions = actions if actions.ndim == 3 else actions[:, 0]
-    usable = torch.where(torch.isfinite(actions), actions, 0.0).detach()
-    usable = problem.bounds.to_actions(problem.bounds.to_iterate(usable))
-    nothing = map_tensors(
+    finite = torch.where(torch.isfinite(actions), actions, 0.0).detach()
+    finite = problem.bounds.to_actions(problem.bounds.to_iterate(finite))
+    empty = map_tensors(
         lambda tensor: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else torch.zeros_like(tensor),
         detach(like),
     )
     failed = torch.full_like(like.status, int(Status.FAILED))
-    return replace(nothing, actions=usable, best_actions=usable, status=failed)
+    return replace(empty, actions=finite, best_actions=finite, status=failed)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -55,11 +55,9 @@ def begin(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor)
     state = solver.init(problem, latent, iterate)
     value = state.evaluation.value.detach()
     n_steps = torch.zeros_like(value, dtype=torch.int64)
-    trace = (
-        Trace.empty(state.iterate.detach(), solver.max_steps).record(n_steps, state.iterate, value)
-        if problem.traced
-        else None
-    )
+    trace = None
+    if problem.traced:
+        trace = Trace.empty(state.iterate.detach(), solver.max_steps).record(n_steps, state.iterate, value)
     return LoopState(
         state=state,
         best_iterate=state.iterate.detach(),
@@ -101,7 +99,7 @@ def advance(
             loop = _take_step(solver, problem, latent, loop, rest_when_done)
         return loop
     # Tensors that share memory, require gradients or have different strides would trigger recompilation.
-    latent, loop = map_tensors(_plain, (latent, loop))
+    latent, loop = map_tensors(_detached_copy, (latent, loop))
     iterate = loop.best_iterate
     take_step = compiled(_take_step, (solver, iterate.shape[1:], iterate.dtype, iterate.device), iterate.is_cuda)
     if iterate.is_cuda:
@@ -111,26 +109,26 @@ def advance(
     return map_tensors(torch.clone, loop) if iterate.is_cuda else loop
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _detached_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _take_step(
     solver: StepSolver, problem: Problem, latent: Latent, loop: LoopState, rest_when_done: bool
 ) -> LoopState:
-    stays = loop.failed | (loop.n_steps >= loop.limit)
+    resting = loop.failed | (loop.n_steps >= loop.limit)
     if rest_when_done:
-        stays = stays | solver.done(loop.state)
+        resting = resting | solver.done(loop.state)
     if torch.is_grad_enabled():
-        # Resting elements are evaluated at their current iterate, not after the discarded step: that may give NaN, and
-        # a zero gradient does not remove it, because 0 · NaN = NaN.
-        problem = replace(problem, resting=(stays, loop.state.iterate))
+        # Evaluate resting elements at their current iterate, not after the discarded step. A NaN there would reach the
+        # parameters' gradients even though the loss gradient is zero, because 0 · NaN = NaN.
+        problem = replace(problem, resting=(resting, loop.state.iterate))
     candidate = solver.step(problem, latent, loop.state)
-    failed = loop.failed | ~(candidate.is_finite() | stays)
-    stays = stays | failed
+    failed = loop.failed | ~(candidate.is_finite() | resting)
+    resting = resting | failed
     iterate, value = (tensor.detach() for tensor in candidate.best())
-    improved = (value > loop.best_value) & ~stays
-    state, n_taken = select(stays, loop.state, candidate), loop.n_steps + ~stays
+    improved = (value > loop.best_value) & ~resting
+    state, n_taken = select(resting, loop.state, candidate), loop.n_steps + ~resting
     return replace(
         loop,
         state=state,

@@ -105,7 +105,7 @@ class RolloutReturn:
         return self.terms(latent, actions).sum(dim=1)
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
+        """Return the terms of the sum (B, H + 1): the rewards and the terminal value."""
         *latents, last = _latents(self.dynamics, latent, actions)
         rewards = _scores(self.reward, self.discount, latents, actions)
         terminal = _per_element(self.terminal_value(last, self.policy(last)), len(actions), actions)
@@ -133,7 +133,7 @@ class OptimisedTerminalReturn:
         return self.terms(latent, actions).sum(dim=1)
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Give the terms of the sum (B, H + 1): the rewards, and the terminal value."""
+        """Return the terms of the sum (B, H + 1): the rewards and the terminal value."""
         *latents, last = _latents(self.dynamics, latent, actions[:, :-1])
         terminal = _per_element(self.terminal_value(last, actions[:, -1]), len(actions), actions).unsqueeze(1)
         if not latents:

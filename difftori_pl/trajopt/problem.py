@@ -81,7 +81,7 @@ class Problem:
         if value.shape != iterate.shape[:1]:
             raise ShapeError(
                 f"the objective must return one value per batch element, shape {tuple(iterate.shape[:1])}, "
-                f"but returned {tuple(value.shape)}; sum over time and squeeze trailing dimensions in the objective"
+                f"got {tuple(value.shape)}; sum over time and squeeze trailing dimensions in the objective"
             )
         return value.to(iterate.dtype)
 

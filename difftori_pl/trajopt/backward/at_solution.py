@@ -82,12 +82,12 @@ class AtSolution(BackwardMode):
         status = torch.where(stationary | failed, solution.status, int(Status.NOT_STATIONARY))
         if not torch.is_grad_enabled():
             return replace(solution, status=status)
-        everywhere, somewhere = torch.stack((stationary.all(), stationary.any())).tolist()
-        if not everywhere and self.fallback.differentiable:
+        all_stationary, any_stationary = torch.stack((stationary.all(), stationary.any())).tolist()
+        if not all_stationary and self.fallback.differentiable:
             solution = self.fallback.apply(solver, problem, latent, actions)
-        elif not somewhere:
+        elif not any_stationary:
             solution = conclude(solver, problem, loop.without_gradient(anchor=problem.value(latent, iterate)))
-        if somewhere:
+        if any_stationary:
             # The other elements are computed as copies of a stationary one, because their derivatives may be NaN.
             found, known = stand_in(~stationary, loop.state.iterate), stand_in(~stationary, latent)
             found = self._attach(solver, problem, known, found)

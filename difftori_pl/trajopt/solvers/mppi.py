@@ -66,7 +66,7 @@ class MPPI(StepSolver):
         max_steps: number of sampling rounds.
         n_samples: samples per element and round.
         n_elites: number of best samples, proposals included, that determine the next mean.
-        temperature: inverse scale of the values in the elites' weights; larger values favour better elites.
+        temperature: factor on the value in the elites' weights; a larger factor favours better elites.
         momentum: fraction of the previous mean that is kept.
         min_std: smallest standard deviation per component; TD-MPC lowers it from 0.5 during training.
         max_std: initial and largest standard deviation per component.

@@ -46,7 +46,7 @@ def test_refuses_integer_actions(layer):
     "bad", [lambda z, a: a.sum(), lambda z, a: a.sum(dim=2), lambda z, a: a.sum(dim=(1, 2))[:, None]]
 )
 def test_refuses_an_objective_of_the_wrong_shape(layer, bad):
-    with pytest.raises(ShapeError, match=r"one value per batch element, shape \(4,\), but returned"):
+    with pytest.raises(ShapeError, match=r"one value per batch element, shape \(4,\), got"):
         layer(bad, torch.zeros(4, 5), torch.zeros(4, 2, 3))
 
 
