@@ -27,10 +27,11 @@ from datamodules.errors import DataError
 from datamodules.windowing.window_dataset import WindowDataset
 from difftori_pl import DiffTORIRL, load_policy
 from difftori_pl.cli import run
+from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import DiffTORIError
 from tests.conftest import SQUARE_OBS
 from tests.data import write_robomimic
-from tests.envs import InProcessPool, PointEnv
+from tests.envs import PointEnv
 from tests.integration.test_rl import CONFIG, REPLAYED
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -206,8 +207,8 @@ def main() -> None:
     print("| NaN in | where | what happens | saved weights finite |\n|---|---|---|---|")
     with (
         tempfile.TemporaryDirectory() as root,
-        patch("difftori_pl.callbacks.collect.EnvPool", InProcessPool),
-        patch("difftori_pl.callbacks.rollout.EnvPool", InProcessPool),
+        patch("difftori_pl.callbacks.collect.EnvPool", LocalPool),
+        patch("difftori_pl.callbacks.rollout.EnvPool", LocalPool),
     ):
         for source, where, (message, finite) in rows(Path(root)):
             print(f"| {source} | {where} | {message.replace(root, '…')} | {finite} |", flush=True)

@@ -1,13 +1,11 @@
 """A test environment without a simulator: push a point to the origin."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from difftori_pl.envs import EnvFactory
-from difftori_pl.envs.pool import Step
 
 
 class Point(EnvFactory):
@@ -65,34 +63,3 @@ class PointEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def render(self) -> Any:
         return np.zeros((32, 32, 3), dtype=np.uint8)
-
-
-class InProcessPool:
-    """An `EnvPool` that runs its environments in this process."""
-
-    def __init__(self, factory: EnvFactory, n_envs: int, timeout: float = 0.0) -> None:
-        del timeout
-        self.envs = [factory() for _ in range(n_envs)]
-
-    def __len__(self) -> int:
-        return len(self.envs)
-
-    def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:
-        return {i: Step(self.envs[i].reset(seed=seed)[0], frame=self._frame(i, render)) for i, seed in seeds.items()}
-
-    def step(self, actions: Mapping[int, Any], render: frozenset[int] = frozenset()) -> dict[int, Step]:
-        steps = {}
-        for i, action in actions.items():
-            obs, reward, terminated, truncated, info = self.envs[i].step(action)
-            done = terminated or truncated
-            steps[i] = Step(obs, reward, done, info, self._frame(i, render), terminated=terminated)
-        return steps
-
-    def interface(self) -> Mapping[str, Any]:
-        return getattr(self.envs[0], "interface", {}) if self.envs else {}
-
-    def close(self) -> None:
-        pass
-
-    def _frame(self, i: int, render: frozenset[int]) -> Any:
-        return self.envs[i].render() if i in render else None

@@ -23,6 +23,7 @@ from difftori_pl.callbacks.rollout_files import RolloutFiles
 from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval, wilson
@@ -65,6 +66,7 @@ class RolloutEvaluation(Callback):
             at every evaluation.
         compare: evaluate the module's other policies too.
         step_timeout: seconds after which an environment that does not answer counts as crashed.
+        in_process: run the environments in this process, which is faster for light simulators; see `LocalPool`.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RolloutEvaluation(Callback):
         video_spacing: float = 0.1,
         compare: bool = True,
         step_timeout: float = 120.0,
+        in_process: bool = False,
     ) -> None:
         check_positive(n_episodes=n_episodes, n_envs=n_envs, video_fps=video_fps, step_timeout=step_timeout)
         check_not_negative(
@@ -99,6 +102,8 @@ class RolloutEvaluation(Callback):
         self.video_fps = video_fps
         self.compare = compare
         self.step_timeout = step_timeout
+        self.in_process = in_process
+        self._pool: EnvPool | None = None
         self._films = Spacing(video_spacing)
         self._done_once: set[str] = set()
         self._last_env_step = 0
@@ -174,6 +179,16 @@ class RolloutEvaluation(Callback):
         if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._evaluate(trainer, pl_module)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close environments that were kept for the next evaluation."""
+        del trainer, pl_module, stage
+        self._close()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate all policies."""
         self._done_once.clear()
@@ -192,7 +207,10 @@ class RolloutEvaluation(Callback):
         n_videos = self.n_videos if filmed and trainer.is_global_zero else 0
         was_training = pl_module.training
         pl_module.eval()
-        pool = EnvPool(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
+        if self._pool is None:
+            pool_class = LocalPool if self.in_process else EnvPool
+            self._pool = pool_class(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
+        pool = self._pool
         table = [
             "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps per episode | crashed |",
             "|---|---|---|---|---|---|",
@@ -220,7 +238,8 @@ class RolloutEvaluation(Callback):
             for checkpoint in selecting:
                 checkpoint.select(trainer, scores)
         finally:
-            pool.close()
+            if not self.in_process:
+                self._close()
             pl_module.train(was_training)
 
     def _policies(self, policy: Policy) -> dict[str, Policy]:

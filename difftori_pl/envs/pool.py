@@ -46,34 +46,47 @@ class Step:
     terminated: bool = False
 
 
+class Server:
+    """One environment that answers requests; it is built at the first request, and again after it raised an error.
+
+    Args:
+        factory: builds the environment.
+    """
+
+    def __init__(self, factory: EnvFactory) -> None:
+        self._factory = factory
+        self._env: gymnasium.Env[Any, Any] | None = None
+
+    def answer(self, command: str, argument: Any, render: bool) -> Step:
+        """Reset the environment to a seed, step it with an action, or describe it; an error ends the episode."""
+        try:
+            if self._env is None:
+                self._env = self._factory()
+            if command == "reset":
+                obs, info = self._env.reset(seed=argument)
+                return Step(obs, info=info, frame=self._frame(render))
+            if command == "describe":
+                return Step(None, info=getattr(self._env, "interface", {}))
+            obs, reward, terminated, truncated, info = self._env.step(argument)
+            return Step(obs, float(reward), terminated or truncated, info, self._frame(render), None, terminated)
+        except Exception as error:  # an error in a simulator ends the episode, not the evaluation
+            self._env = None
+            return Step(None, done=True, crash=traceback.format_exception_only(error)[-1].strip())
+
+    def _frame(self, render: bool) -> np.ndarray[Any, Any] | None:
+        return np.asarray(self._env.render()) if self._env is not None and render else None
+
+
 def _serve(connection: Connection, factory: EnvFactory) -> None:
     # Ctrl-C is sent to all processes of a terminal; the main process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    env: gymnasium.Env[Any, Any] | None = None
+    server = Server(factory)
     while True:
         try:
             command, argument, render = connection.recv()
         except (EOFError, KeyboardInterrupt):
             return
-        try:
-            if env is None:
-                env = factory()
-            if command == "reset":
-                obs, info = env.reset(seed=argument)
-                step = Step(obs, info=info, frame=_frame(env, render))
-            elif command == "describe":
-                step = Step(None, info=getattr(env, "interface", {}))
-            else:
-                obs, reward, terminated, truncated, info = env.step(argument)
-                step = Step(obs, float(reward), terminated or truncated, info, _frame(env, render), None, terminated)
-        except Exception as error:  # an error in a simulator ends the episode, not the evaluation
-            env = None
-            step = Step(None, done=True, crash=traceback.format_exception_only(error)[-1].strip())
-        connection.send(step)
-
-
-def _frame(env: gymnasium.Env[Any, Any], render: bool) -> np.ndarray[Any, Any] | None:
-    return np.asarray(env.render()) if render else None
+        connection.send(server.answer(command, argument, render))
 
 
 class EnvPool:
@@ -112,7 +125,7 @@ class EnvPool:
         Raises:
             ConfigurationError: the first environment cannot be started.
         """
-        if not self._workers:
+        if not len(self):
             return {}
         reply = self._request("describe", {0: None}, frozenset())[0]
         if reply.crash:

@@ -20,10 +20,10 @@ from datamodules.replay.step_log import StepLog
 from difftori_pl import AtomicCheckpointIO, load_policy
 from difftori_pl.checkpoints.reading import SCHEMA, read_checkpoint
 from difftori_pl.cli import main, run
+from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import CheckpointError, DiffTORIError, DivergenceError
 from tests.checkpoints.write import FOLDER
 from tests.conftest import SMALL
-from tests.envs import InProcessPool
 from tests.faults.mutations import ROUNDS, mutate, outcomes
 from tests.integration.test_rl import CONFIG
 
@@ -234,7 +234,7 @@ def test_a_read_only_folder_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_non_finite_weights_replace_no_checkpoint(
     module: str, value: float, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", InProcessPool)
+    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", LocalPool)
     imitation = ["--config=bc_rnn_square_low_dim.yaml", *SMALL, *quick, "--trainer.limit_val_batches=0"]
     options = imitation if module == "imitation" else [f"--config={CONFIG}", quick[-1]]
     trainer = run(["fit", *options, "--trainer.max_steps=2"]).trainer

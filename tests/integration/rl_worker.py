@@ -9,15 +9,15 @@ import torch
 
 from difftori_pl.callbacks import collect, rollout
 from difftori_pl.cli import run
+from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import Step
-from tests.envs import InProcessPool
 from tests.integration.test_rl import everything
 
 SEEDS: list[int] = []
 """Seeds of the episodes that this process has run."""
 
 
-class RecordingPool(InProcessPool):
+class RecordingPool(LocalPool):
     """Records the seeds of its episodes in `SEEDS`."""
 
     def reset(self, seeds: Mapping[int, int], render: frozenset[int] = frozenset()) -> dict[int, Step]:

@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from difftori_pl.cli import SHIPPED_CONFIGS, main, run
+from difftori_pl.envs.local_pool import LocalPool
 from tests.data import write_maniskill
-from tests.envs import InProcessPool
 
 ACTION_DIMS = {
     "pickcube": 7,
@@ -165,7 +165,7 @@ def test_data_with_another_interface_are_refused(
 def test_a_running_environment_with_other_cameras_is_refused(
     options: list[str], base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", InProcessPool)
+    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", LocalPool)
     test = ["test", "--config=bc_pickcube.yaml", *options, f"--ckpt_path={base}", "--rollout.n_episodes=1"]
     said = message_of([*test, "--rollout.env=tests.envs.TurnedCameras"])
     assert "cameras ['base_camera', 'hand_camera'], but the environment has ['hand_camera', 'base_camera']" in said

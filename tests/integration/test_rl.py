@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from datamodules import DataError
 from difftori_pl import load_policy
 from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, main, run
+from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import CheckpointError, ConfigurationError
-from tests.envs import InProcessPool
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "tests" / "rl.yaml")
@@ -54,8 +54,8 @@ Fit = Callable[..., DiffTORICLI]
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Step environments in this process, because starting another takes longer than the run."""
-    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", InProcessPool)
-    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", InProcessPool)
+    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", LocalPool)
+    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", LocalPool)
 
 
 @pytest.fixture

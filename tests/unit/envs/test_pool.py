@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
 
@@ -100,3 +101,15 @@ def test_a_hung_environment_is_replaced() -> None:
         assert pool.reset({0: 5})[0].crash is None
     finally:
         pool.close()
+
+
+def test_environments_in_this_process_answer_as_those_in_workers(pool: EnvPool) -> None:
+    local = LocalPool(CounterFactory(), n_envs=2)
+    assert (len(local), local.interface()) == (len(pool), pool.interface())
+    for one, other in (
+        (local.reset({0: 10, 1: 20}, frozenset({1})), pool.reset({0: 10, 1: 20}, frozenset({1}))),
+        (local.step({1: np.array([1.0])}), pool.step({1: np.array([1.0])})),
+        (local.step({0: np.array([7.0])}), pool.step({0: np.array([7.0])})),
+        (local.reset({0: 5}), pool.reset({0: 5})),
+    ):
+        assert repr(one) == repr(other)
