@@ -42,12 +42,13 @@ def files(square: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 
 @pytest.fixture(scope="session")
 def quick(square: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return options for a small, quiet run that writes to a temporary folder."""
+    """Return options for a small, quiet run without rollouts that writes to a temporary folder."""
     return [
         f"--data.path={square}",
         "--data.batch_size=3",
         "--data.validation_fraction=0.34",
         "--data.n_workers=0",
+        "--checkpoint.monitor=null",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         "--trainer.accelerator=cpu",

@@ -57,6 +57,7 @@ class RolloutEvaluation(Callback):
         n_episodes: number of episodes.
         n_envs: number of environments that run in parallel, each in its own process.
         every_n_epochs: evaluate every `every_n_epochs` training epochs; 0 for never. `test` always evaluates.
+        every_n_train_steps: evaluate every `every_n_train_steps` updates; 0 for never.
         every_n_env_steps: in reinforcement learning, evaluate every `every_n_env_steps` environment steps; 0 for never.
         first_seed: episode i starts from the initial state of seed `first_seed + i`; None for 200000 in training and
             100000 in `test`, so that a checkpoint is never selected on the states that it is tested on.
@@ -83,10 +84,12 @@ class RolloutEvaluation(Callback):
         compare: bool = True,
         step_timeout: float = 120.0,
         in_process: bool = False,
+        every_n_train_steps: int = 0,
     ) -> None:
         check_positive(n_episodes=n_episodes, n_envs=n_envs, video_fps=video_fps, step_timeout=step_timeout)
         check_not_negative(
             every_n_epochs=every_n_epochs,
+            every_n_train_steps=every_n_train_steps,
             every_n_env_steps=every_n_env_steps,
             first_seed=0 if first_seed is None else first_seed,
             n_videos=n_videos,
@@ -96,6 +99,7 @@ class RolloutEvaluation(Callback):
         self.n_episodes = n_episodes
         self.n_envs = n_envs
         self.every_n_epochs = every_n_epochs
+        self.every_n_train_steps = every_n_train_steps
         self.every_n_env_steps = every_n_env_steps
         self.first_seed = first_seed
         self.n_videos = n_videos
@@ -107,14 +111,21 @@ class RolloutEvaluation(Callback):
         self._films = Spacing(video_spacing)
         self._done_once: set[str] = set()
         self._last_env_step = 0
+        self._last_update = 0
         self._selected_on: list[int] | None = None
         self._loaded_step: int | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Evaluate each time the step count passes a multiple of `every_n_env_steps`."""
+        """Evaluate at multiples of `every_n_train_steps`, and when steps pass one of `every_n_env_steps`."""
         del outputs, batch, batch_idx
+        updated = trainer.global_step != self._last_update
+        self._last_update = trainer.global_step
+        if self.every_n_train_steps > 0 and updated and trainer.global_step % self.every_n_train_steps == 0:
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._evaluate(trainer, pl_module)
+            return
         if self.env is None or self.every_n_env_steps <= 0:
             return
         assert isinstance(pl_module, OnlinePolicy)
@@ -148,12 +159,12 @@ class RolloutEvaluation(Callback):
         Raises:
             ConfigurationError: they differ, or a checkpoint monitors a value that is never logged.
         """
-        never = self.env is None or self.every_n_epochs == self.every_n_env_steps == 0
+        never = self.env is None or self.every_n_epochs == self.every_n_train_steps == self.every_n_env_steps == 0
         if trainer.training and (selecting := _selecting(trainer)) and never:
             raise ConfigurationError(
                 f"checkpoint.monitor is {selecting[0].monitor}, got no evaluation in training: set rollout.env and "
-                "rollout.every_n_epochs (rollout.every_n_env_steps in reinforcement learning), or checkpoint.monitor "
-                "to null"
+                "rollout.every_n_train_steps (rollout.every_n_env_steps in reinforcement learning), or "
+                "checkpoint.monitor to null"
             )
         if self.env is None:
             return
@@ -306,13 +317,10 @@ class RolloutEvaluation(Callback):
     def _log(
         self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]
     ) -> dict[str, float]:
-        """Log values that are equal on all ranks; the x axis is environment steps in reinforcement learning."""
+        """Log values that are equal on all ranks, and return them by their full names."""
         logged = {f"rollout/{name}/{key}": value for key, value in values.items()}
-        if isinstance(pl_module, OnlinePolicy):
-            log_at(trainer, pl_module, logged, int(pl_module.env_step))
-        elif trainer.training and trainer.global_step == 0:
-            for logger in trainer.loggers:  # `log_dict` would log it at the end of the first epoch
-                logger.log_metrics(logged, step=0)
+        if trainer.training:
+            log_at(trainer, pl_module, logged, self._step(trainer, pl_module))
         else:
             pl_module.log_dict(logged, sync_dist=True, batch_size=1)
         return logged

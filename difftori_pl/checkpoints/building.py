@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
+from difftori_pl.checkpoints.folders import resolve
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError
 
@@ -17,7 +18,7 @@ def load_part(checkpoint: str, name: str, kind: type[Part], what: str, remedy: s
     """Build an attribute of a checkpoint's module and load its weights.
 
     Args:
-        checkpoint: a `.ckpt` file of a run that was started from a YAML file.
+        checkpoint: a `.ckpt` file of a run that was started from a YAML file, or the folder of the run.
         name: name of the attribute, which is also the name of the module's argument.
         kind: class or base class of the part.
         what: name of the part for error messages.
@@ -29,6 +30,7 @@ def load_part(checkpoint: str, name: str, kind: type[Part], what: str, remedy: s
     Raises:
         CheckpointError: the file does not exist, lacks the part, or describes a part that this version cannot build.
     """
+    checkpoint = resolve(checkpoint)
     content = read_checkpoint(checkpoint, remedy)
     config = content.get("hyper_parameters", {}).get(name)
     prefix = f"{name}."

@@ -1,8 +1,7 @@
 """Find the checkpoints of a run in its folder."""
 
+import os
 from pathlib import Path
-
-from difftori_pl.errors import CheckpointError
 
 
 def newest(folder: Path, name: str) -> Path | None:
@@ -18,16 +17,11 @@ def newest(folder: Path, name: str) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def chosen(folder: Path) -> Path:
-    """Return the selected checkpoint of a run: the newest `best.ckpt`, or `last.ckpt` if nothing was selected.
+def resolve(path: str) -> str:
+    """Return the selected checkpoint if `path` is the folder of a run, else `path` itself.
 
-    Raises:
-        CheckpointError: the folder holds neither.
+    The selected checkpoint is the newest `best.ckpt`, or `last.ckpt` if the run selected none.
     """
-    path = newest(folder, "best") or newest(folder, "last")
-    if path is None:
-        raise CheckpointError(
-            f"expected the folder of a run, got {folder} without best.ckpt and last.ckpt: name a checkpoint, or the "
-            "folder that contains `checkpoints`"
-        )
-    return path
+    path = os.path.expanduser(path)
+    found = [newest(Path(path), name) for name in ("best", "last")] if os.path.isdir(path) else []
+    return str(next((file for file in found if file is not None), path))

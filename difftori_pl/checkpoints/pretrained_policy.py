@@ -16,7 +16,8 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     needs no other file.
 
     Args:
-        checkpoint: a `.ckpt` file of the training of a base policy.
+        checkpoint: a `.ckpt` file of the training of a base policy, or the folder of the run, `runs/<name>`: its newest
+            `best.ckpt`, or `last.ckpt` if training selected none.
 
     Raises:
         CheckpointError: the file does not exist, or holds no base policy.

@@ -6,7 +6,6 @@ import io
 import os
 from argparse import ArgumentError
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from difftori_pl.checkpoints.building import beginning
-from difftori_pl.checkpoints.folders import chosen
+from difftori_pl.checkpoints.folders import resolve
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_specs
@@ -114,9 +113,7 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
         ConfigurationError: the device is not available.
     """
     _check_device(device)
-    path = os.path.expanduser(checkpoint)
-    if os.path.isdir(path):
-        path = str(chosen(Path(path)))
+    path = resolve(os.fspath(checkpoint))
     content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/")
     if "_class_path" not in content.get("hyper_parameters", {}):
         raise CheckpointError(

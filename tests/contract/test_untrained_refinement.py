@@ -47,7 +47,7 @@ def base_of(name: str, config: dict[str, Any], capsys: pytest.CaptureFixture[str
         return base
     task = name.removeprefix("il_").removesuffix(".yaml").removesuffix("_diffusion")
     bases = [f"{method}_{task}.yaml" for method in ("bc", "bc_rnn", "diffusion")]
-    folder = Path(base["init_args"]["checkpoint"]).parents[2]
+    folder = Path(base["init_args"]["checkpoint"])
     (policy,) = (
         values["model"]["init_args"]["policy"]
         for name in bases

@@ -69,4 +69,4 @@ def test_the_task_is_set_in_one_place(capsys: pytest.CaptureFixture[str]) -> Non
     assert config["rollout"]["env"]["init_args"]["task"] == "soccer-v3"
     assert config["rollout"]["env"]["init_args"]["obs_keys"] == config["data"]["init_args"]["obs_keys"]
     base = config["model"]["init_args"]["base_policy"]["init_args"]["checkpoint"]
-    assert base == "runs/diffusion_soccer-v3/version_0/checkpoints/last.ckpt"
+    assert base == "runs/diffusion_soccer-v3"
