@@ -4,13 +4,11 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import CheckpointError
 
 KEY = "difftori"
@@ -90,11 +88,16 @@ def _add_description(content: dict[str, Any]) -> None:
 def _specify(content: dict[str, Any]) -> None:
     """Convert the shapes of schema 1, where three dimensions meant an image and two a point cloud."""
     record = content[KEY]
-    make: dict[int, Callable[..., ObservationSpec]] = {2: ObservationSpec.point_cloud, 3: ObservationSpec.image}
+    kinds, dtypes = {2: "point_cloud", 3: "image"}, {3: "uint8"}
     if "obs_shapes" in record:
-        shapes = record.pop("obs_shapes").items()
-        specs = {key: make.get(len(shape), ObservationSpec.vector)(*shape) for key, shape in shapes}
-        record["observations"] = {key: asdict(spec) for key, spec in specs.items()}
+        record["observations"] = {
+            key: {
+                "kind": kinds.get(len(shape), "vector"),
+                "shape": tuple(shape),
+                "dtype": dtypes.get(len(shape), "float32"),
+            }
+            for key, shape in record.pop("obs_shapes").items()
+        }
     record["schema"] = 2
 
 

@@ -148,7 +148,7 @@ def test_frames_are_stacked_within_their_episode() -> None:
 
 def test_only_images_are_stacked() -> None:
     """Nine touch sensors of 4 by 4 cells have the shape of stacked frames."""
-    replay = ReplayDataModule(horizon=3, batch_size=8, n_steps=100, n_frames=3, image_keys=["camera"])
+    replay = ReplayDataModule(horizon=3, batch_size=4, n_steps=100, n_frames=3, image_keys=["camera"])
     touch = np.random.default_rng(0).integers(0, 256, (9, 9, 4, 4), dtype=np.uint8)
     camera = np.repeat(np.arange(9, dtype=np.uint8), 9 * 16).reshape(9, 9, 4, 4)
     replay.add({"touch": touch, "camera": camera}, np.zeros((8, 1)), np.zeros(8), False)
