@@ -80,5 +80,5 @@ def test_a_resumed_run_restores_both_buffers(whole: Ranks, fit: Callable[..., Ra
     checkpoint = next((fit.folder / "parts").glob("*/version_0/checkpoints/last.ckpt"))  # type: ignore[attr-defined]
     options = [f"--trainer.logger.save_dir={fit.folder / 'parts'}", f"--ckpt_path={checkpoint}"]  # type: ignore[attr-defined]
     alone = [*OPTIONS, "--trainer.devices=1", "--trainer.strategy=auto"]
-    with pytest.raises(DataError, match=r"the buffers of 2 processes, this run has 1: .*trainer\.devices"):
+    with pytest.raises(DataError, match=r"the buffers of 2 processes, but this run has 1: .*trainer\.devices"):
         run(["fit", *alone, *options])

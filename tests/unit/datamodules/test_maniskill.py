@@ -167,7 +167,7 @@ def test_file_name_that_contradicts_the_observations(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path, obs_mode="state")
     renamed = path.rename(tmp_path / "trajectory.pointcloud.pd_ee_delta_pose.h5")
     path.with_suffix(".json").rename(renamed.with_suffix(".json"))
-    with pytest.raises(DataError, match=r"expected pointcloud observations, from the name, found states"):
+    with pytest.raises(DataError, match=r"expected pointcloud observations from the name, found states"):
         datamodule(renamed).setup()
 
 

@@ -146,7 +146,7 @@ def test_arrays_that_are_not_requested_may_be_missing(path: Path) -> None:
 def test_missing_path_and_folder_without_zarr(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder\. Download and unpack https.*pusht.zip"):
         PushTDataModule(str(tmp_path / "none.zarr")).setup()
-    with pytest.raises(DataError, match=r"expected a Push-T zarr folder, but it cannot be opened"):
+    with pytest.raises(DataError, match=r"expected a Push-T zarr folder, got a folder"):
         PushTDataModule(str(tmp_path)).setup()
 
 
