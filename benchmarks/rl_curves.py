@@ -1,7 +1,7 @@
 """Compare learning curves of TensorBoard logs with published ones: a table, areas under the curves, and a plot.
 
     python benchmarks/rl_curves.py cartpole-swingup runs/rl_cartpole_swingup_state/version_* \
-        --published dmc_published.csv.gz --modality state --picture cartpole.png
+        --published dmc_published.csv.gz --modality state --image cartpole.png
 
 Folders with the same name are seeds of one method; `name=folder` sets the name. Curves without a measurement near each
 of `--steps` are left out, because interpolation over long gaps is unreliable. Published curves are a CSV file with the
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--tag", default="rollout/policy/return")
     parser.add_argument("--steps", type=int, nargs="+", default=[20_000, 40_000, 60_000])
     parser.add_argument("--hours", type=float, nargs="+")
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--image", type=Path)
     options = parser.parse_args()
     curves: dict[str, list[Curve]] = defaultdict(list)
     for run in options.runs:
@@ -120,8 +120,8 @@ def main() -> None:
     measured = {name: [seed for seed in seeds if covers(seed, points)] for name, seeds in curves.items()}
     curves = {name: seeds for name, seeds in measured.items() if seeds}
     print(table(curves, points))
-    if options.picture:
-        draw(curves, points[-1], label, f"{options.task}, {options.modality}", options.picture)
+    if options.image:
+        draw(curves, points[-1], label, f"{options.task}, {options.modality}", options.image)
 
 
 if __name__ == "__main__":

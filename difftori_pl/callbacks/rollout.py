@@ -1,9 +1,8 @@
 """Evaluation in the simulator, during training and in `test`."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,21 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
-from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.distributed import gather
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.rollout_files import RolloutFiles
+from difftori_pl.callbacks.rollout_results import HEADER, Results, gather_results
 from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval, wilson
+from difftori_pl.evaluation.metrics import wilson
 from difftori_pl.models.policy import OnlinePolicy, Policy
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
@@ -108,7 +106,7 @@ class RolloutEvaluation(Callback):
         self.step_timeout = step_timeout
         self.in_process = in_process
         self._pool: EnvPool | None = None
-        self._films = Spacing(video_spacing)
+        self._videos = Spacing(video_spacing)
         self._done_once: set[str] = set()
         self._last_env_step = 0
         self._last_update = 0
@@ -138,14 +136,14 @@ class RolloutEvaluation(Callback):
         """Return the steps of the last evaluation check and of the last videos, and the seeds used for selection."""
         return {
             "last_env_step": self._last_env_step,
-            "last_films": self._films.last,
+            "last_videos": self._videos.last,
             "selected_on": self._selected_on,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._last_env_step = state_dict["last_env_step"]
-        self._films.last = state_dict.get("last_films", 0)
+        self._videos.last = state_dict.get("last_videos", 0)
         self._selected_on = state_dict.get("selected_on")
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -214,18 +212,15 @@ class RolloutEvaluation(Callback):
         selecting = _selecting(trainer) if trainer.training else []
         log_dir = trainer.log_dir  # read once, on every rank: Lightning broadcasts it
         part = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        filmed = trainer.testing or self._films.due(step)
-        n_videos = self.n_videos if filmed and trainer.is_global_zero else 0
+        recording = trainer.testing or self._videos.due(step)
+        n_videos = self.n_videos if recording and trainer.is_global_zero else 0
         was_training = pl_module.training
         pl_module.eval()
         if self._pool is None:
             pool_class = LocalPool if self.in_process else EnvPool
             self._pool = pool_class(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
         pool = self._pool
-        table = [
-            "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps per episode | crashed |",
-            "|---|---|---|---|---|---|",
-        ]
+        table = [*HEADER]
         scores: dict[str, float] = {}
         try:
             _policy(pl_module).check_interface("environment", pool.interface())
@@ -237,9 +232,10 @@ class RolloutEvaluation(Callback):
                 with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
                     torch.manual_seed(first_seed + trainer.global_rank)
                     episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
-                row, values = self._report(trainer, pl_module, name, episodes)
-                table.append(row)
-                scores |= values
+                results = gather_results(episodes, pl_module.device)
+                self._report(trainer, name, episodes, results)
+                table.append(results.row(name))
+                scores |= self._log(trainer, pl_module, name, results.values())
                 if files is not None and trainer.is_global_zero:
                     files.describe(self._description(policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
@@ -262,17 +258,12 @@ class RolloutEvaluation(Callback):
             self._done_once |= set(others)
         return policies
 
-    def _report(
-        self, trainer: Trainer, pl_module: LightningModule, name: str, episodes: list[Episode]
-    ) -> tuple[str, dict[str, float]]:
-        """Log the results and return the policy's row of the table.
-
-        If every episode crashed, only their number is logged: a success rate of 0 would blame the policy.
+    def _report(self, trainer: Trainer, name: str, episodes: list[Episode], results: Results) -> None:
+        """Warn of crashed episodes.
 
         Raises:
             ConfigurationError: every episode of a test crashed.
         """
-        device = pl_module.device
         for episode in (episode for episode in episodes if episode.crash):
             _log.warning(
                 "%s: the episode of seed %d crashed after %d steps: %s",
@@ -281,38 +272,11 @@ class RolloutEvaluation(Callback):
                 episode.length,
                 episode.crash,
             )
-        crashes = list(chain(*gather([episode.crash for episode in episodes])))
-        if all(crashes):
-            if trainer.testing:
-                raise ConfigurationError(
-                    f"all {len(crashes)} episodes of {name} crashed, so its success rate is unknown: fix the first "
-                    f"crash ({crashes[0]})"
-                )
-            values = self._log(trainer, pl_module, name, {"crashed_episodes": float(len(crashes))})
-            return f"| {name} | – | – | – | – | {len(crashes)} |", values
-        metric = SuccessRate().to(device)
-        metric.update(torch.tensor([episode.success for episode in episodes], dtype=torch.bool, device=device))
-        success: Proportion = metric.compute()
-        returns = _of_all_ranks([episode.total_reward for episode in episodes])
-        lengths = _of_all_ranks([episode.length for episode in episodes])
-        largest = _of_all_ranks([episode.max_reward for episode in episodes])
-        n_crashes = sum(crash is not None for crash in crashes)
-        low, high = mean_interval(returns.tolist())
-        statistics = {
-            "success_rate": success.rate,
-            "success_low": success.low,
-            "success_high": success.high,
-            "episode_length_steps": float(lengths.mean()),
-            "return": float(returns.mean()),
-            "return_low": low,
-            "return_high": high,
-            "max_reward": float(largest.mean()),
-            "crashed_episodes": float(n_crashes),
-        }
-        values = self._log(trainer, pl_module, name, statistics)
-        earned = f"{returns.mean():.1f} ({low:.1f} to {high:.1f})"
-        row = f"| {name} | {success} | {earned} | {largest.mean():.3f} | {lengths.mean():.0f} | {n_crashes} |"
-        return row, values
+        if results.all_crashed and trainer.testing:
+            raise ConfigurationError(
+                f"all {results.n_crashes} episodes of {name} crashed, so its success rate is unknown: fix the first "
+                f"crash ({results.crashes[0]})"
+            )
 
     def _log(
         self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]
@@ -348,7 +312,7 @@ class RolloutEvaluation(Callback):
 
     def _save_videos(self, trainer: Trainer, files: RolloutFiles, episodes: list[Episode]) -> None:
         for episode in (episode for episode in episodes if episode.frames):
-            files.film(episode, self.video_fps)
+            files.save_video(episode, self.video_fps)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     tag = f"rollout/{files.policy}/seed{episode.seed}"
@@ -383,11 +347,6 @@ def _show_and_write(
         if files is not None:
             files.begin()
         yield on_finish
-
-
-def _of_all_ranks(values: Sequence[float]) -> Tensor:
-    """Gather the values of all ranks' episodes as a tensor (N,); a rank may have none."""
-    return torch.tensor(list(chain(*gather(list(values)))), dtype=torch.float32)
 
 
 def _selecting(trainer: Trainer) -> list[Checkpoint]:

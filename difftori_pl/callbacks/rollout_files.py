@@ -40,7 +40,7 @@ class RolloutFiles:
         """Write the description of the evaluated policy, for `difftori table`."""
         (self.folder / f"{self._name}.json").write_text(json.dumps(description, indent=1) + "\n")
 
-    def film(self, episode: Episode, fps: int) -> None:
+    def save_video(self, episode: Episode, fps: int) -> None:
         """Save the frames of an episode as a video."""
         videos = self.folder / "videos"
         videos.mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,8 @@ class RandomShift(nn.Module):
         images = {key for key, spec in specs.items() if spec.kind == "image"}
         return {key: self._shift(value) if key in images else value for key, value in obs.items()}
 
-    def _shift(self, pictures: Tensor) -> Tensor:
-        flat = pictures.flatten(0, 1)
+    def _shift(self, images: Tensor) -> Tensor:
+        flat = images.flatten(0, 1)
         device, number = flat.device, torch.arange(len(flat), device=flat.device)[:, None, None]
         shift = torch.randint(-self.max_shift, self.max_shift + 1, (2, len(flat), 1), device=device)
         rows, columns = (
@@ -35,4 +35,4 @@ class RandomShift(nn.Module):
         )
         # Indexing the first and the last two dimensions gives (N, height, width, C).
         shifted = flat[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        return shifted.reshape(pictures.shape)
+        return shifted.reshape(images.shape)

@@ -71,29 +71,29 @@ def test_each_critic_has_its_own_encoder() -> None:
 
 def test_pixels_are_scaled_and_encoded_step_by_step() -> None:
     encoder = PixelEncoder(latent_dim=7)
-    pictures = torch.randint(0, 255, (2, 3, 9, 84, 84), dtype=torch.uint8)
-    latent, _ = encoder({"pixels": pictures}, {})
+    images = torch.randint(0, 255, (2, 3, 9, 84, 84), dtype=torch.uint8)
+    latent, _ = encoder({"pixels": images}, {})
     assert latent.shape == (2, 3, 7)
-    single, _ = encoder({"pixels": pictures[1:, 2:]}, {})
+    single, _ = encoder({"pixels": images[1:, 2:]}, {})
     torch.testing.assert_close(single[0, 0], latent[1, 2], rtol=1e-4, atol=1e-5)
-    features = encoder.convolutions(pictures[0].float() / 255)
+    features = encoder.convolutions(images[0].float() / 255)
     torch.testing.assert_close(encoder.project(features), latent[0], rtol=1e-4, atol=1e-5)
 
 
 def test_random_shift_is_a_crop_of_the_edge_padded_image() -> None:
     torch.manual_seed(0)
-    pictures = torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
+    images = torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
     specs = {"pixels": ObservationSpec.image(2, 12, 12), "state": ObservationSpec.vector(2)}
-    shifted = RandomShift(3)({"pixels": pictures, "state": torch.ones(4, 5, 2)}, specs)["pixels"]
+    shifted = RandomShift(3)({"pixels": images, "state": torch.ones(4, 5, 2)}, specs)["pixels"]
     assert shifted.dtype == torch.uint8
-    padded = F.pad(pictures.flatten(0, 1).float(), (3, 3, 3, 3), mode="replicate")
+    padded = F.pad(images.flatten(0, 1).float(), (3, 3, 3, 3), mode="replicate")
     places = set()
-    for picture, result in zip(padded, shifted.flatten(0, 1).float(), strict=True):
+    for image, result in zip(padded, shifted.flatten(0, 1).float(), strict=True):
         found = [
             (row, column)
             for row in range(7)
             for column in range(7)
-            if torch.equal(picture[:, row : row + 12, column : column + 12], result)
+            if torch.equal(image[:, row : row + 12, column : column + 12], result)
         ]
         assert found
         places.add(found[0])
@@ -101,9 +101,9 @@ def test_random_shift_is_a_crop_of_the_edge_padded_image() -> None:
 
 
 def test_random_shift_moves_nothing_but_images() -> None:
-    forces, pictures = torch.rand(4, 5, 3, 4, 4), torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
+    forces, images = torch.rand(4, 5, 3, 4, 4), torch.randint(0, 255, (4, 5, 2, 12, 12), dtype=torch.uint8)
     specs = {"forces": ObservationSpec.vector(3, 4, 4), "pixels": ObservationSpec.image(2, 12, 12)}
-    shifted = RandomShift(3)({"forces": forces, "pixels": pictures, "unread": pictures}, specs)
+    shifted = RandomShift(3)({"forces": forces, "pixels": images, "unread": images}, specs)
     assert torch.equal(shifted["forces"], forces)
-    assert torch.equal(shifted["unread"], pictures)
-    assert not torch.equal(shifted["pixels"], pictures)
+    assert torch.equal(shifted["unread"], images)
+    assert not torch.equal(shifted["pixels"], images)

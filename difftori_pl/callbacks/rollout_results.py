@@ -1,0 +1,92 @@
+"""Results of a policy's episodes on all ranks: values to log and a row of the printed table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from datamodules.distributed import gather
+from difftori_pl.callbacks.episodes import Episode
+from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval
+
+HEADER = (
+    "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps per episode | crashed |",
+    "|---|---|---|---|---|---|",
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of the episodes of one policy.
+
+    Attributes:
+        crashes: error of each episode; None for an episode without a crash.
+        success: success rate with its interval.
+        total_reward: mean return with a 95 % interval over episodes.
+        max_reward: mean of the largest reward of each episode.
+        length: mean number of environment steps per episode.
+    """
+
+    crashes: Sequence[str | None]
+    success: Proportion
+    total_reward: tuple[float, float, float]
+    max_reward: float
+    length: float
+
+    @property
+    def all_crashed(self) -> bool:
+        """Whether nothing is known about the policy."""
+        return all(self.crashes)
+
+    @property
+    def n_crashes(self) -> int:
+        """Number of crashed episodes."""
+        return sum(crash is not None for crash in self.crashes)
+
+    def values(self) -> dict[str, float]:
+        """Return the values to log; only the crashes if every episode crashed, as 0 success would blame the policy."""
+        crashed = {"crashed_episodes": float(self.n_crashes)}
+        if self.all_crashed:
+            return crashed
+        mean, low, high = self.total_reward
+        return crashed | {
+            "success_rate": self.success.rate,
+            "success_low": self.success.low,
+            "success_high": self.success.high,
+            "episode_length_steps": self.length,
+            "return": mean,
+            "return_low": low,
+            "return_high": high,
+            "max_reward": self.max_reward,
+        }
+
+    def row(self, name: str) -> str:
+        """Format the row of a policy in the table under `HEADER`."""
+        if self.all_crashed:
+            return f"| {name} | – | – | – | – | {self.n_crashes} |"
+        mean, low, high = self.total_reward
+        return (
+            f"| {name} | {self.success} | {mean:.1f} ({low:.1f} to {high:.1f}) | {self.max_reward:.3f} "
+            f"| {self.length:.0f} | {self.n_crashes} |"
+        )
+
+
+def gather_results(episodes: Sequence[Episode], device: torch.device) -> Results:
+    """Compute the results of the episodes of all ranks; every rank must call it."""
+    metric = SuccessRate().to(device)
+    metric.update(torch.tensor([episode.success for episode in episodes], dtype=torch.bool, device=device))
+    returns = _of_all_ranks([episode.total_reward for episode in episodes])
+    return Results(
+        crashes=list(chain(*gather([episode.crash for episode in episodes]))),
+        success=metric.compute(),
+        total_reward=(float(returns.mean()), *mean_interval(returns.tolist())),
+        max_reward=float(_of_all_ranks([episode.max_reward for episode in episodes]).mean()),
+        length=float(_of_all_ranks([episode.length for episode in episodes]).mean()),
+    )
+
+
+def _of_all_ranks(values: Sequence[float]) -> Tensor:
+    """Gather the values of all ranks' episodes as a tensor (N,); a rank may have none."""
+    return torch.tensor(list(chain(*gather(list(values)))), dtype=torch.float32)
