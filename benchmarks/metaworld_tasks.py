@@ -1,77 +1,271 @@
-"""Compare DiffTORI and its base policy on Meta-World tasks from the same initial states.
+"""Compare policies on Meta-World tasks from the state observation, over training seeds and initial states.
 
-python benchmarks/metaworld_tasks.py --tasks reach-v3 pick-place-v3 --episodes 30
+    python benchmarks/metaworld_tasks.py --tasks tuning --seeds 1
+    python benchmarks/metaworld_tasks.py --tasks reported --seeds 1 2 3 --plot tasks.svg
 
-Prints a table with one row for each task. Records demonstrations unless they exist, trains a base policy and DiffTORI
-on it (`il_metaworld_state.yaml`), and evaluates both. Output is written below the current folder.
+For each task and seed: record demonstrations, train each policy by its shipped configuration, which selects a
+checkpoint by its success on validation states, and test the selected and the last checkpoint on other states. Every
+result is appended to a file at once, and what is in the file is not run again, so that a run may be interrupted and
+several may run side by side (`--part 0 2` and `--part 1 2`). Prints the tables at the end.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from difftori_pl.cli import main, run
 from difftori_pl.evaluation.metrics import wilson
 
-QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+TUNING = ("assembly", "stick-push", "peg-insert-side", "hammer", "coffee-pull", "push")
+"""Tasks on which the settings were chosen."""
+
+REPORTED = (
+    *("basketball", "bin-picking", "box-close", "coffee-push", "push-wall", "soccer", "sweep", "sweep-into"),
+    *("hand-insert", "pick-out-of-hole", "pick-place", "push-back", "shelf-place", "disassemble", "stick-pull"),
+    "pick-place-wall",
+)
+"""The other tasks above "easy" in DP3."""
+
+CONFIGS = {
+    "BC": "bc_metaworld_state.yaml",
+    "residual": "residual_metaworld_state.yaml",
+    "DiffTORI": "il_metaworld_state.yaml",
+    "DiffTORI from zeros": "il_metaworld_zeros.yaml",
+    "diffusion": "diffusion_metaworld_state.yaml",
+    "DiffTORI on diffusion": "il_metaworld_state_diffusion.yaml",
+}
+BASES = {"residual": "BC", "DiffTORI": "BC", "DiffTORI on diffusion": "diffusion"}
+"""Base policy of each refinement."""
+
+OPTIONS = {"residual": "--model.policy.base.checkpoint"}
+"""Option that names the base policy's run, if it is not `--model.base_policy.checkpoint`."""
+
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--rollout.n_videos=0")
+
+Record = dict[str, Any]
 
 
-def row(task: str, options: argparse.Namespace) -> str:
-    """Record, train and evaluate one task, and format its row of the table."""
-    data = Path("demos/metaworld") / f"{task}.hdf5"
-    if not data.exists():
-        main(["demos", "metaworld", f"--task={task}", f"--episodes={options.episodes}", "--cloud=null"])
-    arguments = [f"--data.task={task}", f"--trainer.logger.save_dir={options.runs}", *QUIET]
-    fitted, base_time = timed(lambda: run(["fit", f"--config={options.base}", *arguments]))
-    base = f"--model.base_policy.checkpoint={fitted.trainer.checkpoint_callback.last_model_path}"
-    il = ["--config=il_metaworld_state.yaml", *arguments, base]
-    fitted, il_time = timed(lambda: run(["fit", *il]))
-    trained = f"--ckpt_path={fitted.trainer.checkpoint_callback.last_model_path}"
-    rollouts = [
-        f"--rollout.n_episodes={options.rollouts}",
-        f"--rollout.n_envs={options.n_envs}",
-        "--rollout.n_videos=0",
-    ]
-    trainer = run(["test", *il, trained, *rollouts]).trainer
-    solved = {name: successes(Path(trainer.log_dir), name) for name in ("policy", "base")}
-    gained = sum(ours and not base for ours, base in zip(*solved.values(), strict=True))
-    lost = sum(base and not ours for ours, base in zip(*solved.values(), strict=True))
-    rates = " | ".join(str(wilson(sum(solved[name]), len(solved[name]))) for name in ("base", "policy"))
-    errors = " | ".join(
-        f"{trainer.callback_metrics[f'test/{name}']:.4f}" for name in ("base_action_error", "action_error")
-    )
-    return f"| {task} | {rates} | {gained} / {lost} | {errors} | {base_time} | {il_time} |"
+class Study:
+    """Results in a file of JSON lines.
+
+    Args:
+        folder: folder of the demonstrations, runs and results.
+        results: file of results.
+        episodes: number of demonstrations of each task.
+        rollouts: number of test episodes of each checkpoint.
+    """
+
+    def __init__(self, folder: Path, results: Path, episodes: int, rollouts: int) -> None:
+        self.folder = folder
+        self.results = results
+        self.episodes = episodes
+        self.rollouts = rollouts
+
+    def records(self) -> list[Record]:
+        """Read all results."""
+        return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
+
+    def complete(self, task: str, seed: int, policies: Sequence[str]) -> None:
+        """Run what is missing of a task and a training seed."""
+        done = {record["policy"] for record in self.records() if (record["task"], record["seed"]) == (task, seed)}
+        for policy in policies:
+            if policy not in done:
+                self._add(task, seed, policy)
+
+    def _add(self, task: str, seed: int, policy: str) -> None:
+        data = self.folder / "demos" / f"{task}-v3.hdf5"
+        if not data.exists():
+            output = ["--cloud=null", f"--output={data}", "--n_processes=1"]
+            main(["demos", "metaworld", f"--task={task}-v3", f"--episodes={self.episodes}", *output])
+        words = [
+            f"--config={CONFIGS[policy]}",
+            f"--data.task={task}-v3",
+            f"--data.path={data}",
+            f"--seed_everything={seed}",
+            f"--trainer.logger.save_dir={self.folder / 'runs'}",
+            f"--trainer.logger.name={self._name(task, seed, policy)}",
+            *QUIET,
+        ]
+        if policy in BASES:
+            base = self.folder / "runs" / self._name(task, seed, BASES[policy])
+            words.append(f"{OPTIONS.get(policy, '--model.base_policy.checkpoint')}={base}")
+        began = time.process_time()
+        fitted = run(["fit", *words]).trainer
+        seconds = time.process_time() - began
+        checkpoint = fitted.checkpoint_callback
+        tested = {
+            name: self._test(words, path)
+            for name, path in (("selected", checkpoint.best_model_path), ("last", checkpoint.last_model_path))
+        }
+        validation = [
+            [int(path.stem.removeprefix("rollouts_step").split("_")[0]), sum(successes(path))]
+            for path in Path(fitted.log_dir).glob("rollouts_step*_policy.jsonl")
+        ]
+        record = {
+            "task": task,
+            "seed": seed,
+            "policy": policy,
+            "step": checkpoint._best_step,
+            "validation": sorted(validation),
+            "cpu_seconds": round(seconds),
+            **tested,
+        }
+        with self.results.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(f"{task} {seed} {policy}: {sum(record['selected'])}, last {sum(record['last'])}", flush=True)
+
+    def _test(self, words: Sequence[str], checkpoint: str) -> list[int]:
+        rollouts = [f"--rollout.n_episodes={self.rollouts}", "--rollout.compare=false"]
+        trainer = run(["test", *words, f"--ckpt_path={checkpoint}", *rollouts]).trainer
+        (path,) = Path(trainer.log_dir).glob("rollouts_step*_policy.jsonl")
+        return successes(path)
+
+    def _name(self, task: str, seed: int, policy: str) -> str:
+        return f"{policy.replace(' ', '_')}_{task}_seed{seed}"
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, str]:
-    """Call a function, and return its result and its time: CPU seconds (wall-clock seconds)."""
-    cpu, clock = time.process_time(), time.perf_counter()
-    result = function()
-    return result, f"{time.process_time() - cpu:.0f} s ({time.perf_counter() - clock:.0f} s)"
-
-
-def successes(folder: Path, policy: str) -> list[bool]:
-    """Return whether a policy solved each episode, in the order of the seeds."""
-    (path,) = folder.glob(f"rollouts_step*_{policy}.jsonl")
+def successes(path: Path) -> list[int]:
+    """Return 1 for each solved episode in a file, else 0, in the order of the initial states."""
     episodes = [json.loads(line) for line in path.read_text().splitlines()]
-    return [episode["success"] for episode in sorted(episodes, key=lambda episode: episode["seed"])]
+    return [int(episode["success"]) for episode in sorted(episodes, key=lambda episode: episode["seed"])]
+
+
+def outcomes(records: Iterable[Record], checkpoint: str) -> dict[str, dict[tuple[str, int], np.ndarray]]:
+    """Return policy -> (task, seed) -> outcomes (N,) of the test episodes."""
+    found: dict[str, dict[tuple[str, int], np.ndarray]] = {}
+    for record in records:
+        found.setdefault(record["policy"], {})[record["task"], record["seed"]] = np.array(record[checkpoint])
+    return found
+
+
+def interval(differences: dict[tuple[str, int], np.ndarray], n_resamples: int = 10_000) -> tuple[float, float, float]:
+    """Return the mean difference of success rates over tasks, and its 95 % interval by a hierarchical bootstrap.
+
+    Tasks are resampled, within them training seeds, and within these initial states (paired).
+
+    Args:
+        differences: (task, seed) -> differences of outcomes (N,) on the same initial states.
+        n_resamples: number of bootstrap samples.
+    """
+    random = np.random.default_rng(0)
+    tasks: dict[str, list[np.ndarray]] = {}
+    for (task, _), values in sorted(differences.items()):
+        tasks.setdefault(task, []).append(values)
+    groups = list(tasks.values())
+
+    def draw(values: np.ndarray) -> float:
+        # The mean of N resampled differences in {-1, 0, 1} depends on their counts only.
+        counts = random.multinomial(len(values), [(values == value).mean() for value in (-1, 0, 1)])
+        return float(counts[2] - counts[0]) / len(values)
+
+    means = []
+    for _ in range(n_resamples):
+        chosen = [groups[i] for i in random.integers(len(groups), size=len(groups))]
+        means.append(
+            np.mean(
+                [np.mean([draw(seeds[i]) for i in random.integers(len(seeds), size=len(seeds))]) for seeds in chosen]
+            )
+        )
+    mean = float(np.mean([np.mean([values.mean() for values in seeds]) for seeds in groups]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return mean, float(low), float(high)
+
+
+def tables(records: Sequence[Record], policies: Sequence[str]) -> str:
+    """Format successes per task, and the comparisons over tasks."""
+    found = outcomes(records, "selected")
+    policies = [policy for policy in policies if policy in found]
+    keys = sorted({key for policy in policies for key in found[policy]})
+    lines = [f"| task | seeds | {' | '.join(policies)} | gained / lost |", "|---|---|" + "---|" * (len(policies) + 1)]
+    for task in dict.fromkeys(task for task, _ in keys):
+        pooled = {
+            policy: np.concatenate(
+                [value for (name, _), value in sorted(found[policy].items()) if name == task] or [[]]
+            )
+            for policy in policies
+        }
+        cells = [str(wilson(int(values.sum()), len(values))) if len(values) else "" for values in pooled.values()]
+        base, refined = pooled.get("BC", np.array([])), pooled.get("DiffTORI", np.array([]))
+        paired = ""
+        if len(base) == len(refined) > 0:
+            paired = f"{int((refined > base).sum())} / {int((refined < base).sum())}"
+        n_seeds = len({seed for name, seed in keys if name == task})
+        lines.append(f"| {task} | {n_seeds} | {' | '.join(cells)} | {paired} |")
+    lines += ["", "| comparison | checkpoint | difference (95 %) | ahead / equal / behind |", "|---|---|---|---|"]
+    pairs = [*BASES.items(), ("DiffTORI", "residual"), ("DiffTORI from zeros", "BC")]
+    for checkpoint in ("selected", "last"):
+        lines += [comparison(outcomes(records, checkpoint), *pair, checkpoint) for pair in pairs if {*pair} <= {*found}]
+    return "\n".join(lines)
+
+
+def comparison(found: dict[str, dict[tuple[str, int], np.ndarray]], policy: str, other: str, checkpoint: str) -> str:
+    """Format the row that compares two policies over the tasks that both have."""
+    common = found[policy].keys() & found[other].keys()
+    differences = {key: found[policy][key].astype(int) - found[other][key] for key in common}
+    mean, low, high = (100 * value for value in interval(differences))
+    totals: dict[str, int] = {}
+    for (task, _), values in differences.items():
+        totals[task] = totals.get(task, 0) + int(values.sum())
+    counts = [sum(test(total) for total in totals.values()) for test in SIGNS]
+    return (
+        f"| {policy} against {other} | {checkpoint} | {mean:+.1f} ({low:+.1f} to {high:+.1f}) percentage points "
+        f"| {counts[0]} / {counts[1]} / {counts[2]} |"
+    )
+
+
+SIGNS: tuple[Callable[[int], bool], ...] = (lambda n: n > 0, lambda n: n == 0, lambda n: n < 0)
+
+
+def plot(records: Sequence[Record], policies: Sequence[str], path: Path) -> None:
+    """Draw the success rates with Wilson intervals, one row per task."""
+    from matplotlib.figure import Figure
+
+    found = outcomes(records, "selected")
+    policies = [policy for policy in policies if policy in found]
+    tasks = sorted({task for policy in policies for task, _ in found[policy]})
+    figure = Figure(figsize=(7, 1 + 0.32 * len(tasks)), layout="constrained")
+    panel = figure.subplots()
+    for number, policy in enumerate(policies):
+        offset = 0.16 * (number - (len(policies) - 1) / 2)
+        for place, task in enumerate(tasks):
+            values = [value for (name, _), value in found[policy].items() if name == task]
+            if values:
+                rate = wilson(int(np.concatenate(values).sum()), sum(map(len, values)))
+                label = policy if place == 0 else None
+                panel.plot([rate.low, rate.high], [place + offset] * 2, color=f"C{number}", linewidth=2)
+                panel.plot(rate.rate, place + offset, "o", color=f"C{number}", markersize=4, label=label)
+    panel.set(xlim=(-0.02, 1.02), xlabel="success rate (Wilson 95 %)")
+    panel.set_yticks(range(len(tasks)), tasks)
+    panel.invert_yaxis()
+    panel.grid(axis="x", alpha=0.3)
+    panel.legend(loc="lower left", fontsize="small")
+    figure.savefig(path)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=["reach-v3"])
-    parser.add_argument("--base", default="bc_metaworld_state.yaml", help="configuration of the base policy")
-    parser.add_argument("--episodes", type=int, default=30, help="demonstrations per task")
-    parser.add_argument("--rollouts", type=int, default=50, help="episodes per policy")
-    parser.add_argument("--n_envs", type=int, default=2, help="number of parallel environments")
-    parser.add_argument("--runs", default="runs", help="folder for logs and checkpoints")
+    parser.add_argument("--tasks", nargs="+", default=["push"], help="names without -v3, or tuning, or reported")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="training seeds")
+    parser.add_argument("--policies", nargs="+", default=["BC", "residual", "DiffTORI"], choices=CONFIGS)
+    parser.add_argument("--episodes", type=int, default=10, help="demonstrations of each task")
+    parser.add_argument("--rollouts", type=int, default=50, help="test episodes of each checkpoint")
+    parser.add_argument("--folder", type=Path, default=Path("metaworld"), help="folder for demonstrations and runs")
+    parser.add_argument("--results", type=Path, default=Path("metaworld.jsonl"), help="file of results")
+    parser.add_argument("--part", nargs=2, type=int, default=[0, 1], help="number of this process and of all processes")
+    parser.add_argument("--plot", type=Path, help="draw the success rates into this file")
     options = parser.parse_args()
-    print(
-        "| task | base | DiffTORI | gained / lost | base error | DiffTORI error | base training | DiffTORI training |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for task in options.tasks:
-        print(row(task, options), flush=True)
+    named = {"tuning": TUNING, "reported": REPORTED}
+    tasks = [task for name in options.tasks for task in named.get(name, (name,))]
+    study = Study(options.folder, options.results, options.episodes, options.rollouts)
+    jobs = [(seed, task) for seed in options.seeds for task in tasks]
+    for seed, task in jobs[options.part[0] :: options.part[1]]:
+        study.complete(task, seed, options.policies)
+    records = [record for record in study.records() if record["task"] in tasks]
+    print(tables(records, options.policies))
+    if options.plot:
+        plot(records, options.policies, options.plot)
