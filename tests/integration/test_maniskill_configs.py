@@ -37,6 +37,7 @@ def options(pickcube: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
         f"--data.path={pickcube}",
         "--data.batch_size=4",
         "--data.validation_fraction=0.34",
+        "--checkpoint.monitor=null",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         "--trainer.accelerator=cpu",

@@ -19,6 +19,7 @@ def options_for(task: str, folder: Path) -> list[str]:
         f"--data.path={write_metaworld(folder / f'{task}.hdf5', task)}",
         "--data.batch_size=4",
         "--data.validation_fraction=0.34",
+        "--checkpoint.monitor=null",
         f"--rollout.env.cloud.n_points={N_POINTS}",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
@@ -30,29 +31,36 @@ def options_for(task: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("task", "ending", "encoder"),
+    ("task", "base", "config", "expected"),
     [
-        ("push-v3", "", "encoder.encoder"),
-        ("shelf-place-v3", "_state", None),
-        ("peg-insert-side-v3", "_state", None),
+        ("push-v3", "diffusion_metaworld", "il_metaworld", (4, True)),
+        ("shelf-place-v3", "diffusion_metaworld_state", "il_metaworld_state_diffusion", (4, True)),
+        ("peg-insert-side-v3", "bc_metaworld_state", "il_metaworld_state", (1, False)),
+        ("peg-insert-side-v3", "bc_metaworld_state", "residual_metaworld_state", None),
     ],
 )
-def test_base_and_difftori_train_on_any_task(task: str, ending: str, encoder: str | None, tmp_path: Path) -> None:
+def test_a_base_and_its_refinement_train_on_any_task(
+    task: str, base: str, config: str, expected: tuple[int, bool] | None, tmp_path: Path
+) -> None:
     options = options_for(task, tmp_path)
-    small = ["--model.policy.dims=[8, 16]"]
-    small += [f"--model.policy.encoder.n_points={N_POINTS}"] if encoder else []
-    base = run(["fit", f"--config=diffusion_metaworld{ending}.yaml", *options, *small, "--trainer.max_steps=1"]).trainer
-    assert base.log_dir == str(tmp_path / f"diffusion_{task}{ending}" / "version_0")
-    checkpoint = base.checkpoint_callback.last_model_path  # type: ignore[union-attr]
-    own = [f"--model.base_policy.checkpoint={checkpoint}"]
-    own += [f"--model.{encoder}.n_points={N_POINTS}"] if encoder else []
-    cli = run(["fit", f"--config=il_metaworld{ending}.yaml", *options, *own, FAST])
-    assert (cli.model.horizon, cli.model.chunked, cli.model.encoder.latent_dim % 2) == (4, True, 0)
-    for name in ("train/loss", "val/action_error", "val/base_action_error"):
-        assert torch.isfinite(cli.trainer.callback_metrics[name])
+    small = ["--model.policy.dims=[8, 16]"] if "diffusion" in base else []
+    clouds = "state" not in base
+    small += [f"--model.policy.encoder.n_points={N_POINTS}"] if clouds else []
+    trainer = run(["fit", f"--config={base}.yaml", *options, *small, "--trainer.max_steps=1"]).trainer
+    name = base.replace("metaworld", task)
+    assert trainer.log_dir == str(tmp_path / name / "version_0")
+    part = "policy.base" if config.startswith("residual") else "base_policy"
+    own = [f"--model.{part}.checkpoint={tmp_path / name}"]
+    own += [f"--model.encoder.encoder.n_points={N_POINTS}"] if clouds else []
+    cli = run(["fit", f"--config={config}.yaml", *options, *own, FAST])
+    if expected:
+        assert (cli.model.horizon, cli.model.chunked) == expected
+        assert torch.isfinite(cli.trainer.callback_metrics["val/base_action_error"])
+    for metric in ("train/loss", "val/action_error"):
+        assert torch.isfinite(cli.trainer.callback_metrics[metric])
     other = [*options, *own, "--data.task=reach-v3", f"--data.path={write_metaworld(tmp_path / 'r.hdf5', 'reach-v3')}"]
-    with pytest.raises(SystemExit, match=f"base_policy was trained with env_id '{task}', but the data has 'reach-v3'"):
-        main(["fit", f"--config=il_metaworld{ending}.yaml", *other, FAST])
+    with pytest.raises(SystemExit, match=f"{part} was trained with env_id '{task}', but the data has 'reach-v3'"):
+        main(["fit", f"--config={config}.yaml", *other, FAST])
 
 
 def test_difftori_trains_without_a_base_policy(tmp_path: Path) -> None:

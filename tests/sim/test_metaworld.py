@@ -147,6 +147,7 @@ def test_base_and_difftori_are_evaluated_on_the_same_states(
         "--trainer.max_steps=2",
         "--trainer.log_every_n_steps=1",
         "--data.validation_fraction=0.34",
+        "--checkpoint.monitor=null",
     ]
     small = ["--model.policy.dims=[8,16]", "--model.policy.encoder.n_points=32"]
     fit = ["fit", "--config=diffusion_metaworld.yaml", *options, *small]
@@ -170,3 +171,25 @@ def test_base_and_difftori_are_evaluated_on_the_same_states(
     ]
     assert [sorted(numbers) for numbers in seeds] == [[100_000, 100_001]] * 2
     assert list(tmp_path.rglob("*.mp4"))
+
+
+def test_training_selects_by_rollouts(recorded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = ["--data.task=coffee-button-v3", f"--data.path={recorded}", f"--trainer.logger.save_dir={tmp_path}"]
+    options += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--data.batch_size=4"]
+    options += ["--data.validation_fraction=0.34", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"]
+    options += ["--trainer.max_steps=4", "--rollout.every_n_train_steps=2", "--rollout.n_videos=0"]
+    options += ["--rollout.n_episodes=3", "--rollout.env.max_episode_steps=9"]
+    run(["fit", "--config=bc_metaworld_state.yaml", *options])
+    base = tmp_path / "bc_coffee-button-v3_state"
+    assert len(list(base.rglob("rollouts_step*_policy.jsonl"))) == 3
+    il = ["--config=il_metaworld_state.yaml", *options, f"--model.base_policy.checkpoint={base}"]
+    run(["fit", *il])
+    # No policy succeeds within nine steps, so that the untrained refinement is selected.
+    assert "which is selected and acts as its base policy" in caplog.text
+    trainer = run(["test", *il, "--ckpt_path=best"]).trainer
+    rewards = [
+        [json.loads(line)["total_reward"] for line in path.read_text().splitlines()]
+        for path in sorted(Path(trainer.log_dir).glob("rollouts_step0_*.jsonl"))
+    ]
+    assert len(rewards) == 2
+    assert rewards[0] == pytest.approx(rewards[1], rel=1e-4)
