@@ -173,7 +173,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return int(max(self.horizon_schedule.start, self.horizon_schedule.end))
 
     @property
-    def horizon(self) -> int:  # type: ignore[override]  (not to be set)
+    def horizon(self) -> int:  # type: ignore[override]
         """The present one."""
         return int(self.horizon_schedule(int(self.env_step)))
 
