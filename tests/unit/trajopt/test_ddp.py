@@ -11,6 +11,8 @@ from difftori_pl.trajopt.backward import Implicit, Truncated
 from difftori_pl.trajopt.solvers import LBFGS, LevenbergMarquardt
 from tests import cases
 
+TIMEOUT = 150.0
+
 LAYERS = [(LevenbergMarquardt(**cases.SETTINGS), Truncated(5)), (LBFGS(max_steps=8), Implicit(tolerance=torch.inf))]
 
 
@@ -43,6 +45,7 @@ def _gradients(rank, n_ranks, store, n_steps=2):
             found.append([parameter.grad.clone() for parameter in policy.parameters()])
             torch.optim.SGD(policy.parameters(), lr=0.1).step()
     if n_ranks > 1:
+        distributed.barrier()  # a rank that leaves early may keep the other one waiting
         distributed.destroy_process_group()
         torch.save(found, f"{store}.{rank}")
     return found
@@ -51,7 +54,11 @@ def _gradients(rank, n_ranks, store, n_steps=2):
 @pytest.mark.skipif(not distributed.is_available(), reason="torch was built without distributed")
 def test_two_processes_compute_the_gradient_of_one(tmp_path):
     store = tmp_path / "store"
-    multiprocessing.spawn(_gradients, args=(2, str(store)), nprocs=2)
+    processes = multiprocessing.spawn(_gradients, args=(2, str(store)), nprocs=2, join=False)
+    if not processes.join(timeout=TIMEOUT) and not processes.join(timeout=TIMEOUT):  # returns once one has ended
+        for process in processes.processes:
+            process.kill()
+        pytest.fail(f"two processes did not finish within {2 * TIMEOUT:g} s")
     expected = _gradients(0, 1, "")
     assert all(gradient.abs().max() > 0 for step in expected for gradient in step)
     for rank in (0, 1):
