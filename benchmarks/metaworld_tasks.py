@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from difftori_pl.cli import main, run
 from difftori_pl.evaluation.metrics import wilson
@@ -48,6 +49,7 @@ OPTIONS = {"residual": "--model.policy.base.checkpoint"}
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--rollout.n_videos=0")
 
 Record = dict[str, Any]
+Outcomes = npt.NDArray[np.int64]
 
 
 class Study:
@@ -110,7 +112,7 @@ class Study:
             "task": task,
             "seed": seed,
             "policy": policy,
-            "step": checkpoint._best_step,
+            "step": checkpoint.best_step,
             "validation": sorted(validation),
             "cpu_seconds": round(seconds),
             **tested,
@@ -135,15 +137,15 @@ def successes(path: Path) -> list[int]:
     return [int(episode["success"]) for episode in sorted(episodes, key=lambda episode: episode["seed"])]
 
 
-def outcomes(records: Iterable[Record], checkpoint: str) -> dict[str, dict[tuple[str, int], np.ndarray]]:
+def outcomes(records: Iterable[Record], checkpoint: str) -> dict[str, dict[tuple[str, int], Outcomes]]:
     """Return policy -> (task, seed) -> outcomes (N,) of the test episodes."""
-    found: dict[str, dict[tuple[str, int], np.ndarray]] = {}
+    found: dict[str, dict[tuple[str, int], Outcomes]] = {}
     for record in records:
         found.setdefault(record["policy"], {})[record["task"], record["seed"]] = np.array(record[checkpoint])
     return found
 
 
-def interval(differences: dict[tuple[str, int], np.ndarray], n_resamples: int = 10_000) -> tuple[float, float, float]:
+def interval(differences: dict[tuple[str, int], Outcomes], n_resamples: int = 10_000) -> tuple[float, float, float]:
     """Return the mean difference of success rates over tasks, and its 95 % interval by a hierarchical bootstrap.
 
     Tasks are resampled, within them training seeds, and within these initial states (paired).
@@ -153,12 +155,12 @@ def interval(differences: dict[tuple[str, int], np.ndarray], n_resamples: int = 
         n_resamples: number of bootstrap samples.
     """
     random = np.random.default_rng(0)
-    tasks: dict[str, list[np.ndarray]] = {}
+    tasks: dict[str, list[Outcomes]] = {}
     for (task, _), values in sorted(differences.items()):
         tasks.setdefault(task, []).append(values)
     groups = list(tasks.values())
 
-    def draw(values: np.ndarray) -> float:
+    def draw(values: Outcomes) -> float:
         # The mean of N resampled differences in {-1, 0, 1} depends on their counts only.
         counts = random.multinomial(len(values), [(values == value).mean() for value in (-1, 0, 1)])
         return float(counts[2] - counts[0]) / len(values)
@@ -183,17 +185,12 @@ def tables(records: Sequence[Record], policies: Sequence[str]) -> str:
     keys = sorted({key for policy in policies for key in found[policy]})
     lines = [f"| task | seeds | {' | '.join(policies)} | gained / lost |", "|---|---|" + "---|" * (len(policies) + 1)]
     for task in dict.fromkeys(task for task, _ in keys):
-        pooled = {
-            policy: np.concatenate(
-                [value for (name, _), value in sorted(found[policy].items()) if name == task] or [[]]
-            )
-            for policy in policies
-        }
+        pooled = {policy: pool(found[policy], task) for policy in policies}
         cells = [str(wilson(int(values.sum()), len(values))) if len(values) else "" for values in pooled.values()]
-        base, refined = pooled.get("BC", np.array([])), pooled.get("DiffTORI", np.array([]))
         paired = ""
-        if len(base) == len(refined) > 0:
-            paired = f"{int((refined > base).sum())} / {int((refined < base).sum())}"
+        if {"BC", "DiffTORI"} <= {*policies} and len(pooled["BC"]) == len(pooled["DiffTORI"]) > 0:
+            gain = pooled["DiffTORI"] - pooled["BC"]
+            paired = f"{int((gain > 0).sum())} / {int((gain < 0).sum())}"
         n_seeds = len({seed for name, seed in keys if name == task})
         lines.append(f"| {task} | {n_seeds} | {' | '.join(cells)} | {paired} |")
     lines += ["", "| comparison | checkpoint | difference (95 %) | ahead / equal / behind |", "|---|---|---|---|"]
@@ -203,10 +200,16 @@ def tables(records: Sequence[Record], policies: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def comparison(found: dict[str, dict[tuple[str, int], np.ndarray]], policy: str, other: str, checkpoint: str) -> str:
+def pool(found: dict[tuple[str, int], Outcomes], task: str) -> Outcomes:
+    """Concatenate the outcomes of a task over training seeds."""
+    values = [value for (name, _), value in sorted(found.items()) if name == task]
+    return np.concatenate(values) if values else np.zeros(0, np.int64)
+
+
+def comparison(found: dict[str, dict[tuple[str, int], Outcomes]], policy: str, other: str, checkpoint: str) -> str:
     """Format the row that compares two policies over the tasks that both have."""
     common = found[policy].keys() & found[other].keys()
-    differences = {key: found[policy][key].astype(int) - found[other][key] for key in common}
+    differences = {key: found[policy][key] - found[other][key] for key in common}
     mean, low, high = (100 * value for value in interval(differences))
     totals: dict[str, int] = {}
     for (task, _), values in differences.items():
@@ -233,9 +236,9 @@ def plot(records: Sequence[Record], policies: Sequence[str], path: Path) -> None
     for number, policy in enumerate(policies):
         offset = 0.16 * (number - (len(policies) - 1) / 2)
         for place, task in enumerate(tasks):
-            values = [value for (name, _), value in found[policy].items() if name == task]
-            if values:
-                rate = wilson(int(np.concatenate(values).sum()), sum(map(len, values)))
+            values = pool(found[policy], task)
+            if len(values):
+                rate = wilson(int(values.sum()), len(values))
                 label = policy if place == 0 else None
                 panel.plot([rate.low, rate.high], [place + offset] * 2, color=f"C{number}", linewidth=2)
                 panel.plot(rate.rate, place + offset, "o", color=f"C{number}", markersize=4, label=label)

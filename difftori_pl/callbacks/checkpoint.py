@@ -30,11 +30,14 @@ class Checkpoint(ModelCheckpoint):
     `select` after each evaluation, the first one before training. Equal scores keep the earlier checkpoint, so that a
     refinement that never succeeds more often than its base policy ends as that policy. The selected checkpoint is
     `best.ckpt`, unless `filename` is set; `last.ckpt` is saved as usual.
+
+    Attributes:
+        best_step: number of updates after which the best checkpoint was saved.
     """
 
     _terminated = False
     _first_score: float | None = None
-    _best_step = 0
+    best_step = 0
 
     @property
     def selects_by_rollouts(self) -> bool:
@@ -65,7 +68,7 @@ class Checkpoint(ModelCheckpoint):
         if self._first_score is None:
             self._first_score = score
         if best is None or self.best_model_score != best:
-            self._best_step = trainer.global_step
+            self.best_step = trainer.global_step
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         """Leave checkpoints that depend on rollouts to `select`; on Lightning's schedule, only save the last one."""
@@ -76,12 +79,12 @@ class Checkpoint(ModelCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Add the score of the untrained module and the step of the best checkpoint."""
-        return super().state_dict() | {"first_score": self._first_score, "best_step": self._best_step}
+        return super().state_dict() | {"first_score": self._first_score, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best checkpoints too if the run resumes in another folder; Lightning forgets them."""
         super().load_state_dict(state_dict)
-        self._first_score, self._best_step = state_dict.get("first_score"), state_dict.get("best_step", 0)
+        self._first_score, self.best_step = state_dict.get("first_score"), state_dict.get("best_step", 0)
         if self.selects_by_rollouts and self.dirpath != state_dict.get("dirpath", self.dirpath):
             for name in ("best_model_score", "kth_best_model_path", "kth_value", "best_k_models"):
                 setattr(self, name, state_dict[name])
@@ -120,7 +123,7 @@ class Checkpoint(ModelCheckpoint):
             rank_zero_info(self._outcome(pl_module, float(self.best_model_score), self._first_score))
 
     def _outcome(self, pl_module: LightningModule, score: float, first: float) -> str:
-        if self._best_step == 0:
+        if self.best_step == 0:
             base = isinstance(pl_module, Policy) and "base" in pl_module.reference_policies()
             return (
                 f"training did not improve {self.monitor} = {first:.3g} of the untrained module, which is selected"
@@ -128,7 +131,7 @@ class Checkpoint(ModelCheckpoint):
                 + f": {self.best_model_path}"
             )
         return (
-            f"selected {self.best_model_path}: {self.monitor} = {score:.3g} after {self._best_step} updates, "
+            f"selected {self.best_model_path}: {self.monitor} = {score:.3g} after {self.best_step} updates, "
             f"{first:.3g} before training"
         )
 
