@@ -49,7 +49,17 @@ from difftori_pl.models.encoders import (
 from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
 from difftori_pl.models.policy import Observation
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, PolicyGradient, ReplayedStates
-from difftori_pl.trajopt.backward import BackwardMode, Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
+from difftori_pl.trajopt.backward import (
+    AtSolution,
+    BackwardMode,
+    Detached,
+    DirectLoss,
+    Implicit,
+    LastSteps,
+    LibraryMode,
+    Truncated,
+    Unroll,
+)
 from difftori_pl.trajopt.bounds import (
     Bounds,
     InnerClamp,
@@ -265,15 +275,14 @@ def pairs(solvers: dict = SOLVERS, modes: dict = MODES) -> list:
 
 def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
     """Return whether a mode can differentiate a solver."""
-    if mode is LibraryMode:
+    if issubclass(mode, LibraryMode):
         return issubclass(solver, LibrarySolver)
-    capabilities = {
-        Unroll: solver.steps_differentiable,
-        Truncated: solver.steps_differentiable,
-        Implicit: solver.reaches_maximum,
-        DirectLoss: solver.reaches_maximum and solver.tiltable,
+    needs = {
+        LastSteps: solver.steps_differentiable or not mode.differentiable,
+        AtSolution: solver.reaches_maximum,
+        DirectLoss: solver.tiltable,
     }
-    return capabilities.get(mode, True)
+    return all(capable for kind, capable in needs.items() if issubclass(mode, kind))
 
 
 def concrete_subclasses(base: type) -> set[type]:
