@@ -181,8 +181,8 @@ SAMPLERS: dict[type[ActionSampler], Callable[[], ActionSampler]] = {
     Langevin: lambda: Langevin(n_steps=20, step_size=0.02),
 }
 NOISE_SCHEDULES: dict[type[NoiseSchedule], Callable[[], NoiseSchedule]] = {
-    DDPM: lambda: DDPM(20, 20),
-    DDIM: lambda: DDIM(20, 5),
+    DDPM: lambda: DDPM(50, 50),
+    DDIM: lambda: DDIM(50, 10),
 }
 POLICY_GRADIENTS: dict[type[PolicyGradient], Callable[[], PolicyGradient]] = {
     ReplayedStates: ReplayedStates,
