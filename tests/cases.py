@@ -49,7 +49,17 @@ from difftori_pl.models.encoders import (
 from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
 from difftori_pl.models.policy import Observation
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, PolicyGradient, ReplayedStates
-from difftori_pl.trajopt.backward import BackwardMode, Detached, DirectLoss, Implicit, LibraryMode, Truncated, Unroll
+from difftori_pl.trajopt.backward import (
+    AtSolution,
+    BackwardMode,
+    Detached,
+    DirectLoss,
+    Implicit,
+    LastSteps,
+    LibraryMode,
+    Truncated,
+    Unroll,
+)
 from difftori_pl.trajopt.bounds import (
     Bounds,
     InnerClamp,
@@ -171,8 +181,8 @@ SAMPLERS: dict[type[ActionSampler], Callable[[], ActionSampler]] = {
     Langevin: lambda: Langevin(n_steps=20, step_size=0.02),
 }
 NOISE_SCHEDULES: dict[type[NoiseSchedule], Callable[[], NoiseSchedule]] = {
-    DDPM: lambda: DDPM(20, 20),
-    DDIM: lambda: DDIM(20, 5),
+    DDPM: lambda: DDPM(50, 50),
+    DDIM: lambda: DDIM(50, 10),
 }
 POLICY_GRADIENTS: dict[type[PolicyGradient], Callable[[], PolicyGradient]] = {
     ReplayedStates: ReplayedStates,
@@ -265,15 +275,14 @@ def pairs(solvers: dict = SOLVERS, modes: dict = MODES) -> list:
 
 def fits(solver: type[Solver], mode: type[BackwardMode]) -> bool:
     """Return whether a mode can differentiate a solver."""
-    if mode is LibraryMode:
+    if issubclass(mode, LibraryMode):
         return issubclass(solver, LibrarySolver)
-    capabilities = {
-        Unroll: solver.steps_differentiable,
-        Truncated: solver.steps_differentiable,
-        Implicit: solver.reaches_maximum,
-        DirectLoss: solver.reaches_maximum and solver.tiltable,
+    needs = {
+        LastSteps: solver.steps_differentiable or not mode.differentiable,
+        AtSolution: solver.reaches_maximum,
+        DirectLoss: solver.tiltable,
     }
-    return capabilities.get(mode, True)
+    return all(capable for kind, capable in needs.items() if issubclass(mode, kind))
 
 
 def concrete_subclasses(base: type) -> set[type]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
 OBS_SHAPES = {"object": (5,), "robot0_eef_pos": (3,)}
 ENV_META = {"env_name": "NutAssemblySquare", "type": 1, "env_kwargs": {"robots": ["Panda"], "control_freq": 20}}
@@ -170,8 +171,7 @@ def write_pusht(path: Path, lengths: Sequence[int] = (9, 12, 7), image_size: int
     Returns:
         The path.
     """
-    import zarr
-
+    zarr = pytest.importorskip("zarr")
     random = np.random.default_rng(seed)
     n_steps = sum(lengths)
     arrays = {

@@ -11,6 +11,7 @@ from difftori_pl.models.base_policies import DiffusionPolicy
 from difftori_pl.models.conditional_unet import ConditionalUNet
 from difftori_pl.models.encoders import RecurrentEncoder, StateEncoder
 from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
+from tests import cases
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -148,8 +149,9 @@ class TwoModes(nn.Module):
         return (noisy - kept.sqrt() * 0.8 * evidence.tanh()) / (1 - kept).sqrt()
 
 
-@pytest.mark.parametrize("schedule", [DDPM(50, 50), DDIM(50, 10)], ids=["ddpm", "ddim"])
-def test_posterior_proposals_are_in_the_mode_of_the_demonstration(schedule: NoiseSchedule) -> None:
+@pytest.mark.parametrize("build", cases.NOISE_SCHEDULES.values(), ids=[part.__name__ for part in cases.NOISE_SCHEDULES])
+def test_posterior_proposals_are_in_the_mode_of_the_demonstration(build: Callable[[], NoiseSchedule]) -> None:
+    schedule = build()
     module = policy(schedule)
     obs, state = {"x": torch.zeros(200, 1, 3)}, module.initial_state(200)
     module.unet = TwoModes(schedule)  # type: ignore[assignment]

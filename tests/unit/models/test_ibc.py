@@ -1,20 +1,16 @@
 import pytest
 import torch
 
-from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Langevin
+from difftori_pl.models.action_samplers import ActionSampler, Langevin
 from difftori_pl.models.base_policies import IBC, Zeros
 from difftori_pl.models.encoders import StateEncoder
-
-SAMPLERS = {
-    "derivative_free": DerivativeFree,
-    "langevin": lambda: Langevin(n_steps=20, step_size=0.02),
-}
+from tests import cases
 
 
-@pytest.fixture(params=SAMPLERS)
+@pytest.fixture(params=cases.SAMPLERS.values(), ids=[part.__name__ for part in cases.SAMPLERS])
 def sampler(request: pytest.FixtureRequest) -> ActionSampler:
     torch.manual_seed(0)
-    made: ActionSampler = SAMPLERS[request.param]()
+    made: ActionSampler = request.param()
     return made
 
 
