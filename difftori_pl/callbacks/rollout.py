@@ -158,7 +158,7 @@ class RolloutEvaluation(Callback):
             ConfigurationError: they differ, or a checkpoint monitors a value that is never logged.
         """
         never = self.env is None or self.every_n_epochs == self.every_n_train_steps == self.every_n_env_steps == 0
-        if trainer.training and (selecting := _selecting(trainer)) and never:
+        if never and (selecting := _selecting(trainer)):
             raise ConfigurationError(
                 f"checkpoint.monitor is {selecting[0].monitor}, got no evaluation in training: set rollout.env and "
                 "rollout.every_n_train_steps (rollout.every_n_env_steps in reinforcement learning), or "
@@ -174,8 +174,10 @@ class RolloutEvaluation(Callback):
             )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Run the same check as `on_fit_start`."""
-        self.on_fit_start(trainer, pl_module)
+        """Check that the environment's observations and actions mean the same as in training."""
+        del trainer
+        if self.env is not None:
+            _policy(pl_module).check_interface("environment", self.env.interface)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the untrained module if a checkpoint is selected by its rollouts."""

@@ -128,7 +128,7 @@ def test_policies_train_on_states(options: list[str], tmp_path: Path) -> None:
 
 def test_policies_with_action_chunks_train_on_states(options: list[str], tmp_path: Path) -> None:
     own = [*options, f"--data.path={write_maniskill(tmp_path, obs_mode='state')}"]
-    small = ["--model.policy.dims=[8, 16]", "--trainer.max_steps=1"]
+    small = ["--model.policy.dims=[8, 16]", "--model.policy.n_executed_steps=2", "--trainer.max_steps=1"]
     trainer = run(["fit", "--config=diffusion_pickcube_state.yaml", *own, *small]).trainer
     # The demonstrations are shorter than the chunks of the shipped configuration.
     own += [f"--model.base_policy.checkpoint={trainer.checkpoint_callback.last_model_path}", "--model.horizon=2"]

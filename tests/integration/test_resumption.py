@@ -51,6 +51,7 @@ def options_of(name: str, demos: Path, low_dim_base: Path, folder: Path) -> list
         *MODULES[name], *base, f"--data.path={demos}", "--data.batch_size=8", "--data.validation_fraction=0.25",
         "--trainer.accelerator=cpu", f"--trainer.logger.save_dir={folder}", "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false", "--rollout.env=null", "--trainer.max_epochs=-1",
+        "--checkpoint.monitor=null",
         "--trainer.logger.name=run", "--seed_everything=3",
         "--trainer.log_every_n_steps=1",
     ]  # fmt: skip

@@ -170,7 +170,7 @@ def test_a_resumed_run_remembers_the_best(fit: Fit, words: list[str], outcomes: 
 
 def test_a_monitored_rollout_must_take_place(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"checkpoint\.monitor is rollout/policy/success_rate, got no evaluation in"):
-        main(["fit", *words, *MONITOR, "--trainer.max_steps=1"])
+        main(["fit", *words, *MONITOR, "--rollout.env=null", "--trainer.max_steps=1"])
 
 
 def test_there_is_no_best_checkpoint_without_selection(words: list[str]) -> None:

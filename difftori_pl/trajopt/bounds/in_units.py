@@ -38,16 +38,13 @@ class InUnits(Bounds):
 
     def around(self, actions: Tensor, unit: Tensor | float = 1.0) -> Bounds:
         """Give the bounds of one solve from initial `actions`; see `Bounds.around`."""
+        self._check(actions)
         bounds = self.bounds.around(actions * self.unit, self.unit * unit)
         return self if bounds is self.bounds else InUnits(bounds, self.unit)
 
     def to_iterate(self, actions: Tensor) -> Tensor:
         """Return the initial iterate for initial `actions` (B, H, A)."""
-        if self.unit.shape not in ((), actions.shape[-1:]):
-            raise ShapeError(
-                f"unit must have one value per action component, shape ({actions.shape[-1]},), got "
-                f"{tuple(self.unit.shape)}"
-            )
+        self._check(actions)
         return self.bounds.to_iterate(actions * self.unit) / self.unit
 
     def project(self, iterate: Tensor) -> Tensor:
@@ -64,3 +61,10 @@ class InUnits(Bounds):
         # Dividing by the unit and multiplying again may move a projected component off its bound by a rounding error.
         rounding = torch.finfo(actions.dtype).eps * actions.abs()
         return self.bounds.active(actions + rounding * gradient.sign(), gradient)
+
+    def _check(self, actions: Tensor) -> None:
+        if self.unit.shape not in ((), actions.shape[-1:]):
+            raise ShapeError(
+                f"unit must have one value per action component, shape ({actions.shape[-1]},), got "
+                f"{tuple(self.unit.shape)}"
+            )

@@ -1,7 +1,5 @@
 """Bounds that keep an action near the one that the solve started from."""
 
-from copy import copy
-
 from torch import Tensor
 
 from difftori_pl.errors import ConfigurationError
@@ -51,6 +49,6 @@ class TrustRegion(StraightThroughProjection):
         return super().project(iterate)
 
     def _with_limits(self, low: Tensor, high: Tensor) -> "TrustRegion":
-        region = copy(self)
+        region = TrustRegion(self.radius)
         region.low, region.high = low, high
         return region

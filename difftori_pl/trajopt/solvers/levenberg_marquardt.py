@@ -1,7 +1,5 @@
 """Levenberg–Marquardt with one residual, in closed form."""
 
-import math
-
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.objective import Latent, return_to_residual
 from difftori_pl.trajopt.problem import Problem
@@ -53,7 +51,7 @@ class LevenbergMarquardt(StepSolver):
         check_positive(max_steps=max_steps, damping=damping)
         if reach is not None:
             check_positive(reach=reach, offset=offset)
-            step_size = 2 * reach * math.sqrt(damping) / (max_steps * offset)
+            step_size = 2 * reach * damping**0.5 / (max_steps * offset)
         step_size = 1e-4 if step_size is None else step_size
         check_positive(step_size=step_size)
         check_not_negative(grad_tolerance=grad_tolerance)
@@ -66,7 +64,7 @@ class LevenbergMarquardt(StepSolver):
     @property
     def reach(self) -> float:
         """Largest distance that a solve moves an action whose return is small compared with the offset."""
-        return self.max_steps * self.step_size * self.offset / (2 * math.sqrt(self.damping))
+        return self.max_steps * self.step_size * self.offset / (2 * self.damping**0.5)
 
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> SolverState:
         """Take one damped step and project the iterate."""

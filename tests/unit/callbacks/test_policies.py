@@ -79,11 +79,11 @@ def test_a_module_that_cannot_act_is_refused(callback: Any, message: str, tmp_pa
 def test_a_policy_has_defaults() -> None:
     policy = Acting()
     callback = RolloutEvaluation(Point())
-    callback.on_fit_start(None, policy)  # type: ignore[arg-type]
+    callback.on_test_start(None, policy)  # type: ignore[arg-type]
     assert callback._policies(policy) == {"policy": policy}
-    description = callback._description(policy)
+    description = callback._description(policy, 0)
     assert (description["task"], description["method"], description["horizon"]) == ("point", "Acting", 1)
-    assert RolloutEvaluation(Nameless())._description(policy)["task"] == "Nameless"
+    assert RolloutEvaluation(Nameless())._description(policy, 0)["task"] == "Nameless"
 
 
 def test_environment_steps_are_counted_by_online_policies_only() -> None:
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_a_module_that_cannot_act_is_refused(tmp_path: Path) -> 
         },
         path,
     )
-    with pytest.raises(CheckpointError, match=r"holds a Regression, which is not a policy: derive the class from"):
+    with pytest.raises(CheckpointError, match=r"expected a policy, got .* with a Regression: derive the class from"):
         load_policy(path)
 
 

@@ -60,7 +60,7 @@ def test_numbers_in_the_shape_of_an_image_keep_their_values() -> None:
     policy = RobotPolicy(Averaging())
     assert policy.obs_specs == SPECS
     np.testing.assert_allclose(policy.act(observation()), [0.25, 0.75, 200.0])
-    with pytest.raises(ShapeError, match="the image 'camera' as uint8"):
+    with pytest.raises(ShapeError, match="expected image 'camera' as uint8"):
         policy.act(observation() | {"camera": np.full((3, 4, 4), 0.25)})
     with pytest.raises(ShapeError, match="check the key"):
         policy.act(observation() | {"forces": np.zeros((4, 4, 3))})
