@@ -9,7 +9,7 @@ class ParameterCount(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the line."""
-        counts = {trained: 0 for trained in (True, False)}
+        counts = dict.fromkeys((True, False), 0)
         for parameter in pl_module.parameters():
             counts[parameter.requires_grad] += parameter.numel()
         devices = f"{trainer.strategy.root_device}" + (f", {trainer.world_size} processes" * (trainer.world_size > 1))
