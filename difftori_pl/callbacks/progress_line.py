@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -33,7 +34,7 @@ class ProgressLine:
         self._leave = leave
         self._bar: tqdm[None] | None = None
         self._redirection = ExitStack()
-        if not hidden and sys.stderr.isatty():
+        if not hidden and _on_terminal():
             self._redirection.enter_context(logging_redirect_tqdm(_loggers_with_a_console()))
             self._bar = tqdm(bar_format="{bar:12} {desc}", dynamic_ncols=True, leave=leave)
         self._shown = time.monotonic() - (0.0 if self._bar is None else REFRESH_EVERY)
@@ -67,6 +68,11 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.close()
         self._redirection.close()
+
+
+def _on_terminal() -> bool:
+    """Return whether standard error is a terminal with a width; some build servers provide one without."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
 def _loggers_with_a_console() -> list[logging.Logger]:
