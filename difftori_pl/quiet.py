@@ -21,6 +21,8 @@ MESSAGES = re.compile(
             r"GPU available: .*, used: ",
             r"TPU available: .*, using: ",
             r".*try installing \[lit(logger|models)\]",
+            # `ParameterCount` names the number of processes.
+            r"-+\ndistributed_backend=",
             # `--matmul_precision` sets it; the default is intended.
             r"You are using a CUDA device .* that has Tensor Cores",
             # "Loaded model weights" and "Restored all states" name the file again.

@@ -12,9 +12,11 @@ NOTICES = [
     "TPU available: False, using: 0 TPU cores",
     "💡 Tip: For seamless cloud logging, try installing [litlogger](https://pypi.org/project/litlogger/)",
     "`Trainer.fit` stopped: `max_steps=200` reached.",
+    f"{'-' * 100}\ndistributed_backend=gloo\nAll distributed processes registered. Starting with 2 processes\n",
     "LOCAL_RANK: 0 - CUDA_VISIBLE_DEVICES: [0]",
 ]
 NEWS = [
+    "Initializing distributed: GLOBAL_RANK: 0, MEMBER: 1/2",
     "`Trainer.fit` stopped: No training batches.",
     "Time limit reached. Elapsed time is 0:10:00. Signaling Trainer to stop.",
     "Loaded model weights from the checkpoint at last.ckpt",

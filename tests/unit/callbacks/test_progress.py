@@ -2,7 +2,9 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from difftori_pl.callbacks import LogInterval, ParameterCount, Progress
 from difftori_pl.callbacks.defaults import add_defaults
+from difftori_pl.callbacks.progress_line import ProgressLine
 from difftori_pl.callbacks.progress_text import WINDOW, Speed, duration, number, of_total, speed
+from difftori_pl.cli import run
+from difftori_pl.envs.local_pool import LocalPool
 
+RL = Path(__file__).parents[2] / "rl.yaml"
 LOGGER = "lightning.pytorch.utilities.rank_zero"
 
 
@@ -114,6 +120,58 @@ def test_a_run_without_a_limit_shows_no_total(monkeypatch: pytest.MonkeyPatch, l
 def test_the_time_left_is_at_most_the_time_allowed(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
     fit(monkeypatch, 20.0, Progress(), max_steps=1000, max_time={"seconds": 100}, limit_train_batches=4)
     assert lines(log)[0] == "step 2/1,000 · loss 0.612 · 20 s/it · 1 min left"
+
+
+def test_reinforcement_learning_counts_environment_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr("difftori_pl.callbacks.progress_line.LOG_EVERY", 0.0)
+    for module in ("collect", "rollout"):
+        monkeypatch.setattr(f"difftori_pl.callbacks.{module}.EnvPool", LocalPool)
+    options = ["--rollout.env=tests.envs.Point", "--rollout.n_episodes=2", "--rollout.every_n_env_steps=96"]
+    options += ["--trainer.enable_progress_bar=true", f"--trainer.logger.save_dir={tmp_path}", "--rollout.n_videos=0"]
+    run(["fit", f"--config={RL}", *options])
+    shown = [message for message in log.messages if "env step" in message]
+    assert [line.split(" · ")[0] for line in shown[:4]] == [
+        "random env step 24/48",
+        "random env step 48/48",
+        "env step 2/120",
+        "env step 4/120",
+    ]
+    assert all(re.match(r"[^·]+ · return \d[.\d]*( · |$)", line) for line in shown)
+    assert re.fullmatch(r"env step 118/120 · return \S+ · \S+ (steps/s|s/step) · \d+ s left", shown[-3])
+    assert re.fullmatch(r"env step 120/120 · return \S+ · \S+ (steps/s|s/step) · took \d+ s", shown[-1])
+    rollouts = [message for message in log.messages if message.startswith("rollouts of policy")]
+    assert rollouts[:2] == [
+        "rollouts of policy 1/2 · success 0/1 = 0 % (0 to 79)",
+        "rollouts of policy 2/2 · success 0/2 = 0 % (0 to 66)",
+    ]
+
+
+def test_log_messages_appear_above_the_line_of_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("difftori_pl.callbacks.progress_line._on_terminal", lambda: True)
+    handlers = logging.root.handlers
+    line = ProgressLine(leave=True)
+    assert line.due
+    line.show(5, 10, "step 5/10")
+    assert not line.due
+    logging.getLogger("difftori_pl").warning("the episode crashed")
+    line.close()
+    states = [state for state in re.split(r"[\r\n]+", capsys.readouterr().err) if state.strip()]
+    assert [state.strip(" █") for state in states][-3:] == ["step 5/10", "the episode crashed", "step 5/10"]
+    assert states[-1].count("█") == 6
+    assert logging.root.handlers == handlers
+
+
+def test_a_hidden_line_shows_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("difftori_pl.callbacks.progress_line._on_terminal", lambda: True)
+    line = ProgressLine(hidden=True)
+    assert not line.due
+    line.show(5, 10, "step 5/10")
+    line.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_disabled_line_is_not_shown(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
