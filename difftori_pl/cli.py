@@ -21,12 +21,14 @@ import datamodules.public  # noqa: F401  LightningCLI resolves class names witho
 import difftori_pl.public  # noqa: F401
 from datamodules.errors import DataError
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
+from difftori_pl.callbacks.defaults import add_defaults
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.checkpoints.folders import newest
 from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.commands import COMMANDS
 from difftori_pl.errors import ConfigurationError, DiffTORIError
+from difftori_pl.quiet import leave_out_evaluation_warnings, leave_out_messages
 
 EPILOG = """Further commands: `difftori demos` (record demonstrations), `difftori data` (check, convert and render),
 `difftori checkpoint` (show the content), `difftori table` (the paper's tables), `difftori plot` and `difftori export`
@@ -184,6 +186,8 @@ class DiffTORICLI(LightningCLI):
                 "rollouts included"
             )
         torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
+        if subcommand != "fit":
+            leave_out_evaluation_warnings()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
@@ -193,7 +197,7 @@ class DiffTORICLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             config = {**config, "plugins": [*plugins, AtomicCheckpointIO()]}
-        return super()._instantiate_trainer(config, callbacks)
+        return super()._instantiate_trainer(*add_defaults(config, callbacks))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, and resolve names of configurations that the package contains."""
@@ -252,6 +256,7 @@ def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
     Args:
         arguments: the arguments after the program's name; None for those of this process.
     """
+    leave_out_messages()
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     set_loader(PARSER_MODE, lambda text: _find_fragments(_read_yaml(text)), (yaml.YAMLError,))
     return DiffTORICLI(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 
-from lightning_utilities.core.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_debug
 
 from datamodules.errors import DataError
 
@@ -81,17 +81,15 @@ def verify_check_sums(path: Path) -> None:
     """Compare a file, or all files in a folder, with the checksums in `<path>.sha256`.
 
     The formats of demonstrations have no checksums of their own, so that a flipped bit in a number would go unnoticed.
-    The list may include further files next to it. If there is no list, a log message says so.
+    The list may include further files next to it. If there is no list, nothing is compared; see
+    `advice_on_check_sums`.
 
     Raises:
         DataError: the list is damaged, or a file is missing, not listed, or has another checksum.
     """
     listing = _listing(path)
     if not listing.is_file():
-        rank_zero_info(
-            f"{path}: there are no checksums, so that damaged numbers would go unnoticed; "
-            f"`difftori data sums {path}` writes them."
-        )
+        rank_zero_debug(advice_on_check_sums(path))
         return
     advice = f"Copy the data again, or run `difftori data sums {path}` if you changed them on purpose."
     with clear_errors(listing):
@@ -108,6 +106,16 @@ def verify_check_sums(path: Path) -> None:
             raise DataError(
                 f"{file}: expected the SHA-256 {digest[:12]}... from {listing.name}, found {found[:12]}.... {advice}"
             )
+
+
+def advice_on_check_sums(path: Path) -> str:
+    """Return how to write the checksums of a file that has none; an empty string if it has them."""
+    if _listing(path).is_file():
+        return ""
+    return (
+        f"{path}: there are no checksums, so that damaged numbers would go unnoticed; "
+        f"`difftori data sums {path}` writes them."
+    )
 
 
 def _listing(path: Path) -> Path:

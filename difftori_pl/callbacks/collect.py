@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.distributed import gather
-from difftori_pl.callbacks.env_steps import log_at
+from difftori_pl.callbacks.env_steps import EnvStepLimit, log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
+from difftori_pl.callbacks.progress import Progress
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
@@ -35,7 +36,7 @@ MAX_LOST = 100
 """Consecutive rounds without a usable episode that end training. An untrained policy may end many episodes early."""
 
 
-class Collect(Callback):
+class Collect(EnvStepLimit):
     """Alternate between running episodes and updating the module, with `updates_per_step` updates per agent step.
 
     The actions of the first `n_seed_env_steps` are random. Training ends after `n_env_steps`; with action repeat, an
@@ -172,6 +173,21 @@ class Collect(Callback):
             raise KeyboardInterrupt
 
     @property
+    def active(self) -> bool:
+        """Whether episodes are collected."""
+        return self.env is not None
+
+    @property
+    def n_collected(self) -> int:
+        """Number of environment steps of the collected episodes, of all processes."""
+        return self._collected
+
+    @property
+    def n_updates(self) -> float:
+        """Number of updates until the end of the run."""
+        return self._owed + (self.n_env_steps - self._collected) / self._action_repeat * self.updates_per_step
+
+    @property
     def _action_repeat(self) -> int:
         return 1 if self.env is None else self.env.action_repeat
 
@@ -217,6 +233,9 @@ class Collect(Callback):
             log_at(trainer, pl_module, values, self._collected)
             shown = {"return": total_reward, "env_steps/s": n_env_steps / elapsed}
             pl_module.log_dict(shown, prog_bar=True, logger=False, batch_size=1)
+            self.latest_return = total_reward
+        if isinstance(trainer.progress_bar_callback, Progress):
+            trainer.progress_bar_callback.update(trainer, pl_module)
 
 
 def _store(replay: ReplayDataModule, episode: Episode, module: LightningModule) -> str | None:

@@ -1,8 +1,37 @@
-"""Log values at once, over updates or over environment steps, the x axis of curves in reinforcement learning."""
+"""Environment steps as the limit of a run, and as the x axis of curves in reinforcement learning."""
 
 from collections.abc import Mapping
 
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
+
+
+class EnvStepLimit(Callback):
+    """Base class of callbacks that end a run after a number of environment steps; the progress line shows its counts.
+
+    Attributes:
+        n_env_steps: total number of environment steps.
+        n_seed_env_steps: number of these with random actions.
+        latest_return: undiscounted return of the last episode; None before the first.
+    """
+
+    n_env_steps: int
+    n_seed_env_steps: int
+    latest_return: float | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the run is limited by environment steps."""
+        raise NotImplementedError
+
+    @property
+    def n_collected(self) -> int:
+        """Number of environment steps so far."""
+        raise NotImplementedError
+
+    @property
+    def n_updates(self) -> float:
+        """Number of updates until the end of the run."""
+        raise NotImplementedError
 
 
 def log_at(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float], step: int) -> None:

@@ -10,12 +10,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
-from tqdm import tqdm
 
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
+from difftori_pl.callbacks.progress_line import ProgressLine
+from difftori_pl.callbacks.progress_text import SEPARATOR, of_total
 from difftori_pl.callbacks.rollout_files import RolloutFiles
 from difftori_pl.callbacks.rollout_results import HEADER, Results, gather_results
 from difftori_pl.callbacks.spacing import Spacing
@@ -66,6 +67,9 @@ class RolloutEvaluation(Callback):
         compare: evaluate the module's other policies too.
         step_timeout: seconds after which an environment that does not answer counts as crashed.
         in_process: run the environments in this process, which is faster for light simulators; see `LocalPool`.
+
+    Attributes:
+        success_rate: fraction of successful episodes of the module in the last evaluation; None before the first.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class RolloutEvaluation(Callback):
         self._last_update = 0
         self._selected_on: list[int] | None = None
         self._loaded_step: int | None = None
+        self.success_rate: float | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -228,7 +233,7 @@ class RolloutEvaluation(Callback):
             _policy(pl_module).check_interface("environment", pool.interface())
             for name, policy in self._policies(_policy(pl_module)).items():
                 files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
-                progress = _show_and_write(trainer, f"Rollouts of {name}", len(seeds), files)
+                progress = _show_and_write(trainer, f"rollouts of {name}", len(seeds), files)
                 # Give every policy the same random numbers and leave the generator of training unchanged.
                 context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
                 with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
@@ -238,6 +243,8 @@ class RolloutEvaluation(Callback):
                 self._report(trainer, name, episodes, results)
                 table.append(results.row(name))
                 scores |= self._log(trainer, pl_module, name, results.values())
+                if name == "policy" and not results.all_crashed:
+                    self.success_rate = results.success.rate
                 if files is not None and trainer.is_global_zero:
                     files.describe(self._description(policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
@@ -334,21 +341,26 @@ def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
 def _show_and_write(
     trainer: Trainer, title: str, n_episodes: int, files: RolloutFiles | None
 ) -> Iterator[Callable[[Episode], None]]:
-    """Yield a function that adds a finished episode to the progress bar and to the file of episodes."""
+    """Yield a function that adds a finished episode to the progress line and to the file of episodes."""
     hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
     successes: list[bool] = []
-    with tqdm(total=n_episodes, desc=title, unit="episode", disable=hidden, leave=False) as bar:
+    line = ProgressLine(hidden)
 
-        def on_finish(episode: Episode) -> None:
-            successes.append(episode.success)
-            bar.set_postfix_str(f"success {wilson(sum(successes), len(successes))}")
-            bar.update()
-            if files is not None:
-                files.add(episode)
+    def on_finish(episode: Episode) -> None:
+        successes.append(episode.success)
+        if line.due:
+            done = len(successes)
+            success = f"success {wilson(sum(successes), done)}"
+            line.show(done, n_episodes, f"{title} {of_total(done, n_episodes)}{SEPARATOR}{success}")
+        if files is not None:
+            files.add(episode)
 
+    try:
         if files is not None:
             files.begin()
         yield on_finish
+    finally:
+        line.close()
 
 
 def _selecting(trainer: Trainer) -> list[Checkpoint]:

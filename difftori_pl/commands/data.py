@@ -15,6 +15,7 @@ def check_data(path: Path) -> None:
         path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
     """
     from datamodules.formats.checks import check, summary
+    from datamodules.formats.damage import advice_on_check_sums
 
     faults = check(path)
     if faults:
@@ -27,6 +28,8 @@ def check_data(path: Path) -> None:
     say(f"  actions from {min(facts.action_min):.3g} to {max(facts.action_max):.3g}")
     for name, count in facts.filters.items():
         say(f"  mask/{name}: {count} demos")
+    if advice := advice_on_check_sums(path):
+        say(advice)
 
 
 def sum_data(path: Path) -> None:

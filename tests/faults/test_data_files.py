@@ -90,13 +90,13 @@ def test_damaged_files_end_in_a_clear_error_or_a_correct_read(name: str, tmp_pat
     found = outcomes(reader, path, damage, range(ROUNDS or 25), tmp_path / "copy", (DataError,))
     print(name, dict(found))
     assert set(found) <= {"error", "same", "different"}, found
-    # Without checksums, a flipped bit in a number cannot be detected; the test below checks that this is logged.
+    # Without checksums, a flipped bit in a number cannot be detected; `difftori data check` says so (see below).
     assert found["error"] > 0
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_without_check_sums_says_so_and_how_to_get_them(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_only_a_check_of_a_file_mentions_missing_check_sums(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, reader = FORMATS[name][0](tmp_path)
     copy = tmp_path / "copy" / path.name
@@ -104,12 +104,12 @@ def test_a_file_without_check_sums_says_so_and_how_to_get_them(
     copy_data(path, copy)
     with caplog.at_level(logging.INFO):
         reader(copy)
-    assert f"`difftori data sums {copy}` writes them" in caplog.text
-    caplog.clear()
-    write_check_sums(copy)
-    with caplog.at_level(logging.INFO):
-        reader(copy)
     assert "checksums" not in caplog.text
+    main(["data", "check", str(copy)])
+    assert f"`difftori data sums {copy}` writes them" in capsys.readouterr().out
+    write_check_sums(copy)
+    main(["data", "check", str(copy)])
+    assert "checksums" not in capsys.readouterr().out
 
 
 def test_check_sums_of_a_missing_file_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ LAYERS = [
     {"checkpoints"},
     {"module"},
     {"imitation", "reinforcement"},
-    {"callbacks", "demos", "deployment", "public"},
+    {"callbacks", "demos", "deployment", "public", "quiet"},
     {"commands"},
     {"cli"},
     {"__main__"},
