@@ -114,15 +114,19 @@ def figure_of(table: Table) -> Figure | None:
     ]
     for kind, read in readers:
         columns = [
-            number for number in range(1, len(table.header)) if sum(read(row[number]) is not None for row in table.rows) > 1
+            number
+            for number in range(1, len(table.header))
+            if sum(read(row[number]) is not None for row in table.rows) > 1
         ]
+        steps = [number for number in columns if _STEPS.match(table.header[number])]
+        if len(steps) > 1:
+            return _figure(table, kind, steps, _or_plain(read))
         if columns:
-            break
-    else:
-        return None
-    if kind != "success, %" and len([number for number in columns if _STEPS.match(table.header[number])]) > 1:
-        columns = [number for number in columns if _STEPS.match(table.header[number])]
-        read = _or_plain(read)
+            return _figure(table, kind, columns, read)
+    return None
+
+
+def _figure(table: Table, kind: str, columns: list[int], read: Callable[[str], Value | None]) -> Figure:
     rows = [row for row in table.rows if any(read(row[number]) for number in columns)]
     series = {table.header[number]: [read(row[number]) for row in rows] for number in columns}
     return Figure(kind, _labels(table.header, rows, columns[0]), series)
@@ -229,7 +233,7 @@ def _draw_curves(axes: Any, figure: Figure) -> None:
     steps = [int(title.replace(",", "")) for title in figure.series]
     for row, label in enumerate(figure.labels):
         values = [column[row] for column in figure.series.values()]
-        shown = [(step, value) for step, value in zip(steps, values) if value]
+        shown = [(step, value) for step, value in zip(steps, values, strict=True) if value]
         axes.errorbar(
             [step for step, _ in shown],
             [value.middle for _, value in shown],

@@ -8,6 +8,7 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Rollouts, collection, checkpoints": ("difftori_pl.callbacks",),
     "Training": ("difftori_pl.imitation", "difftori_pl.reinforcement"),
     "Optimiser of the actions": ("difftori_pl.trajopt",),
-    "Base policies": ("difftori_pl.models.base_policies", "difftori_pl.models.action_samplers", "difftori_pl.checkpoints"),
+    "Base policies": (
+        "difftori_pl.models.base_policies",
+        "difftori_pl.models.action_samplers",
+        "difftori_pl.checkpoints",
+    ),
     "Encoders": ("difftori_pl.models.encoders",),
     "Other networks": ("difftori_pl.models",),
     "Data": ("datamodules",),
@@ -117,7 +122,7 @@ class _Walk:
             self._own(path, found)
         if isinstance(value, str) and value.endswith(".yaml"):
             fragment = CONFIGS / value.removeprefix("../")
-            self.visit(path, yaml.safe_load(fragment.read_text()) if fragment.exists() else None, owners)
+            self.visit(path, _read(fragment) if fragment.exists() else None, owners)
         if not isinstance(value, dict):
             return
         if "class_path" in value:
@@ -151,7 +156,7 @@ def find_options() -> list[Option]:
         walk.options.clear()
         walk.unknown.clear()
         for path in sorted(CONFIGS.rglob("*.yaml")):
-            content = yaml.safe_load(path.read_text()) or {}
+            content = _read(path) or {}
             sections = {path.parent.name: content} if "class_path" in content else content
             for key, value in sections.items():
                 if key in (*SECTIONS, "model") or sections is not content:
@@ -184,8 +189,8 @@ def page() -> str:
     lines = [
         "# Options",
         "",
-        "Each option that a shipped configuration sets, with its default in Python, a value from the shipped files, and",
-        "its explanation from the docstring. `difftori fit --config FILE --print_config` shows all values of a",
+        "Each option that a shipped configuration sets, with its default in Python, its explanation from the",
+        "docstring, and an example from the shipped files. `difftori fit --config FILE --print_config` shows all values of a",
         "configuration, and the [API reference](api.md) explains the arguments that no configuration sets.",
         "",
     ]
@@ -230,6 +235,7 @@ def _option(owner: Any, name: str, value: Any) -> Option:
     return Option(owner, name, explanation, written, _yaml(value))
 
 
+@cache
 def _parameters(owner: Any) -> dict[str, inspect.Parameter]:
     """Return the arguments, those of base classes included if the constructor passes `**kwargs` on."""
     found: dict[str, inspect.Parameter] = {}
@@ -243,6 +249,7 @@ def _parameters(owner: Any) -> dict[str, inspect.Parameter]:
     return found
 
 
+@cache
 def _documented(owner: Any) -> dict[str, str]:
     """Return argument -> explanation, from the docstrings of the class and its base classes."""
     found: dict[str, str] = {}
@@ -252,10 +259,20 @@ def _documented(owner: Any) -> dict[str, str]:
     return found
 
 
+@cache
+def _type_hints(function: Any) -> dict[str, Any]:
+    return typing.get_type_hints(function)
+
+
+@cache
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
 def _classes(owner: Any, name: str) -> Iterator[Any]:
     """Yield the classes with arguments in the type of an argument: `PointCloudRecipe | None` has one."""
     function = owner.__init__ if inspect.isclass(owner) else owner
-    annotation = typing.get_type_hints(function).get(name)
+    annotation = _type_hints(function).get(name)
     for item in typing.get_args(annotation) or (annotation,):
         if inspect.isclass(item) and _is_ours(item) and not inspect.isabstract(item):
             yield item

@@ -19,8 +19,9 @@ DRAWN_BY_TUTORIALS = {"layer.md": ("landscape.png", "swing_up.png")}
 
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from benchmarks import plots  # noqa: E402
 from docs_options import page as options_page  # noqa: E402
+
+from benchmarks import plots  # noqa: E402
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
