@@ -190,8 +190,8 @@ def page() -> str:
         "# Options",
         "",
         "Each option that a shipped configuration sets, with its default in Python, its explanation from the",
-        "docstring, and an example from the shipped files. `difftori fit --config FILE --print_config` shows all values of a",
-        "configuration, and the [API reference](api.md) explains the arguments that no configuration sets.",
+        "docstring, and an example from the shipped files. `--print_config` shows all values of a configuration,",
+        "and the [API reference](api.md) explains the arguments that no configuration sets.",
         "",
     ]
     lines += ["## Top level", ""]
