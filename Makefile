@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help system vulkan check-system demo test test-quick sim gpu lint types docs package minimum format clean
+.PHONY: help system vulkan browser check-system demo test test-quick sim gpu lint types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -15,6 +15,9 @@ system: ## install the system packages (Debian, Ubuntu)
 
 vulkan: .venv/ready ## install a software Vulkan driver for ManiSkill2 without a GPU (Debian, Ubuntu)
 	@bash setup/software_vulkan.sh
+
+browser: ## install Chromium, which checks the widths of the site's pages (Debian; as root or with sudo)
+	@bash setup/browser.sh
 
 check-system: ## report missing system packages
 	@$(PYTHON) setup/check_system.py
@@ -54,8 +57,9 @@ lint: .venv/ready ## run ruff
 types: .venv/ready ## run mypy
 	$(BIN)/mypy
 
-docs: .venv/ready ## build the documentation site; warnings are errors
+docs: .venv/ready ## build the documentation site; warnings and pages that scroll horizontally are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
+	$(BIN)/python setup/check_widths.py build/docs
 
 package: .venv/ready ## build the wheel and test it in a new environment
 	@bash setup/check_package.sh $(BIN)/python
