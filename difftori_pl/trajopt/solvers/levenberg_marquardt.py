@@ -1,6 +1,5 @@
 """Levenberg–Marquardt with one residual, in closed form."""
 
-from difftori_pl.errors import ConfigurationError
 from difftori_pl.trajopt.objective import Latent, return_to_residual
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
@@ -23,36 +22,27 @@ class LevenbergMarquardt(StepSolver):
 
     Args:
         max_steps: number of steps; the authors use 50 to 200.
-        step_size: α; the authors use 3e-5 to 1e-3. 1e-4 if neither it nor `reach` is given.
+        step_size: α; the authors use 3e-5 to 1e-3.
         damping: λ; the authors use 1e-3 to 0.5.
         offset: constant from which the return is subtracted.
         grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
-        reach: largest distance of the solution from the initial actions, which determines α; in the actions' unit,
-            standard deviations in `DiffTORIIL`.
-
-    Raises:
-        ConfigurationError: both `step_size` and `reach` are given, or a value is out of its range.
+        reach: largest distance of the solution from the initial actions, in their unit: standard deviations in
+            `DiffTORIIL`. It determines α, in place of `step_size`; None leaves α as it is.
     """
 
     def __init__(
         self,
         max_steps: int = 100,
-        step_size: float | None = None,
+        step_size: float = 1e-4,
         damping: float = 1e-2,
         offset: float = 1000.0,
         grad_tolerance: float = 0.0,
         reach: float | None = None,
     ) -> None:
-        if step_size is not None and reach is not None:
-            raise ConfigurationError(
-                f"step_size and reach determine each other, got step_size={step_size} and reach={reach}: set one of "
-                "them to null"
-            )
         check_positive(max_steps=max_steps, damping=damping)
         if reach is not None:
             check_positive(reach=reach, offset=offset)
             step_size = 2 * reach * damping**0.5 / (max_steps * offset)
-        step_size = 1e-4 if step_size is None else step_size
         check_positive(step_size=step_size)
         check_not_negative(grad_tolerance=grad_tolerance)
         self.max_steps = max_steps

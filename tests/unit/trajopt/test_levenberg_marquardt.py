@@ -121,9 +121,8 @@ def test_no_score_moves_an_action_beyond_the_reach(settings):
     assert 0.48 < longest <= 0.5 + 1e-9
 
 
-def test_step_size_and_reach_exclude_each_other():
-    with pytest.raises(ConfigurationError, match=r"step_size=0\.1 and reach=0.5: set one of them to null"):
-        LevenbergMarquardt(step_size=0.1, reach=0.5)
+def test_the_reach_determines_the_step_size():
+    assert LevenbergMarquardt(max_steps=5, step_size=2e-4).reach == pytest.approx(5.0)
+    assert LevenbergMarquardt(max_steps=5, step_size=2e-4, reach=0.5).step_size == pytest.approx(2e-5)
     with pytest.raises(ConfigurationError, match=r"reach must be above 0, got 0\.0"):
         LevenbergMarquardt(reach=0.0)
-    assert LevenbergMarquardt(max_steps=5, step_size=2e-4).reach == pytest.approx(5.0)
