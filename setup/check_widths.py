@@ -78,7 +78,7 @@ def measure(browser: str, site: Path) -> list[str]:
     if len(results) != len(pages) * len(WIDTHS):
         raise RuntimeError(f"expected {len(pages) * len(WIDTHS)} measurements from {browser}, got {len(results)}")
     return [
-        f"{page} at {width} pixels: {'; '.join(wide)} (width {scroll_width})"
+        f"{page.removeprefix('/')} at {width} pixels: {'; '.join(wide)} (width {scroll_width})"
         for page, width, scroll_width, wide in results
         if wide
     ]
