@@ -7,10 +7,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from difftori_pl.commands import COMMANDS
 from difftori_pl.configurations import SHIPPED_CONFIGS as SHIPPED_CONFIGS
+from difftori_pl.configurations import find_configs
 from difftori_pl.errors import DiffTORIError, UsageError
 from difftori_pl.processor import set_up_processor
 
@@ -45,10 +47,13 @@ def run(arguments: Sequence[str] | None = None) -> "DiffTORICLI":
     Raises:
         UsageError: an argument or a value in a configuration is wrong.
     """
+    given = find_configs(
+        sys.argv[1:] if arguments is None else arguments
+    )  # a mistake in a file needs no import to report
     set_up_processor()
     from difftori_pl.training import run_training
 
-    return run_training(arguments)
+    return run_training(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,13 +88,16 @@ def _dispatch(given: list[str]) -> None:
         from jsonargparse import auto_cli
 
         from difftori_pl.commands.output import show_log
+        from difftori_pl.mistakes import ShortErrors
 
         show_log()
-        auto_cli({name: COMMANDS[name].load(name, *given[1:2])}, args=given)
+        auto_cli({name: COMMANDS[name].load(name, *given[1:2])}, args=given, parser_class=ShortErrors)
     elif name in TRAINING or name.startswith("-"):
         run(given)
     else:
-        raise UsageError(f"expected one of the commands {', '.join([*TRAINING, *COMMANDS])}, got {name!r}")
+        near = get_close_matches(name, [*TRAINING, *COMMANDS], n=1)
+        advice = f"; did you mean {near[0]}?" if near else f": expected one of {', '.join([*TRAINING, *COMMANDS])}"
+        raise UsageError(f"{name}: no such command{advice}" if name else f"expected a command, got none{advice}")
 
 
 def _help() -> str:

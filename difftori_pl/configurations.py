@@ -1,12 +1,13 @@
 """The configurations of the package and of the user: find, read and combine YAML files."""
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from difftori_pl.errors import ConfigurationError
+from difftori_pl.errors import ConfigurationError, UsageError
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 """Folder of the package's configurations; in a checkout, a link to the folder `configs`."""
@@ -53,12 +54,40 @@ def find_configs(arguments: Sequence[str]) -> list[str]:
 
 
 def with_templates(path: Path) -> Iterator[Path]:
-    """Yield the configurations under the key `template`, in order and recursively, and then the configuration."""
-    templates = read_options(path).get("template") or () if path.exists() else ()
+    """Yield the configurations under the key `template`, in order and recursively, and then the configuration.
+
+    Raises:
+        UsageError: there is no such configuration, nor is its name an address or a mapping in YAML.
+    """
+    if not path.exists():
+        if path.suffix in (".yaml", ".yml") and ":/" not in str(path):
+            raise UsageError(missing_configuration(str(path)))
+        yield path
+        return
+    templates = read_options(path).get("template") or ()
     for template in (templates,) if isinstance(templates, str) else templates:
         beside = path.parent / template
         yield from with_templates(beside if beside.exists() else Path(find_config(template)))
     yield path
+
+
+def missing_configuration(name: str, folder: str = "") -> str:
+    """Return a message about a configuration that does not exist, with the nearest name.
+
+    Args:
+        name: the name as the user gave it.
+        folder: subfolder of the shipped configurations that has files of the kind that was expected, if it exists.
+    """
+    shipped = [str(path.relative_to(SHIPPED_CONFIGS)) for path in sorted(SHIPPED_CONFIGS.rglob("*.yaml"))]
+    here = [str(path) for path in sorted(Path.cwd().glob("*.yaml"))]
+    names = [*shipped, *(Path(path).name for path in here)]
+    near = get_close_matches(name, names, n=1, cutoff=0.7) or [
+        path for path in names if get_close_matches(Path(name).name, [Path(path).name], n=1, cutoff=0.8)
+    ]
+    advice = f"; did you mean {near[0]}?" if near else ""
+    if not near and (of_kind := [path for path in shipped if path.startswith(f"{folder}/")]):
+        advice = f"; choose one of {', '.join(of_kind[:3])}, ..."
+    return f"{name}: no such configuration here or among the shipped ones{advice}"
 
 
 def read_options(path: Path) -> dict[str, Any]:

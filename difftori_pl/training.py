@@ -1,7 +1,6 @@
 """The commands that train and evaluate, based on LightningCLI."""
 
 import os
-import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -13,16 +12,20 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from omegaconf.errors import InterpolationKeyError
 
 import datamodules.public  # noqa: F401  LightningCLI resolves class names without a path among imported classes
 import difftori_pl.public  # noqa: F401
+from datamodules.demonstrations import DemonstrationDataModule
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.checkpoints.folders import newest
 from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
-from difftori_pl.configurations import find_configs, find_fragments
-from difftori_pl.errors import ConfigurationError
+from difftori_pl.configurations import find_fragments
+from difftori_pl.errors import ConfigurationError, UsageError
+from difftori_pl.given import find_given
+from difftori_pl.mistakes import ShortErrors
 
 EPILOG = """The path of a configuration is looked up in the current folder, then among those of the package. A
 configuration may list others under `template`, which are read before it, in that order."""
@@ -32,6 +35,10 @@ PARSER_MODE = "omegaconf+"
 
 ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # jsonargparse creates the loader on first use
 _read_yaml = get_loader(PARSER_MODE)
+
+
+class Parser(ShortErrors, LightningArgumentParser):
+    """Lightning's parser, with errors of one line."""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -58,18 +65,18 @@ class DiffTORICLI(LightningCLI):
     """LightningCLI with collection, rollouts and checkpoints as sections of the configuration.
 
     Args:
-        args: the arguments after the program's name.
+        args: the arguments after the program's name, with the paths of all configurations.
         settings: further arguments of LightningCLI.
     """
 
     def __init__(self, args: Sequence[str], **settings: Any) -> None:
-        self._given = list(args)
-        super().__init__(args=self._given, **settings)
+        self._arguments = list(args)
+        super().__init__(args=self._arguments, **settings)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Return the command of this run only: the parser of one command has 170 options and takes time to build."""
         known = super().subcommands()
-        name = next((word for word in self._given if word in known), None)
+        name = next((word for word in self._arguments if word in known), None)
         return known if name is None else {name: known[name]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -109,6 +116,27 @@ class DiffTORICLI(LightningCLI):
             )
         torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
 
+    def instantiate_classes(self) -> None:
+        """Build the data, look at the file, and then build the model, which may read the checkpoint of a base policy.
+
+        Raises:
+            DataError: the data file cannot be opened.
+        """
+        name = self.config["subcommand"]
+        data, others = self.config.clone(), self.config.clone()
+        if not self.config[name].get("data"):
+            super().instantiate_classes()
+            return
+        data[name] = Namespace(data=self.config[name].data)
+        others[name].data = None
+        self.datamodule = self.parser.instantiate_classes(data)[name].data
+        if isinstance(self.datamodule, DemonstrationDataModule):
+            self.datamodule.look_at_file()
+        self.config_init = self.parser.instantiate_classes(others)
+        self.config_init[name].data = self.datamodule
+        self.model = self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             # In a fast_dev_run, Lightning 2.6's ModelCheckpoint would write last.ckpt into the current folder.
@@ -120,9 +148,13 @@ class DiffTORICLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line, and resolve names of configurations that the package contains."""
-        self._arguments = find_configs(args)
-        self.config = parser.parse_args(self._arguments)
+        """Parse the arguments, and find and verify the checkpoint if they name one."""
+        try:
+            self.config = parser.parse_args(self._arguments)
+        except InterpolationKeyError as error:
+            path = [name for name in str(error.full_key).split(".")[1:] if name != "init_args"]
+            given = find_given(path, self._arguments)
+            raise UsageError(f"{given}: expected a reference to another value, got {given.value!r}") from error
         options = self.config[self.config.subcommand]
         options.template = None  # the saved configuration includes the values of the templates
         self._requested = deepcopy(options.get("model"))
@@ -170,18 +202,19 @@ def _checkpoint_of_run(options: Namespace, name: str) -> str | None:
     return None if path is None else str(path)
 
 
-def run_training(arguments: Sequence[str] | None = None) -> DiffTORICLI:
+def run_training(arguments: Sequence[str]) -> DiffTORICLI:
     """Run a training or evaluation command and return the CLI object, with its trainer and model.
 
     Args:
-        arguments: the arguments after the program's name; None for those of this process.
+        arguments: the arguments after the program's name, with the paths of all configurations.
     """
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     set_loader(PARSER_MODE, lambda text: find_fragments(_read_yaml(text)), (yaml.YAMLError,))
     return DiffTORICLI(
-        sys.argv[1:] if arguments is None else arguments,
+        arguments,
         seed_everything_default=0,
         auto_configure_optimizers=False,
         save_config_callback=SaveConfig,
+        parser_class=Parser,
         parser_kwargs={"parser_mode": PARSER_MODE, "epilog": EPILOG},
     )

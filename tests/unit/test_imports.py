@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = [
-    {"errors", "version", "configurations", "processor"},
+    {"errors", "version", "configurations", "given", "nearest", "processor"},
+    {"mistakes"},
     {"trajopt", "models", "envs", "evaluation", "losses", "skipped_updates"},
     {"checkpoints"},
     {"module"},
