@@ -96,7 +96,7 @@ def _dispatch(given: list[str]) -> None:
         run(given)
     else:
         near = get_close_matches(name, [*TRAINING, *COMMANDS], n=1)
-        advice = f"; did you mean {near[0]}?" if near else f": expected one of {', '.join([*TRAINING, *COMMANDS])}"
+        advice = f"; did you mean {near[0]}?" if near else f"; choose one of {', '.join([*TRAINING, *COMMANDS])}"
         raise UsageError(f"{name}: no such command{advice}" if name else f"expected a command, got none{advice}")
 
 

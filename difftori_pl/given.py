@@ -32,7 +32,7 @@ def find_given(path: Sequence[str], arguments: Sequence[str]) -> Given:
     given = [value for option, value in _options(arguments) if option.replace(".init_args.", ".") == name]
     if given:
         return Given(name, given[-1])
-    files = [Path(value) for option, value in _options(arguments) if option in ("-c", "--config")]
+    files = [Path(value) for option, value in _options(arguments) if value and option in ("-c", "--config")]
     for file in reversed(files):
         found, value = _look_up(read_options(file), path) if file.is_file() else (False, None)
         if found:

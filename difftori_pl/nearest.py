@@ -74,5 +74,6 @@ def class_names(parts: Sequence[type], wanted: str) -> list[str]:
 
 def _subclasses(kind: type) -> Iterator[type]:
     yield kind
-    for subclass in kind.__subclasses__():
+    subclasses: list[type] = kind.__subclasses__()
+    for subclass in subclasses:
         yield from _subclasses(subclass)

@@ -127,7 +127,7 @@ class DiffTORICLI(LightningCLI):
         if not self.config[name].get("data"):
             super().instantiate_classes()
             return
-        data[name] = Namespace(data=self.config[name].data)
+        data[name] = Namespace(data=self.config[name].data)  # type: ignore[no-untyped-call]
         others[name].data = None
         self.datamodule = self.parser.instantiate_classes(data)[name].data
         if isinstance(self.datamodule, DemonstrationDataModule):

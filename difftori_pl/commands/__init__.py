@@ -1,6 +1,6 @@
 """Commands besides training and evaluation, one file per command group, imported when the command is run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -19,8 +19,12 @@ class Command:
     summary: str
     functions: Mapping[str, str]
 
-    def load(self, name: str, word: str | None = None) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
-        """Import the functions of the command `name`, or only that of the group's command `word` if there is one."""
+    def load(self, name: str, word: str = "") -> Any:
+        """Import the function of the command `name`, or the functions of the group, or only that of its command `word`.
+
+        Returns:
+            The function, or a dictionary of functions.
+        """
         module = import_module(f"{__name__}.{name}")
         chosen = {word: self.functions[word]} if word in self.functions else self.functions
         found = {key: getattr(module, function) for key, function in chosen.items()}

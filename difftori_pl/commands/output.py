@@ -14,6 +14,6 @@ def say(line: str) -> None:
 def show_log() -> None:
     """Write the log to standard error and count this process as the only one, as Lightning does when it is imported."""
     if not hasattr(rank_zero.rank_zero_only, "rank"):
-        rank_zero.rank_zero_only.rank = 0
+        rank_zero.rank_zero_only.rank = 0  # type: ignore[attr-defined]
         rank_zero.log.addHandler(logging.StreamHandler())
         rank_zero.log.setLevel(logging.INFO)
