@@ -3,7 +3,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
-export OMP_NUM_THREADS ?= $(shell nproc)
 
 .PHONY: help system vulkan browser check-system demo test test-quick sim gpu lint types docs package minimum format clean
 

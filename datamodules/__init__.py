@@ -1,6 +1,9 @@
 """LightningDataModules for robot-learning data."""
 
+import ast
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,12 +11,23 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: a simulator's worker process needs one recipe from here and must not wait for Lightning.
-    public = import_module("datamodules.public")
-    if name == "__all__" or name in public.__all__:
-        return getattr(public, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported on first use, so that a simulator's worker process, which needs one recipe from
+    # here, does not wait for Lightning.
+    names = _public_names()
+    if name == "__all__":
+        return list(names)
+    if name not in names:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(names[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module("datamodules.public").__all__})
+    return sorted({*globals(), *_public_names()})
+
+
+@cache
+def _public_names() -> dict[str, str]:
+    """Return public name -> module, read from the source text, so that one name does not import all modules."""
+    tree = ast.parse(Path(__file__).with_name("public.py").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}

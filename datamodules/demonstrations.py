@@ -118,6 +118,18 @@ class DemonstrationDataModule(DataModule):
             return ObservationSpec.image(n_channels, height, width)
         return (ObservationSpec.vector if key in self._low_dim_keys else ObservationSpec.point_cloud)(*stored_shape)
 
+    def look_at_file(self) -> None:
+        """Open and close the file, which takes no time, unlike `setup`.
+
+        Raises:
+            DataError: the file does not exist or cannot be opened.
+        """
+        try:
+            with clear_errors(self.file.path):
+                _ = self.file.handle
+        finally:
+            self.file.close()
+
     def setup(self, stage: str | None = None) -> None:
         """Check the file against the arguments and load the columns that are kept in memory.
 

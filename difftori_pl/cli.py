@@ -1,275 +1,65 @@
-"""The command line of `lightning`, `difftori` and `python -m difftori_pl`, based on LightningCLI."""
+"""The command line of `lightning`, `difftori` and `python -m difftori_pl`.
+
+This file imports nothing that takes long: a command imports what it needs when it is run.
+"""
 
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
-import torch
-import yaml
-from jsonargparse import ArgumentParser, Namespace, auto_cli, get_loader, set_loader, set_parsing_settings
-from jsonargparse.typing import Path_fr
-from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.plugins import CheckpointIO
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-
-import datamodules.public  # noqa: F401  LightningCLI resolves class names without a path among imported classes
-import difftori_pl.public  # noqa: F401
-from datamodules.errors import DataError
-from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
-from difftori_pl.callbacks.defaults import add_defaults
-from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
-from difftori_pl.checkpoints.folders import newest
-from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
-from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.commands import COMMANDS
-from difftori_pl.errors import ConfigurationError, DiffTORIError
-from difftori_pl.quiet import leave_out_evaluation_warnings, leave_out_messages
+from difftori_pl.configurations import SHIPPED_CONFIGS as SHIPPED_CONFIGS
+from difftori_pl.configurations import find_configs
+from difftori_pl.errors import DiffTORIError, UsageError
+from difftori_pl.processor import set_up_processor
 
-EPILOG = """Further commands: `difftori demos` (record demonstrations), `difftori data` (check, convert and render),
-`difftori checkpoint` (show the content), `difftori table` (the paper's tables), `difftori plot` and `difftori export`
-(write a policy as a program); each has its own --help. The path of a configuration is looked up in the current folder,
-then among the configurations of the package. A configuration may list others under `template`, which are read before
-it, in that order."""
+if TYPE_CHECKING:
+    from difftori_pl.training import DiffTORICLI
 
+TRAINING = {
+    "fit": "train a policy",
+    "validate": "evaluate a checkpoint on validation data",
+    "test": "evaluate a checkpoint in the simulator",
+    "predict": "predict with a checkpoint",
+}
+"""Commands of LightningCLI and their descriptions."""
 
-SHIPPED_CONFIGS = Path(__file__).parent / "configs"
-"""Folder of the package's configurations; in a checkout, a link to the folder `configs`."""
+_HELP = """usage: {program} COMMAND ...
 
-PARSER_MODE = "omegaconf+"
-"""YAML with references to other values, `${...}`."""
+Differentiable trajectory optimisation as a policy class, on PyTorch Lightning.
 
-ArgumentParser(parser_mode=PARSER_MODE).parse_string("{}")  # jsonargparse creates the loader on first use
-_read_yaml = get_loader(PARSER_MODE)
+{commands}
 
-
-def find_config(name: str) -> str:
-    """Return the path of a configuration: an existing file, else the package's file of that name, else `name`.
-
-    Paths inside a configuration are relative to its folder while it is read.
-    """
-    shipped = SHIPPED_CONFIGS / name
-    if shipped.suffix not in (".yaml", ".yml") or not shipped.is_file():
-        return name
-    try:
-        Path_fr(name)
-    except TypeError:
-        return str(shipped)
-    return name
+`{program} COMMAND --help` lists the arguments of a command. To train: {program} fit --config il_square.yaml
+A configuration is looked up in the current folder, then among those of the package.
+"""
 
 
-def _find_fragments(content: Any) -> Any:
-    """Return the content of a configuration with the names of other configurations replaced by their paths."""
-    if isinstance(content, dict):
-        return {key: _find_fragments(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_find_fragments(value) for value in content]
-    return find_config(content) if isinstance(content, str) else content
-
-
-def _find_configs(arguments: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if argument.startswith("-") and equals:
-            name, value = option, find_config(value)
-        else:
-            # The value of "--config" may be a separate argument. Other arguments are replaced by a path if they name a
-            # configuration.
-            name, value = (found.pop() if found and found[-1] in _CONFIG_OPTIONS else ""), find_config(argument)
-        if name in _CONFIG_OPTIONS:
-            found += [f"{name}={path}" for path in _with_templates(Path(value))]
-        else:
-            found.append(f"{name}={value}" if name else value)
-    return found
-
-
-_CONFIG_OPTIONS = ("--config", "-c")
-
-
-def _with_templates(path: Path) -> Iterator[Path]:
-    """Yield the configurations under the key `template`, in order and recursively, and then the configuration."""
-    templates = _read_options(path).get("template") or () if path.exists() else ()
-    for template in (templates,) if isinstance(templates, str) else templates:
-        beside = path.parent / template
-        yield from _with_templates(beside if beside.exists() else Path(find_config(template)))
-    yield path
-
-
-def _read_options(path: Path) -> dict[str, Any]:
-    """Read a configuration.
-
-    Raises:
-        ConfigurationError: the file cannot be read, is not YAML, or is not a mapping of options.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(
-            f"{path}, line {line}: expected UTF-8, got {error.reason}: save it as UTF-8"
-        ) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigurationError(
-            f"{path}, line {line}: not valid YAML: {error.problem} (indent with spaces, not tabs)"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
-    if content is not None and not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: expected a mapping of options, got a {type(content).__name__}")
-    return content or {}
-
-
-class SaveConfig(SaveConfigCallback):
-    """Save the configuration in the folder of the run."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the configuration as Lightning does.
-
-        Raises:
-            ConfigurationError: the folder already holds the configuration of another run.
-        """
-        try:
-            super().setup(trainer, pl_module, stage)
-        except RuntimeError as error:
-            if self.config_filename not in str(error):
-                raise
-            raise ConfigurationError(
-                f"the folder {trainer.log_dir or trainer.default_root_dir} holds another run: choose another "
-                "--trainer.logger.version or --trainer.logger.name (without a logger, --trainer.default_root_dir)"
-            ) from error
-
-
-class DiffTORICLI(LightningCLI):
-    """LightningCLI with collection, rollouts and checkpoints as sections of the configuration."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the sections `collect`, `rollout` and `checkpoint`, and the key `template`, which is already resolved."""
-        parser.add_argument(
-            "--template", type=list[str] | str | None, default=None, help="configurations to start from"
-        )
-        parser.add_argument(
-            "--matmul_precision",
-            type=Literal["highest", "high", "medium"],
-            default="highest",
-            help="precision of float32 matrix products, see torch.set_float32_matmul_precision",
-        )
-        parser.add_lightning_class_args(Collect, "collect")
-        parser.add_lightning_class_args(RolloutEvaluation, "rollout")
-        parser.add_lightning_class_args(Checkpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.save_last": True})
-
-    def before_instantiate_classes(self) -> None:
-        """Set the precision of matrix products, and apply the command line's model options to a checkpoint's model.
-
-        If a checkpoint is given, LightningCLI replaces the model's arguments by those of the checkpoint. Options on the
-        command line take precedence over both.
-        """
-        subcommand = self.config["subcommand"]
-        options = self.config[subcommand]
-        if options.get("ckpt_path"):
-            match_schedule_length(self._requested, options.model, options.trainer.max_steps)
-            if overrides := value_overrides(self._arguments, options.model):
-                self.config = self.parser.parse_args([subcommand, *overrides], namespace=self.config)
-            refuse_other_parts(self._arguments, self._requested, self.config[subcommand].model)
-        kind = {"fit": "train", "validate": "val"}.get(subcommand, subcommand)
-        if self.config[subcommand].trainer.get(f"limit_{kind}_batches") == 0:
-            raise ConfigurationError(
-                f"--trainer.limit_{kind}_batches must be above 0 for `{subcommand}`, got 0: nothing would run, "
-                "rollouts included"
-            )
-        torch.set_float32_matmul_precision(self.config[subcommand]["matmul_precision"])
-        if subcommand != "fit":
-            leave_out_evaluation_warnings()
-
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
-            # In a fast_dev_run, Lightning 2.6's ModelCheckpoint would write last.ckpt into the current folder.
-            callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
-        plugins = config.get("plugins") or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            config = {**config, "plugins": [*plugins, AtomicCheckpointIO()]}
-        return super()._instantiate_trainer(*add_defaults(config, callbacks))
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line, and resolve names of configurations that the package contains."""
-        self._arguments = _find_configs(sys.argv[1:] if args is None else args)
-        self.config = parser.parse_args(self._arguments)
-        options = self.config[self.config.subcommand]
-        options.template = None  # the saved configuration includes the values of the templates
-        self._requested = deepcopy(options.get("model"))
-        if options.get("ckpt_path") in ("best", "last"):
-            options.ckpt_path = _checkpoint_of_run(options, options.ckpt_path)
-        file = str(options.get("ckpt_path") or "")
-        if file.startswith("~"):
-            file = options.ckpt_path = os.path.expanduser(file)
-        if file and file not in _LIGHTNINGS_CHECKPOINTS and "://" not in file:
-            # Verify the file before LightningCLI reads the model's arguments from it.
-            read_checkpoint(file, "training writes them to <log folder>/checkpoints/")
-
-
-_LIGHTNINGS_CHECKPOINTS = ("hpc", "registry")
-
-
-def _checkpoint_of_run(options: Namespace, name: str) -> str | None:
-    """Return the newest `last.ckpt` or `best.ckpt` of all versions of a run; Lightning searches only the new version.
-
-    Args:
-        options: the configuration. The run's folder is `checkpoint.dirpath` if it is set, else `save_dir` and `name` of
-            the logger.
-        name: `last` or `best`.
-
-    Returns:
-        The path; None for a new run under torchrun, which restarts a run with the command line of the first start.
-
-    Raises:
-        ConfigurationError: the run has no such checkpoint, or no folder.
-    """
-    logger = options.trainer.logger
-    settings = logger.get("init_args", {}) if isinstance(logger, Namespace) else {}
-    if options.checkpoint.dirpath:
-        folder = Path(options.checkpoint.dirpath)
-    elif "save_dir" in settings and "name" in settings:
-        folder = Path(settings["save_dir"]) / settings["name"]
-    else:
-        raise ConfigurationError(
-            f"--ckpt_path {name} needs a logger, whose folder holds the run, got none: set --ckpt_path to a file"
-        )
-    path = newest(folder, name)
-    if path is None and "TORCHELASTIC_RUN_ID" not in os.environ:
-        advice = "start without --ckpt_path" if name == "last" else "set checkpoint.monitor in training, or use last"
-        raise ConfigurationError(f"--ckpt_path {name}: there is no {name}.ckpt in {folder}: {advice}")
-    return None if path is None else str(path)
-
-
-def run(arguments: Sequence[str] | None = None) -> DiffTORICLI:
+def run(arguments: Sequence[str] | None = None) -> "DiffTORICLI":
     """Run a training or evaluation command and return the CLI object, with its trainer and model.
 
     Args:
         arguments: the arguments after the program's name; None for those of this process.
+
+    Raises:
+        UsageError: an argument or a value in a configuration is wrong.
     """
-    leave_out_messages()
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    set_loader(PARSER_MODE, lambda text: _find_fragments(_read_yaml(text)), (yaml.YAMLError,))
-    return DiffTORICLI(
-        args=None if arguments is None else list(arguments),
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        save_config_callback=SaveConfig,
-        parser_kwargs={"parser_mode": PARSER_MODE, "epilog": EPILOG},
-    )
+    given = find_configs(
+        sys.argv[1:] if arguments is None else arguments
+    )  # a mistake in a file needs no import to report
+    set_up_processor()
+    from difftori_pl.training import run_training
+
+    return run_training(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run any command, and exit with a one-line message and code 1 on a user error.
+    """Run any command; on a user error, print one to three lines and exit.
+
+    The exit code is 2 if an argument or a value in a configuration is wrong, and 1 for all other errors.
 
     Args:
         arguments: the arguments after the program's name; None for those of this process.
@@ -278,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that modules in the current folder are found, as with `python -m`
     try:
-        if given and given[0] in COMMANDS:
-            auto_cli(COMMANDS, args=given)
-        else:
-            run(given)
+        _dispatch(given)
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
     except Exception as error:
         cause = _user_error(error)
         if cause is None:
@@ -289,15 +79,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {' '.join(str(cause).split())}")
 
 
+def _dispatch(given: list[str]) -> None:
+    name = given[0] if given else ""
+    if name in ("-h", "--help"):
+        sys.stdout.write(_help())
+    elif name in COMMANDS:
+        set_up_processor()
+        from jsonargparse import auto_cli
+
+        from difftori_pl.commands.output import show_log
+        from difftori_pl.mistakes import ShortErrors
+
+        show_log()
+        auto_cli({name: COMMANDS[name].load(name, *given[1:2])}, args=given, parser_class=ShortErrors)
+    elif name in TRAINING or name.startswith("-"):
+        run(given)
+    else:
+        near = get_close_matches(name, [*TRAINING, *COMMANDS], n=1)
+        advice = f"; did you mean {near[0]}?" if near else f"; choose one of {', '.join([*TRAINING, *COMMANDS])}"
+        raise UsageError(f"{name}: no such command{advice}" if name else f"expected a command, got none{advice}")
+
+
+def _help() -> str:
+    summaries = TRAINING | {name: command.summary for name, command in COMMANDS.items()}
+    listed = "\n".join(f"  {name:<12}{summary}" for name, summary in summaries.items())
+    return _HELP.format(program=os.path.basename(sys.argv[0]).replace("__main__.py", "difftori"), commands=listed)
+
+
 def _user_error(error: BaseException | None) -> BaseException | None:
     """Return the user error behind an exception, or None: the parser wraps exceptions of constructors.
 
     A full disk, a missing package and Lightning's `MisconfigurationException` also count as user errors.
     """
+    from datamodules.errors import DataError
+
+    lightning: Any = sys.modules.get("lightning.fabric.utilities.exceptions")  # not imported for this purpose
+    kinds = (ModuleNotFoundError, *((lightning.MisconfigurationException,) if lightning else ()))
     while error is not None and not isinstance(error, (DiffTORIError, DataError)):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             break
-        if isinstance(error, (ModuleNotFoundError, MisconfigurationException)):
+        if isinstance(error, kinds):
             break
         error = error.__cause__ or error.__context__
     return error
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DiffTORICLI":
+        from difftori_pl.training import DiffTORICLI
+
+        return DiffTORICLI
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,10 @@ class ConfigurationError(DiffTORIError, ValueError):
     """Arguments or parts are invalid or do not fit together."""
 
 
+class UsageError(DiffTORIError):
+    """An argument of a command, or a value in a configuration, does not exist or has the wrong type."""
+
+
 class CheckpointError(DiffTORIError, ValueError):
     """A checkpoint cannot be read or does not fit the model or the task."""
 

@@ -1,12 +1,8 @@
 """Load a base policy from a checkpoint of this package."""
 
 from difftori_pl.checkpoints.building import load_part
+from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.models.base_policies.base import BasePolicy
-
-_REMEDY = (
-    "train the base policy first, with the configuration of the task whose name begins with bc_, bc_rnn_ or diffusion_ "
-    "(`lightning fit --config bc_pickcube.yaml`), or do without: --model.base_policy base_policy/zeros.yaml"
-)
 
 
 def from_checkpoint(checkpoint: str) -> BasePolicy:
@@ -22,7 +18,18 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     Raises:
         CheckpointError: the file does not exist, or holds no base policy.
     """
-    policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _REMEDY)  # type: ignore[type-abstract]
+    policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _remedy(checkpoint))  # type: ignore[type-abstract]
     policy.config = content["hyper_parameters"]["policy"]
     policy.interface = content.get("interface")
     return policy
+
+
+def _remedy(checkpoint: str) -> str:
+    command = training_command(checkpoint)
+    if command:
+        training = f"train the base policy first, `{command}`"
+    else:
+        training = (
+            "train a base policy first, with a configuration of the task that begins with bc_, bc_rnn_ or diffusion_"
+        )
+    return f"{training}, or do without: --model.base_policy base_policy/zeros.yaml"

@@ -4,10 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from datamodules.observation_spec import ObservationSpec
-from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.commands.output import say
 
 
@@ -17,12 +13,19 @@ def show_checkpoint(file: Path) -> None:
     Args:
         file: a `.ckpt` file.
     """
+    from difftori_pl.checkpoints.reading import read_checkpoint
+
     content = read_checkpoint(str(file), "training writes them to <log folder>/checkpoints/")
     for line in _describe(str(file), content):
         say(line)
 
 
 def _describe(file: str, content: dict[str, Any]) -> Iterator[str]:
+    import torch
+
+    from datamodules.observation_spec import ObservationSpec
+    from difftori_pl.checkpoints.reading import KEY
+
     known = content[KEY]
     commit = f" at {known['git_commit']}" if known.get("git_commit") else ""
     yield f"{file}: {known.get('module', 'unknown module')}, epoch {content.get('epoch')}, " + (

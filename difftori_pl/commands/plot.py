@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from difftori_pl.commands.output import say
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.imitation.il import DiffTORIIL
 
 
 def plot_landscape(
@@ -30,7 +27,10 @@ def plot_landscape(
         temperature: standard deviation of the samples.
         step: index of the plan's action on the axes, from 0.
     """
+    import torch
+
     from difftori_pl.deployment.deploy import load_module
+    from difftori_pl.imitation.il import DiffTORIIL
     from difftori_pl.imitation.multimodality import sample_solutions
     from difftori_pl.trajopt import draw_landscape
 

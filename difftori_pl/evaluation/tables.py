@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from difftori_pl.errors import ConfigurationError, MissingPackageError
-from difftori_pl.evaluation.metrics import Proportion, wilson
+from difftori_pl.evaluation.proportion import Proportion, wilson
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 """Tables 1, 2, 3, 4 and 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds.

@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = [
-    {"errors", "version"},
+    {"errors", "version", "configurations", "given", "nearest", "processor"},
+    {"mistakes"},
     {"trajopt", "models", "envs", "evaluation", "losses", "skipped_updates"},
     {"checkpoints"},
     {"module"},
     {"imitation", "reinforcement"},
     {"callbacks", "demos", "deployment", "public", "quiet"},
-    {"commands"},
+    {"commands", "training"},
     {"cli"},
     {"__main__"},
 ]
@@ -27,7 +28,7 @@ LAYERS = [
 INDEPENDENT = [{"trajopt", "models"}]
 """Parts of one layer that may not import each other."""
 
-DATA_USERS = {"demos", "callbacks", "commands", "cli"}
+DATA_USERS = {"demos", "callbacks", "commands", "training", "cli"}
 """Parts that may import all of `datamodules`. Others may import only `batch`, `distributed`, `errors` and
 `point_cloud`."""
 
@@ -108,7 +109,7 @@ def test_importing_the_package_needs_no_optional_package() -> None:
 import sys
 for name in {sorted(OPTIONAL - {"h5py"})}:
     sys.modules[name] = None
-import difftori_pl, difftori_pl.cli
+import difftori_pl, difftori_pl.cli, difftori_pl.training
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -145,3 +146,33 @@ else:
     raise AssertionError("expected an AttributeError for DiffTORIML, got none")
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("--help", {"torch", "numpy", "jsonargparse"}),
+        ("fitt", {"torch", "numpy", "jsonargparse"}),
+        ("data check {folder}/none.hdf5", {"torch"}),
+        ("data convert --help", {"torch"}),
+        ("table robomimic --runs {folder}", {"torch", "numpy"}),
+        ("demos --help", {"torch"}),
+        ("plot --help", {"torch"}),
+        ("export --help", {"torch", "numpy"}),
+        ("checkpoint show --help", {"torch", "numpy"}),
+        ("checkpoint show {folder}/none.ckpt", {"lightning"}),
+    ],
+)
+def test_commands_that_train_nothing_start_without_lightning(command: str, expected: set[str], tmp_path: Path) -> None:
+    code = f"""
+import sys
+from difftori_pl.cli import main
+try:
+    main({command.format(folder=tmp_path).split()})
+finally:
+    loaded = {expected | {"lightning", "torchmetrics"}} & sys.modules.keys()
+    assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert "AssertionError" not in done.stderr
+    assert "Traceback" not in done.stderr
