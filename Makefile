@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help system vulkan browser check-system demo test test-quick sim gpu lint types docs package minimum format clean
+.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim gpu lint types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -34,8 +34,11 @@ check-system: ## report missing system packages
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 
-demo: .venv/ready ## record demonstrations, train a base policy and DiffTORI, and evaluate both
+demo: .venv/ready ## ten demonstrations, a base policy and DiffTORI on it in Meta-World, compared on 200 states
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
+
+demo-square: .venv/ready ## the same for robosuite's Square, from scripted demonstrations; takes longer
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo_square.sh
 
 test: .venv/ready lint types docs ## run all tests, including those with simulators, lint, types and docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not gpu' -n auto --dist worksteal --durations=15

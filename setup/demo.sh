@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Record scripted demonstrations of Square, train a base policy and DiffTORI on top, and evaluate both in the simulator.
-# DEMO_EPISODES, DEMO_BASE_STEPS, DEMO_STEPS and DEMO_ROLLOUTS set the numbers of episodes, steps and rollouts.
+# Record ten demonstrations of a Meta-World task, train behaviour cloning and DiffTORI on it, test both on 200 initial
+# states, and report the difference. DEMO_TASK, DEMO_BASE_STEPS, DEMO_STEPS and DEMO_ROLLOUTS change the sizes.
 set -euo pipefail
+export MUJOCO_GL="${MUJOCO_GL:-osmesa}"
+task=${DEMO_TASK:-push-v3}
 run=runs/demo/$(date +%Y%m%d-%H%M%S)
-difftori demos square --episodes "${DEMO_EPISODES:-60}" --output demos/square.hdf5
-difftori fit --config bc_rnn_square_low_dim.yaml --trainer.max_steps "${DEMO_BASE_STEPS:-2000}" \
-    --trainer.logger.save_dir "$run" --trainer.logger.name base --trainer.logger.version ""
-difftori fit --config il_square_low_dim.yaml --trainer.max_steps "${DEMO_STEPS:-1000}" \
-    --model.base_policy.checkpoint "$run/base/checkpoints/last.ckpt" \
-    --trainer.logger.save_dir "$run" --trainer.logger.name difftori --trainer.logger.version ""
-difftori test --config il_square_low_dim.yaml --ckpt_path "$run/difftori/checkpoints/last.ckpt" \
-    --rollout.n_episodes "${DEMO_ROLLOUTS:-24}" \
-    --trainer.logger.save_dir "$run" --trainer.logger.name test --trainer.logger.version ""
-echo
-echo "videos:      $run/test/videos/"
-echo "TensorBoard: .venv/bin/tensorboard --logdir $run"
+data=demos/demo/$task.hdf5
+words=(--data.task "$task" --data.path "$data" --trainer.logger.save_dir "$run" --trainer.logger.version "" --rollout.n_videos 0)
+
+[ -e "$data" ] || difftori demos metaworld --task "$task" --episodes 10 --cloud null --output "$data"
+difftori fit --config bc_metaworld_state.yaml "${words[@]}" --trainer.logger.name base \
+    --trainer.max_steps "${DEMO_BASE_STEPS:-2000}" --rollout.every_n_train_steps "$((${DEMO_BASE_STEPS:-2000} / 4))"
+difftori fit --config il_metaworld_state.yaml "${words[@]}" --trainer.logger.name difftori \
+    --trainer.max_steps "${DEMO_STEPS:-1600}" --rollout.every_n_train_steps "$((${DEMO_STEPS:-1600} / 4))" \
+    --model.base_policy.checkpoint "$run/base"
+difftori test --config il_metaworld_state.yaml "${words[@]}" --trainer.logger.name test \
+    --model.base_policy.checkpoint "$run/base" --ckpt_path "$run/difftori/checkpoints/best.ckpt" \
+    --rollout.n_episodes "${DEMO_ROLLOUTS:-200}"
+python setup/demo_report.py "$run" "$task"
