@@ -32,7 +32,7 @@ DATA_USERS = {"demos", "callbacks", "commands", "cli"}
 `point_cloud`."""
 
 OPTIONAL = {
-    *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr"),
+    *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr", "pyarrow", "av"),
     *("robomimic", "robosuite", "mujoco", "mani_skill2", "metaworld", "sapien", "gym_pusht", "dm_control"),
 }
 
