@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningDataModule
 
 from datamodules import (
+    LeRobotDataModule,
     ManiSkillDataModule,
     MetaWorldDataModule,
     PointCloudRecipe,
@@ -72,6 +73,7 @@ from difftori_pl.trajopt.solvers import (
     Theseus,
 )
 from tests.data import write_maniskill, write_metaworld, write_pusht, write_robomimic
+from tests.lerobot_data import FIXTURES
 
 N_STEPS = 25
 
@@ -196,6 +198,9 @@ DATAMODULES: dict[type[LightningDataModule], Callable[[Path], LightningDataModul
     ),
     MetaWorldDataModule: lambda folder: MetaWorldDataModule(
         "assembly-v3", str(write_metaworld(folder / "assembly.hdf5", "assembly-v3")), horizon=3
+    ),
+    LeRobotDataModule: lambda folder: LeRobotDataModule(
+        str(FIXTURES / "so101_v3"), 6, ["state", "task"], ["images_front"], frame_cache=str(folder), horizon=3
     ),
     PushTDataModule: lambda folder: PushTDataModule(str(write_pusht(folder / "pusht.zarr")), horizon=3),
     ReplayDataModule: lambda folder: ReplayDataModule(horizon=3, batch_size=4, n_steps=100),

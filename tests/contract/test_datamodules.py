@@ -18,6 +18,9 @@ HORIZON = 3
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> DemonstrationDataModule:
     if request.param == "PushTDataModule":
         pytest.importorskip("zarr")
+    if request.param == "LeRobotDataModule":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("av")
     made: DemonstrationDataModule = DEMONSTRATIONS[request.param](tmp_path)
     made.setup("fit")
     return made
