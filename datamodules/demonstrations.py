@@ -1,7 +1,7 @@
 """The base class of the demonstration datamodules: split, windows, statistics and loaders."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.action_scaling import KEY, ActionScaling, ScalingMethod
@@ -240,6 +241,17 @@ class DemonstrationDataModule(DataModule):
         """Return a loader, in file order, of the validation windows, or of the training windows if there are none."""
         train = self._train_dataset
         return self._loader(train if self._validation is None else self._validation)
+
+    def held_out_episodes(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Iterate over the validation episodes, or the training episodes if there are none.
+
+        Returns:
+            Observations key -> (T, ...), as in the batches, and actions (T, A) without scaling and clipping.
+        """
+        train = self._train_dataset
+        for number, observations in (train if self._validation is None else self._validation).episodes():
+            actions = self.file.read(self._demos[number], "actions").astype(np.float32)
+            yield observations, torch.from_numpy(actions)
 
     def on_exception(self, exception: BaseException) -> None:
         """Turn the death of a loader process into an error with advice.

@@ -21,6 +21,7 @@ from difftori_pl.callbacks import (
     Checkpoint,
     Collect,
     ExponentialMovingAverage,
+    HeldOutError,
     LandscapeImages,
     RolloutEvaluation,
 )
@@ -209,6 +210,7 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     Checkpoint: Checkpoint,
     Collect: Collect,
     ExponentialMovingAverage: ExponentialMovingAverage,
+    HeldOutError: HeldOutError,
     LandscapeImages: LandscapeImages,
     RolloutEvaluation: RolloutEvaluation,
 }

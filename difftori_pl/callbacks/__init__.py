@@ -3,7 +3,15 @@
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.collect import Collect
 from difftori_pl.callbacks.ema import ExponentialMovingAverage
+from difftori_pl.callbacks.held_out import HeldOutError
 from difftori_pl.callbacks.landscape import LandscapeImages
 from difftori_pl.callbacks.rollout import RolloutEvaluation
 
-__all__ = ["Checkpoint", "Collect", "ExponentialMovingAverage", "LandscapeImages", "RolloutEvaluation"]
+__all__ = [
+    "Checkpoint",
+    "Collect",
+    "ExponentialMovingAverage",
+    "HeldOutError",
+    "LandscapeImages",
+    "RolloutEvaluation",
+]
