@@ -6,6 +6,12 @@
 Our loader and robomimic's deliver the same windows in shuffled batches and cache the same data in memory: everything
 except images (robomimic's cache mode "low_dim"), or everything with `--cache-images` (its mode "all").
 
+`--frame-cache FOLDER` compares our cache of uncompressed images on disk instead. `--lerobot` compares it with decoding
+each window from the videos of a LeRobot data set:
+
+    python benchmarks/loaders.py datasets/lerobot/so101 --lerobot --obs-keys state --image-keys images_front \
+        --action-dim 6
+
 ManiSkill's package has no such loader. Pass the raw file and, as `--maniskill`, the output of `difftori data convert`:
 our loader is compared with data sets that read one step at a time through h5py, from either file.
 """
@@ -14,6 +20,7 @@ import argparse
 import contextlib
 import io
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -21,7 +28,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules import ManiSkillDataModule, PointCloudRecipe, RobomimicDataModule
+from datamodules import LeRobotDataModule, ManiSkillDataModule, PointCloudRecipe, RobomimicDataModule
 from datamodules.formats.maniskill_file import ManiSkillFile
 
 
@@ -39,10 +46,15 @@ def main() -> None:
     parser.add_argument("--n-workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--max-batches", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--frame-cache", help="folder: ours reads images from an uncompressed cache in it")
+    parser.add_argument("--lerobot", action="store_true", help="FILE is a LeRobot data set; compare with decoding")
     parser.add_argument("--maniskill", help="the file converted by `difftori data convert`")
     arguments = parser.parse_args()
     if arguments.maniskill:
         compare_maniskill(arguments)
+        return
+    if arguments.lerobot:
+        compare_lerobot(arguments)
         return
 
     print("workers         ours    robomimic  ratio   (windows per second, median of the repetitions)")
@@ -78,6 +90,49 @@ def compare_maniskill(arguments: argparse.Namespace) -> None:
         print(f"{n_workers:7d} {ours:12,.0f}" + "".join(f" {rate:24,.0f} {ours / rate:6.1f}" for rate in others))
 
 
+def compare_lerobot(arguments: argparse.Namespace) -> None:
+    print("workers         ours     decoding  ratio   (windows per second, median of the repetitions)")
+    for n_workers in arguments.n_workers:
+        with tempfile.TemporaryDirectory() as folder:
+            data = LeRobotDataModule(
+                arguments.file,
+                arguments.action_dim,
+                arguments.obs_keys,
+                arguments.image_keys,
+                horizon=arguments.horizon,
+                n_obs_steps=arguments.n_obs_steps,
+                batch_size=arguments.batch_size,
+                validation_fraction=0.0,
+                frame_cache=arguments.frame_cache or folder,
+                n_workers=n_workers,
+            )
+            ours = _speed(data.train_dataloader(), lambda batch: len(batch["demo"]), arguments)
+            windows = DecodedWindows(data, arguments)
+            loader = DataLoader(windows, arguments.batch_size, shuffle=True, num_workers=n_workers)
+            theirs = _speed(loader, lambda batch: len(batch["actions"]), arguments)
+        print(f"{n_workers:7d} {ours:12,.0f} {theirs:12,.0f} {ours / theirs:6.1f}")
+
+
+class DecodedWindows(Dataset[dict[str, Any]]):
+    """Straightforward data set that decodes each window from the video; numbers are in memory."""
+
+    def __init__(self, data: LeRobotDataModule, arguments: argparse.Namespace) -> None:
+        self._file, self._image_keys = data.file, arguments.image_keys
+        self._n_steps = arguments.n_obs_steps - 1 + arguments.horizon
+        self._starts = [
+            (demo, start) for demo in data.demos for start in range(data.file.length(demo) - self._n_steps + 1)
+        ]
+        self._numbers = {demo: self._file.read(demo, "actions") for demo in data.demos}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        demo, start = self._starts[index]
+        images = {key: self._file.read(demo, f"obs/{key}", start, start + self._n_steps) for key in self._image_keys}
+        return images | {"actions": self._numbers[demo][start : start + self._n_steps]}
+
+
 class StepByStep(Dataset[dict[str, Any]]):
     """Straightforward data set that reads each array once per step."""
 
@@ -111,6 +166,7 @@ def _our_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoader[Any
         batch_size=arguments.batch_size,
         validation_fraction=0.0,
         cache_images=arguments.cache_images,
+        frame_cache=arguments.frame_cache,
         n_workers=n_workers,
     ).train_dataloader()
 

@@ -1,7 +1,7 @@
 """The base class of the demonstration datamodules: split, windows, statistics and loaders."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.action_scaling import KEY, ActionScaling, ScalingMethod
 from datamodules.batch import Batch, DataModule
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums
@@ -46,6 +48,8 @@ class DemonstrationDataModule(DataModule):
         split_seed: seed of the split when no filter selects the demos.
         n_demos: use only the first `n_demos` training demos.
         n_workers: number of worker processes per loader.
+        action_scaling: how to scale actions to [-1, 1], see `ActionScaling.fit`; none for actions in [-1, 1].
+        action_margin: fraction by which the range of the actions is enlarged before scaling.
 
     Raises:
         DataError: a number is out of range.
@@ -65,11 +69,13 @@ class DemonstrationDataModule(DataModule):
         split_seed: int = 0,
         n_demos: int | None = None,
         n_workers: int = 0,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.0,
     ) -> None:
         super().__init__()
         check_at_least(1, action_dim=request.action_dim, horizon=horizon, n_obs_steps=n_obs_steps)
         check_at_least(1, batch_size=batch_size, n_demos=n_demos)
-        check_at_least(0, n_workers=n_workers)
+        check_at_least(0, n_workers=n_workers, action_margin=action_margin)
         if not 0.0 <= validation_fraction < 1.0:
             raise DataError(
                 f"validation_fraction must be at least 0 and below 1, got {validation_fraction}; 0 trains on "
@@ -87,6 +93,8 @@ class DemonstrationDataModule(DataModule):
         self._filters = filters
         self._validation_fraction, self._split_seed, self._n_demos = validation_fraction, split_seed, n_demos
         self._n_workers = n_workers
+        self._action_scaling: tuple[ScalingMethod, float] = action_scaling, action_margin
+        self._scaling: ActionScaling | None = None
         self._train: WindowDataset | None = None
         self._validation: WindowDataset | None = None
         self._demos: list[str] = []
@@ -161,6 +169,7 @@ class DemonstrationDataModule(DataModule):
         train = self._few(train)
         self._refuse(self.file.demo_faults([*train, *validation], self._request))
         self._keep_metadata()
+        self._scaling = self._fit_scaling(train)
         datasets = self._dataset(train), self._dataset(validation) if validation else None
         self._train, self._validation = datasets
 
@@ -180,6 +189,12 @@ class DemonstrationDataModule(DataModule):
         return self._task
 
     @property
+    def interface(self) -> Mapping[str, Any]:
+        """The scaling of the actions, if there is one; a loaded policy undoes it."""
+        self.setup()
+        return {} if self._scaling is None else {KEY: self._scaling.record()}
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the file, which checkpoints store."""
         if self._fingerprint is None:
@@ -188,6 +203,8 @@ class DemonstrationDataModule(DataModule):
 
     def statistics(self) -> dict[str, Statistics]:
         """Compute statistics of each low-dim key and of "actions" over all steps of the training demos.
+
+        Those of the actions are in scaled units.
 
         Raises:
             DataError: a column has no steps or a value that float32 cannot hold.
@@ -237,6 +254,17 @@ class DemonstrationDataModule(DataModule):
         train = self._train_dataset
         return self._loader(train if self._validation is None else self._validation)
 
+    def held_out_episodes(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Iterate over the validation episodes, or the training episodes if there are none.
+
+        Returns:
+            Observations key -> (T, ...), as in the batches, and actions (T, A) without scaling and clipping.
+        """
+        train = self._train_dataset
+        for number, observations in (train if self._validation is None else self._validation).episodes():
+            actions = self.file.read(self._demos[number], "actions").astype(np.float32)
+            yield observations, torch.from_numpy(actions)
+
     def on_exception(self, exception: BaseException) -> None:
         """Turn the death of a loader process into an error with advice.
 
@@ -276,7 +304,16 @@ class DemonstrationDataModule(DataModule):
         numbers = [self._demos.index(demo) for demo in demos]
         return WindowDataset(windows, self._columns(demos), self._image_keys, numbers)
 
+    def _fit_scaling(self, train: list[str]) -> ActionScaling | None:
+        method, margin = self._action_scaling
+        if method == "none":
+            return None
+        actions = np.concatenate([self.file.read(demo, "actions") for demo in train])
+        return ActionScaling.fit(method, actions, margin)
+
     def _actions(self, demos: list[str], in_memory: bool = True) -> Column:
+        if self._scaling is not None:
+            return MemoryColumn([self._scaling.scale(self.file.read(demo, "actions")) for demo in demos])
         return ClippedColumn(self._column(demos, "actions", np.float32, in_memory))
 
     def _column(self, demos: list[str], key: str, dtype: npt.DTypeLike, in_memory: bool) -> Column:

@@ -1,7 +1,9 @@
 """The public names of the package, which `datamodules` imports from here on first use."""
 
+from datamodules.action_scaling import ActionScaling
 from datamodules.batch import Batch
 from datamodules.errors import DataError
+from datamodules.lerobot import LeRobotDataModule
 from datamodules.maniskill import ManiSkillDataModule
 from datamodules.metaworld import MetaWorldDataModule
 from datamodules.observation_spec import ObservationSpec
@@ -12,8 +14,10 @@ from datamodules.robomimic import RobomimicDataModule
 from datamodules.windowing.statistics import Statistics
 
 __all__ = [
+    "ActionScaling",
     "Batch",
     "DataError",
+    "LeRobotDataModule",
     "ManiSkillDataModule",
     "MetaWorldDataModule",
     "ObservationSpec",

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.errors import DataError
 from datamodules.formats.faults import Request
 from datamodules.formats.robomimic_file import RobomimicFile
 from datamodules.windowing.columns import Column
+from datamodules.windowing.frame_cache import FrameCache
 
 
 class RobomimicDataModule(DemonstrationDataModule):
@@ -37,6 +39,11 @@ class RobomimicDataModule(DemonstrationDataModule):
         load_rewards: deliver `rewards` and `dones`.
         n_workers: number of worker processes per loader.
         cloud_keys: keys among `obs_keys` that hold point clouds (points, channels).
+        frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; reading a
+            window from it decompresses nothing. None reads the HDF5 file.
+
+    Raises:
+        DataError: both `cache_images` and `frame_cache` are set.
     """
 
     def __init__(
@@ -61,7 +68,13 @@ class RobomimicDataModule(DemonstrationDataModule):
         load_rewards: bool = False,
         n_workers: int = 0,
         cloud_keys: Sequence[str] = (),
+        frame_cache: str | None = None,
     ) -> None:
+        if cache_images and frame_cache is not None:
+            raise DataError(
+                "expected cache_images or frame_cache, got both: set cache_images to false to read the images from "
+                "frame_cache."
+            )
         super().__init__(
             RobomimicFile(path),
             Request(obs_keys, image_keys, action_dim, load_next_obs, load_rewards),
@@ -82,6 +95,7 @@ class RobomimicDataModule(DemonstrationDataModule):
         self.file: RobomimicFile
         self._obs_keys, self._cloud_keys = tuple(obs_keys), frozenset(cloud_keys)
         self._cache_low_dim, self._cache_images = cache_low_dim, cache_images
+        self._frame_cache = frame_cache
         self._load_next_obs, self._load_rewards = load_next_obs, load_rewards
         self._env_meta: dict[str, Any] = {}
 
@@ -112,4 +126,6 @@ class RobomimicDataModule(DemonstrationDataModule):
         return self._column(demos, key, np.float32, self._cache_low_dim)
 
     def _image(self, demos: list[str], key: str) -> Column:
+        if self._frame_cache is not None:
+            return FrameCache(self._frame_cache, self.fingerprint["sha256"], self.file, key, None).column(demos)
         return self._column(demos, key, np.uint8, self._cache_images)

@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, LightningDataModule
 
 from datamodules import (
+    LeRobotDataModule,
     ManiSkillDataModule,
     MetaWorldDataModule,
     PointCloudRecipe,
@@ -20,6 +21,7 @@ from difftori_pl.callbacks import (
     Checkpoint,
     Collect,
     ExponentialMovingAverage,
+    HeldOutError,
     LandscapeImages,
     RolloutEvaluation,
 )
@@ -82,6 +84,7 @@ from difftori_pl.trajopt.solvers import (
     Theseus,
 )
 from tests.data import write_maniskill, write_metaworld, write_pusht, write_robomimic
+from tests.lerobot_data import FIXTURES
 
 N_STEPS = 25
 
@@ -207,6 +210,9 @@ DATAMODULES: dict[type[LightningDataModule], Callable[[Path], LightningDataModul
     MetaWorldDataModule: lambda folder: MetaWorldDataModule(
         "assembly-v3", str(write_metaworld(folder / "assembly.hdf5", "assembly-v3")), horizon=3
     ),
+    LeRobotDataModule: lambda folder: LeRobotDataModule(
+        str(FIXTURES / "so101_v3"), 6, ["state", "task"], ["images_front"], frame_cache=str(folder), horizon=3
+    ),
     PushTDataModule: lambda folder: PushTDataModule(str(write_pusht(folder / "pusht.zarr")), horizon=3),
     ReplayDataModule: lambda folder: ReplayDataModule(horizon=3, batch_size=4, n_steps=100),
 }
@@ -214,6 +220,7 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     Checkpoint: Checkpoint,
     Collect: Collect,
     ExponentialMovingAverage: ExponentialMovingAverage,
+    HeldOutError: HeldOutError,
     LandscapeImages: LandscapeImages,
     RolloutEvaluation: RolloutEvaluation,
 }

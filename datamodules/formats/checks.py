@@ -11,11 +11,12 @@ from datamodules.errors import DataError
 from datamodules.formats.damage import clear_errors, verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request, merge, unreadable
+from datamodules.formats.lerobot_file import LeRobotFile
 from datamodules.formats.maniskill_file import ManiSkillFile
 from datamodules.formats.pusht_file import PushTFile
 from datamodules.formats.robomimic_file import RobomimicFile
 
-FORMATS: tuple[type[DemoFile], ...] = (PushTFile, ManiSkillFile, RobomimicFile)
+FORMATS: tuple[type[DemoFile], ...] = (PushTFile, LeRobotFile, ManiSkillFile, RobomimicFile)
 """Formats in the order in which they are tried; the last one reports a path that no format recognises."""
 
 
@@ -47,7 +48,7 @@ class Summary:
 
 
 def check(path: str | os.PathLike[str], request: Request | None = None) -> list[Fault]:
-    """Find all faults for which the datamodules would refuse a file.
+    """Find all faults for which the datamodules would refuse a file, and `DemoFile.other_faults`.
 
     Args:
         path: the file.
@@ -110,7 +111,8 @@ def _faults(file: DemoFile, request: Request) -> list[Fault]:
     if faults:
         return faults
     demos = file.usable(request)
-    return file.demo_faults(demos, request) or merge(_unreadable(file, demos, request))
+    found = file.demo_faults(demos, request) or merge(_unreadable(file, demos, request))
+    return [*found, *file.other_faults()]
 
 
 def _unreadable(file: DemoFile, demos: list[str], request: Request) -> Iterator[Fault]:

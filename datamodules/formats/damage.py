@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_debug
 
 from datamodules.errors import DataError
 
-_READERS = {"h5py", "zarr", "numcodecs", "zipfile", "json"}
+_READERS = {"h5py", "zarr", "numcodecs", "zipfile", "json", "pyarrow", "PIL"}
 """Packages whose exceptions, of many types, indicate damaged bytes."""
 
 

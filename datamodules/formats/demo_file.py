@@ -96,6 +96,10 @@ class DemoFile(ABC):
     def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
         """Return the faults of these demos, except those of images and clouds, which `read` checks."""
 
+    def other_faults(self) -> list[Fault]:
+        """Return faults that do not prevent training, such as missing statistics that another program needs."""
+        return []
+
     @abstractmethod
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
         """Return the names of the arrays that a request needs of each of these demos, e.g. "obs/object"."""
@@ -180,7 +184,7 @@ def describe(path: Path) -> str:
     if path.is_file():
         return f"a file that ends with {path.suffix or 'nothing'}. Give the path of the data."
     if (path / "meta/info.json").is_file():
-        return "a LeRobot data set. It is not supported: convert it to robomimic's HDF5 format."
+        return "a LeRobot data set. Read it with LeRobotDataModule."
     if any((path / name).exists() for name in (".zgroup", "zarr.json")):
         return "a zarr folder. Read it with PushTDataModule, or convert it to HDF5."
     files = sorted(file for pattern in ("*.hdf5", "*.h5") for file in path.glob(pattern))

@@ -53,6 +53,7 @@ class Request:
         control_mode: the controller of the actions; None accepts any.
         obs_dims: size of each low-dim observation; None accepts any.
         drop_failed: drop failed and empty demos instead of reporting them.
+        unscaled_actions: the actions of a format with units must lie in [-1, 1], because they are not scaled.
     """
 
     obs_keys: Sequence[str] | None = None
@@ -64,6 +65,7 @@ class Request:
     control_mode: str | None = None
     obs_dims: dict[str, int] | None = None
     drop_failed: bool = False
+    unscaled_actions: bool = False
 
 
 def merge(faults: Iterable[Fault]) -> list[Fault]:

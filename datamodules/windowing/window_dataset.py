@@ -1,6 +1,6 @@
 """A torch data set of windows that fetches a whole batch at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,17 @@ class WindowDataset(Dataset[Batch]):
         if "dones" in self.columns:
             batch["dones"] = torch.from_numpy(self.columns["dones"].gather(episodes, steps))
         return batch
+
+    def episodes(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Iterate over whole episodes: the number of the demo, and its observations key -> (T, ...)."""
+        names = [name for name in self.columns if name.startswith("obs/")]
+        for number, *values in zip(self._demo_numbers, *(self.columns[name].episodes() for name in names), strict=True):
+            observations = {}
+            for name, value in zip(names, values, strict=True):
+                key = name.removeprefix("obs/")
+                tensor = torch.from_numpy(np.array(value))
+                observations[key] = tensor.movedim(-1, -3) if key in self._image_keys else tensor
+            yield int(number), observations
 
     def _observations(self, prefix: str, episodes: Int64Array, steps: Int64Array) -> dict[str, Tensor]:
         observations = {}

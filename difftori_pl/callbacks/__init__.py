@@ -3,6 +3,7 @@
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.collect import Collect
 from difftori_pl.callbacks.ema import ExponentialMovingAverage
+from difftori_pl.callbacks.held_out import HeldOutError
 from difftori_pl.callbacks.landscape import LandscapeImages
 from difftori_pl.callbacks.log_interval import LogInterval
 from difftori_pl.callbacks.parameter_count import ParameterCount
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "Collect",
     "ExponentialMovingAverage",
+    "HeldOutError",
     "LandscapeImages",
     "LogInterval",
     "ParameterCount",

@@ -12,7 +12,7 @@ def check_data(path: Path) -> None:
     """Report all faults of a file with exit code 1, or summarise the file if it has none.
 
     Args:
-        path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
+        path: a robomimic or ManiSkill HDF5 file, the zarr folder of Push-T, or the folder of a LeRobot data set.
     """
     from datamodules.formats.checks import check, summary
     from datamodules.formats.damage import advice_on_check_sums
@@ -27,7 +27,7 @@ def check_data(path: Path) -> None:
         say(f"  {name} {shape}")
     say(f"  actions from {min(facts.action_min):.3g} to {max(facts.action_max):.3g}")
     for name, count in facts.filters.items():
-        say(f"  mask/{name}: {count} demos")
+        say(f"  filter {name}: {count} demos")
     if advice := advice_on_check_sums(path):
         say(advice)
 
@@ -36,7 +36,7 @@ def sum_data(path: Path) -> None:
     """Write the check sums of a demonstration file to a file in the same folder; every run verifies them.
 
     Args:
-        path: a robomimic or ManiSkill HDF5 file, or the zarr folder of Push-T.
+        path: a robomimic or ManiSkill HDF5 file, the zarr folder of Push-T, or the folder of a LeRobot data set.
     """
     from datamodules.formats.damage import write_check_sums
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from difftori_pl.checkpoints.building import beginning
 from difftori_pl.checkpoints.folders import resolve
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
+from difftori_pl.deployment.data_interface import DataInterface
 from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.finite import FiniteCheck
@@ -32,10 +33,14 @@ class RobotPolicy:
 
     Args:
         policy: the trained module.
+
+    Raises:
+        CheckpointError: the recorded scaling of the actions is damaged.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self._data = DataInterface(policy)
         self.obs_specs = observation_specs(policy)
         self._finite = FiniteCheck(policy)
         self.reset()
@@ -50,10 +55,11 @@ class RobotPolicy:
 
         Args:
             observation: key -> vector (dim,) in the unit of the training data, or image (3, height, width) uint8; keys
-                that the policy does not read are ignored.
+                that the policy does not read are ignored. Of a LeRobot data set, the keys are also accepted by
+                LeRobot's names ("observation.state"), and `task` as the task string.
 
         Returns:
-            The action (A,) in [-1, 1], as in the training data.
+            The action (A,) in the units of the training data: in [-1, 1], unless the datamodule scaled the actions.
 
         Raises:
             ShapeError: a key is missing or has another shape, or an image is not uint8.
@@ -61,6 +67,7 @@ class RobotPolicy:
                 call.
         """
         device = next(iter(self._parameters()), torch.empty(0)).device
+        observation = self._data.rename(observation, self.obs_specs)
         obs = {key: self._tensor(key, observation).to(device) for key in self.obs_specs}
         if spoiled := self._finite.spoiled(obs):
             raise NotFiniteError(
@@ -75,6 +82,7 @@ class RobotPolicy:
                 "`difftori checkpoint show`"
             )
         self._state = state
+        actions = self._data.restore(actions)
         action: npt.NDArray[np.float32] = actions[0].float().cpu().numpy()
         return action
 

@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from datamodules.observation_spec import ObservationSpec
+from difftori_pl.deployment.data_interface import DataInterface
 from difftori_pl.deployment.deploy import load_module
 from difftori_pl.errors import ExportError, MissingPackageError
 from difftori_pl.models.encoders.base import observation_specs
@@ -28,7 +29,7 @@ Program = Callable[..., Sequence[Tensor]]
 """Maps the tensors of an observation and of a memory to the action and the tensors of the next memory."""
 
 TOLERANCE = 1e-5
-"""Largest difference between an exported action and the eager one, in action units."""
+"""Largest difference between an exported action and the eager one, in the policy's units, [-1, 1]."""
 
 N_CHECKED = 5
 """Steps of an episode on which the program is compared with the policy; each carries its own memory."""
@@ -57,7 +58,7 @@ class Export:
     Attributes:
         inputs: names of the program's inputs, in order: observations (1, 1, ...), then the memory.
         outputs: names of its outputs: the action (1, A), then the memory for the next step.
-        error: largest difference from the eager policy, in action units.
+        error: largest difference from the eager policy, in the policy's units, [-1, 1].
         eager: duration of a step of the policy in Python.
         exported: duration of a step of the program.
     """
@@ -110,7 +111,7 @@ def export(checkpoint: Path, output: Path, n_runs: int = 100) -> Export:
 
 
 class _Step(nn.Module):
-    """One step of a policy whose inputs and outputs are plain tensors.
+    """One step of a policy whose inputs and outputs are plain tensors; actions are in the data's units.
 
     If an observation holds NaN or infinity, or if a solve fails, the action is NaN and the memory is returned
     unchanged: a program cannot raise an error.
@@ -121,6 +122,7 @@ class _Step(nn.Module):
         self.policy = policy
         self.obs_specs = observation_specs(policy)
         self._finite = FiniteCheck(policy)
+        self.data = DataInterface(policy)
         self.state_keys = list(policy.initial_state(1))
         self.inputs = [*self.obs_specs, *self.state_keys]
         self.outputs = ["action", *(f"next_{key}" for key in self.state_keys)]
@@ -130,6 +132,7 @@ class _Step(nn.Module):
         named = dict(zip(self.inputs, tensors, strict=True))
         obs = {key: named[key] for key in self.obs_specs}
         action, state = self.policy.act(obs, {key: named[key] for key in self.state_keys})
+        action = self.data.restore(action)
         finite = [self._finite.is_finite(key, value) for key, value in obs.items() if value.is_floating_point()]
         usable = torch.stack([*finite, torch.isfinite(action).all()]).all()
         nothing = torch.zeros_like(action)  # torch 2.8 cannot export a NaN that is written as a number
@@ -258,7 +261,7 @@ def _largest_difference(step: _Step, program: Program) -> float:
         expected = step(*obs, *state)
         torch.manual_seed(seed)
         given = program(*obs, *own)
-        differences.append((given[0] - expected[0]).abs().max())
+        differences.append(((given[0] - expected[0]) / step.data.unit).abs().max())
         state, own = expected[1:], given[1:]
     return float(torch.stack(differences).max())  # unlike Python's max, Tensor.max propagates NaN
 

@@ -17,6 +17,9 @@ HORIZON = 3
 
 @pytest.fixture(params=DEMONSTRATIONS)
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> DemonstrationDataModule:
+    if request.param == "LeRobotDataModule":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("av")
     made: DemonstrationDataModule = DEMONSTRATIONS[request.param](tmp_path)
     made.setup("fit")
     return made

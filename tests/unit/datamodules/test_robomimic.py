@@ -75,6 +75,20 @@ def test_batches_are_identical_with_caches_and_workers(path: Path, low_dim: bool
     assert_equal(train_batches(data), plain)
 
 
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_batches_are_identical_with_a_frame_cache(path: Path, n_workers: int, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    plain = train_batches(datamodule(path, load_next_obs=True))
+    data = datamodule(path, load_next_obs=True, frame_cache=str(tmp_path), n_workers=n_workers)
+    assert_equal(train_batches(data), plain)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2  # obs and next_obs
+
+
+def test_two_caches_are_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected cache_images or frame_cache, got both"):
+        datamodule(path, cache_images=True, frame_cache=str(tmp_path))
+
+
 def test_persistent_workers_and_parent_read_independently(path: Path) -> None:
     torch.manual_seed(3)
     reference = datamodule(path, cache_low_dim=False)

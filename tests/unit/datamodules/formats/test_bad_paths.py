@@ -52,7 +52,8 @@ def test_a_folder_of_hdf5_files(tmp_path: Path) -> None:
 def test_a_lerobot_data_set(tmp_path: Path) -> None:
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta/info.json").write_text("{}")
-    assert_refused(tmp_path, r"got a LeRobot data set\. It is not supported: convert it to robomimic's HDF5 format")
+    with pytest.raises(DataError, match=r"got a LeRobot data set\. Read it with LeRobotDataModule"):
+        robomimic(tmp_path).setup()
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

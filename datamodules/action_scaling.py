@@ -1,0 +1,110 @@
+"""Scaling of actions from the data's units to [-1, 1], fitted to the training demonstrations, and its inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datamodules.errors import DataError, check_at_least
+
+ScalingMethod = Literal["none", "min_max", "quantiles", "mean_std"]
+
+KEY = "action_scaling"
+"""Name of the scaling in the interface of a datamodule, and thus in a checkpoint."""
+
+QUANTILES = (0.01, 0.99)
+
+
+@dataclass(frozen=True)
+class ActionScaling:
+    """The map a -> (a - center) / half_range of each action component.
+
+    Attributes:
+        method: how the numbers were chosen, see `fit`.
+        center: the value in the data's units that becomes 0, (A,).
+        half_range: distance from the center that becomes 1, (A,).
+    """
+
+    method: str
+    center: tuple[float, ...]
+    half_range: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, method: ScalingMethod, actions: npt.NDArray[Any], margin: float) -> ActionScaling | None:
+        """Choose the scaling from training actions.
+
+        - none: actions already lie in [-1, 1]; the result is None.
+        - min_max: the smallest and the largest action become -1 and 1.
+        - quantiles: the 1 % and the 99 % quantile become -1 and 1; `scale` clips the others.
+        - mean_std: the mean becomes 0, and all components get the same standard deviation, the largest for which no
+          training action leaves [-1, 1].
+
+        A component that is constant in the data becomes 0, with a half range of 1 unit.
+
+        Args:
+            method: none, min_max, quantiles or mean_std.
+            actions: all training actions (N, A), in the data's units.
+            margin: fraction by which the half range is enlarged, so that a policy can act a little outside the
+                demonstrated range.
+
+        Raises:
+            DataError: the margin is negative.
+        """
+        check_at_least(0, action_margin=margin)
+        if method == "none":
+            return None
+        values = actions.astype(np.float64)
+        if method == "mean_std":
+            center, spread = values.mean(axis=0), values.std(axis=0)
+            used = spread > 1e-6 * np.maximum(np.abs(center), 1.0)
+            largest = np.max(np.abs(values - center)[:, used] / spread[used], initial=0.0)
+            half = np.where(used, spread * largest, 0.0)
+        else:
+            low, high = np.quantile(values, (0.0, 1.0) if method == "min_max" else QUANTILES, axis=0)
+            center, half = (low + high) / 2.0, (high - low) / 2.0
+        half = np.where(half > 1e-6 * np.maximum(np.abs(center), 1.0), half * (1.0 + margin), 1.0)
+        return cls(method, tuple(center.tolist()), tuple(half.tolist()))
+
+    @classmethod
+    def from_interface(cls, interface: Mapping[str, Any] | None) -> ActionScaling | None:
+        """Return the scaling that the interface of a checkpoint records; None if actions were not scaled.
+
+        Raises:
+            DataError: the record is damaged.
+        """
+        record = (interface or {}).get(KEY)
+        if record is None:
+            return None
+        try:
+            center, half = ([float(number) for number in record[name]] for name in ("center", "half_range"))
+            if len(center) != len(half) or not all(0.0 < size < float("inf") for size in half):
+                raise ValueError("half_range must be positive and as long as center")
+            return cls(str(record["method"]), tuple(center), tuple(half))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"expected {KEY} with method, center and half_range in the checkpoint's interface, got {record!r} "
+                f"({error}). Use another checkpoint."
+            ) from error
+
+    def record(self) -> dict[str, Any]:
+        """Return the numbers as plain values, for the interface."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def scale(self, actions: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Map actions (..., A) from the data's units to [-1, 1] and clip them."""
+        scaled = (actions.astype(np.float64) - self.center) / self.half_range
+        return scaled.clip(-1.0, 1.0).astype(np.float32)
+
+    def restore(self, actions: Tensor) -> Tensor:
+        """Map actions (..., A) from [-1, 1] to the data's units."""
+        center, half_range = (
+            torch.tensor(numbers, dtype=actions.dtype, device=actions.device)
+            for numbers in (self.center, self.half_range)
+        )
+        return center + half_range * actions
