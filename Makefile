@@ -34,10 +34,10 @@ check-system: ## report missing system packages
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 
-demo: .venv/ready ## ten demonstrations, a base policy and DiffTORI on it in Meta-World, compared on 200 states
+demo: .venv/ready ## refine a controller that misses with ten demonstrations, and compare both in Meta-World
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
 
-demo-square: .venv/ready ## the same for robosuite's Square, from scripted demonstrations; takes longer
+demo-square: .venv/ready ## train a base policy and DiffTORI on robosuite's Square, from scripted demonstrations
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo_square.sh
 
 test: .venv/ready lint types docs ## run all tests, including those with simulators, lint, types and docs

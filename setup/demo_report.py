@@ -1,6 +1,6 @@
 """Report the demo: success rates with a paired test, a plot, a video of both policies, and the learned objective.
 
-    python setup/demo_report.py runs/demo/20260101-120000 push-v3
+    python setup/demo_report.py runs/demo/20260101-120000
 
 Reads the folder that setup/demo.sh has written.
 """
@@ -23,23 +23,24 @@ from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.evaluation.proportion import wilson
 from difftori_pl.models.policy import Policy
 
-NAMES = {"base": "behaviour cloning", "policy": "DiffTORI on it"}
+NAMES = {"base": "miscalibrated controller", "policy": "DiffTORI on it"}
+TASK = "reach-v3"
 
 
-def main(run: Path, task: str) -> None:
+def main(run: Path) -> None:
     """Print the table and write the pictures of a run."""
     outcomes = {name: read(run / "test", name) for name in NAMES}
     rates = {name: wilson(sum(found.values()), len(found)) for name, found in outcomes.items()}
     gained = [seed for seed, success in outcomes["policy"].items() if success and not outcomes["base"][seed]]
     lost = [seed for seed, success in outcomes["base"].items() if success and not outcomes["policy"][seed]]
-    lines = [f"| {task}, ten demonstrations | success (Wilson 95 %) |", "|---|---|"]
+    lines = [f"| {TASK}, ten demonstrations | success (Wilson 95 %) |", "|---|---|"]
     lines += [f"| {label} | {rates[name]} |" for name, label in NAMES.items()]
     lines += ["", f"gained {len(gained)}, lost {len(lost)} initial states; p = {sign_test(len(gained), len(lost)):.2g}"]
     lines += ["(sign test)", "", f"success rates:  {draw(run, rates)}"]
     if gained:
-        lines.append(f"video:          {film(run, task, gained[0])}  (left: behaviour cloning, right: DiffTORI)")
+        lines.append(f"video:          {film(run, gained[0])}  (left: the controller, right: DiffTORI)")
     plot_landscape(
-        MetaWorld(task, ["state"]),
+        MetaWorld(TASK, ["state"]),
         run / "difftori" / "checkpoints" / "best.ckpt",
         run / "landscape.png",
         gained[0] if gained else 100_000,
@@ -84,10 +85,10 @@ def draw(run: Path, rates: dict[str, object]) -> Path:
     return run / "success.png"
 
 
-def film(run: Path, task: str, seed: int) -> Path:
+def film(run: Path, seed: int) -> Path:
     """Write a video of both policies from one initial state, next to each other; the shorter one waits at its end."""
     module = load_module(run / "difftori" / "checkpoints" / "best.ckpt")
-    pool = LocalPool(MetaWorld(task, ["state"]), 1)
+    pool = LocalPool(MetaWorld(TASK, ["state"]), 1)
     policies: list[Policy] = [module.base_policy, module]
     episodes: list[Episode] = []
     for policy in policies:
@@ -101,4 +102,4 @@ def film(run: Path, task: str, seed: int) -> Path:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))
