@@ -271,8 +271,12 @@ class DemonstrationDataModule(DataModule):
         Raises:
             DataError: a loader process died.
         """
-        if isinstance(exception, RuntimeError) and "DataLoader worker" in str(exception):
-            reason = str(exception).strip().splitlines()[0]
+        # The signal of a dead worker interrupts any statement, such as a logger's that wraps the error.
+        cause: BaseException | None = exception
+        while cause is not None and not (isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            reason = str(cause).strip().splitlines()[0]
             raise DataError(
                 f"a loader process died ({reason}), most likely for lack of memory: lower data.init_args.n_workers "
                 "or do not keep images in memory, and resume from the last checkpoint"

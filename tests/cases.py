@@ -23,6 +23,9 @@ from difftori_pl.callbacks import (
     ExponentialMovingAverage,
     HeldOutError,
     LandscapeImages,
+    LogInterval,
+    ParameterCount,
+    Progress,
     RolloutEvaluation,
 )
 from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
@@ -222,6 +225,9 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     ExponentialMovingAverage: ExponentialMovingAverage,
     HeldOutError: HeldOutError,
     LandscapeImages: LandscapeImages,
+    LogInterval: LogInterval,
+    ParameterCount: ParameterCount,
+    Progress: Progress,
     RolloutEvaluation: RolloutEvaluation,
 }
 
@@ -298,7 +304,7 @@ def concrete_subclasses(base: type) -> set[type]:
     for subclass in base.__subclasses__():
         found |= concrete_subclasses(subclass)
         package, _, module = subclass.__module__.partition(".")
-        ours = package in ("difftori_pl", "datamodules") and module != "cli"
+        ours = package in ("difftori_pl", "datamodules") and module != "training"
         if ours and not getattr(subclass, "__abstractmethods__", None):
             found.add(subclass)
     return found

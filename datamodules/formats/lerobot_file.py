@@ -66,6 +66,11 @@ class LeRobotFile(DemoFile):
             self._handle = read_meta(self.path)
         return self._handle
 
+    @property
+    def handle(self) -> LeRobotMeta:
+        """The metadata, which are read at the first access."""
+        return self.meta
+
     def close(self) -> None:
         """Forget the columns in memory; the metadata stay. No file is open between two reads."""
         self._tables.close()

@@ -1,11 +1,12 @@
 """Environment steps as the limit of a run, and as the x axis of curves in reinforcement learning."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from lightning import Callback, LightningModule, Trainer
 
 
-class EnvStepLimit(Callback):
+class EnvStepLimit(Callback, ABC):
     """Base class of callbacks that end a run after a number of environment steps; the progress line shows its counts.
 
     Attributes:
@@ -19,19 +20,19 @@ class EnvStepLimit(Callback):
     latest_return: float | None = None
 
     @property
+    @abstractmethod
     def active(self) -> bool:
         """Whether the run is limited by environment steps."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def n_collected(self) -> int:
         """Number of environment steps so far."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def n_updates(self) -> float:
         """Number of updates until the end of the run."""
-        raise NotImplementedError
 
 
 def log_at(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float], step: int) -> None:

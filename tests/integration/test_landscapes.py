@@ -53,5 +53,4 @@ def test_only_the_first_of_two_processes_draws(quick: list[str], low_dim_base: P
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "max_epochs=2` reached" in done.stderr + done.stdout
     assert len(list(tmp_path.glob("*/version_0/landscapes/step4_sample*.png"))) == 4

@@ -68,7 +68,7 @@ def checkpoint(run: Path) -> Path:
 
 
 def test_the_same_runs_are_not_quiet_without_the_filters(quick: list[str], tmp_path: Path) -> None:
-    without = "import difftori_pl.cli as cli; cli.leave_out_messages = lambda: None\n" + RUNS
+    without = "import difftori_pl.training as training; training.leave_out_messages = lambda: None\n" + RUNS
     command = ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, "--trainer.max_steps=1", "--rollout.env=null"]
     command += ["--model.policy.hidden_dim=8", f"--trainer.logger.save_dir={tmp_path}"]
     done = subprocess.run(

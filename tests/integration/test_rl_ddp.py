@@ -59,7 +59,7 @@ def test_the_processes_keep_equal_weights_and_separate_buffers(whole: Ranks) -> 
 def test_evaluation_episodes_are_divided_and_their_results_gathered(whole: Ranks) -> None:
     one, two = whole
     seeds = [{seed for seed in rank["seeds"] if seed >= 100_000} for rank in whole]
-    assert seeds == [{100_000, 100_002}, {100_001}]
+    assert seeds == [{200_000, 200_002}, {200_001}]
     assert one["rollouts"] == two["rollouts"]
     assert 0 < one["rollouts"]["rollout/policy/return_low"] < one["rollouts"]["rollout/policy/return_high"] <= 12
 
