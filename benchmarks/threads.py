@@ -70,7 +70,7 @@ def measure(name: str, variables: dict[str, str], n_steps: int) -> list[float]:
 def train(n_steps: int, by_program: bool) -> None:
     """Print the seconds of each step of robomimic's low-dimensional BC-RNN-GMM: 400 units, 100 windows of 10."""
     if by_program:
-        from difftori_pl.processor import set_up_processor
+        from difftori_pl.runtime.processor import set_up_processor
 
         set_up_processor()
     import torch

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use, so that a simulator's worker process, which needs one recipe from
-    # here, does not wait for Lightning.
+    # Imported on first use, so that simulator workers and `difftori data` do not import Lightning.
     names = _public_names()
     if name == "__all__":
         return list(names)

@@ -17,7 +17,7 @@ from datamodules.windowing.frame_cache import DEFAULT_FOLDER, FrameCache
 class LeRobotDataModule(DemonstrationDataModule):
     """Windows of a LeRobot data set (format v2.0, v2.1 or v3.0), as batches of `datamodules.batch`.
 
-    The keys of observations are LeRobot's names without "observation." and with underscores in place of dots: `state`
+    The keys of observations are LeRobot's names without "observation." and with underscores instead of dots: `state`
     for `observation.state`, `images_front` for `observation.images.front`. A loaded policy accepts both. Images are
     decoded once, see `FrameCache`. Each demo is an episode.
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from difftori_pl.arguments.configurations import SHIPPED_CONFIGS as SHIPPED_CONFIGS
+from difftori_pl.arguments.configurations import find_configs
 from difftori_pl.commands import COMMANDS
-from difftori_pl.configurations import SHIPPED_CONFIGS as SHIPPED_CONFIGS
-from difftori_pl.configurations import find_configs
 from difftori_pl.errors import DiffTORIError, UsageError
-from difftori_pl.processor import set_up_processor
+from difftori_pl.runtime.processor import set_up_processor
 
 if TYPE_CHECKING:
     from difftori_pl.training import DiffTORICLI
@@ -87,8 +87,8 @@ def _dispatch(given: list[str]) -> None:
         set_up_processor()
         from jsonargparse import auto_cli
 
+        from difftori_pl.arguments.mistakes import ShortErrors
         from difftori_pl.commands.output import show_log
-        from difftori_pl.mistakes import ShortErrors
 
         show_log()
         auto_cli({name: COMMANDS[name].load(name, *given[1:2])}, args=given, parser_class=ShortErrors)

@@ -17,17 +17,17 @@ from omegaconf.errors import InterpolationKeyError
 import datamodules.public  # noqa: F401  LightningCLI resolves class names without a path among imported classes
 import difftori_pl.public  # noqa: F401
 from datamodules.demonstrations import DemonstrationDataModule
+from difftori_pl.arguments.configurations import find_fragments
+from difftori_pl.arguments.given import find_given
+from difftori_pl.arguments.mistakes import ShortErrors
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
 from difftori_pl.callbacks.defaults import add_defaults
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.checkpoints.folders import newest
 from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
-from difftori_pl.configurations import find_fragments
 from difftori_pl.errors import ConfigurationError, UsageError
-from difftori_pl.given import find_given
-from difftori_pl.mistakes import ShortErrors
-from difftori_pl.quiet import leave_out_evaluation_warnings, leave_out_messages
+from difftori_pl.runtime.quiet import leave_out_evaluation_warnings, leave_out_messages
 
 EPILOG = """The path of a configuration is looked up in the current folder, then among those of the package. A
 configuration may list others under `template`, which are read before it, in that order."""

@@ -45,7 +45,7 @@ def file_faults(meta: LeRobotMeta, where: str, request: Request) -> list[Fault]:
         for key in keys or ():
             if key not in usable:
                 problem = f"expected {argument} out of {', '.join(usable) or 'none'}, found {key}"
-                advice = 'A key is the name without "observation." and with underscores in place of dots.'
+                advice = 'A key is the name without "observation." and with underscores instead of dots.'
                 faults.append(Fault("missing_array", where, problem, advice, key))
     chosen = [feature for feature in observations.values() if feature.is_image and not feature.is_depth]
     for feature in chosen if request.image_keys is None else [f for f in chosen if f.key in request.image_keys]:

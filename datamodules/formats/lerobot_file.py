@@ -28,7 +28,7 @@ class LeRobotFile(DemoFile):
     """A LeRobot data set: numbers in parquet files, images in parquet or mp4 files.
 
     The columns are "actions" and "obs/<key>", where a key is LeRobot's name without "observation." and with underscores
-    in place of dots: `state` for `observation.state`, `images_front` for `observation.images.front`. "obs/task" is the
+    instead of dots: `state` for `observation.state`, `images_front` for `observation.images.front`. "obs/task" is the
     task index as a one-hot vector. Booleans are read as 0 and 1, images as uint8 (height, width, 3). The task strings
     are the filter keys.
 

@@ -45,7 +45,7 @@ class Feature:
 
     @property
     def key(self) -> str:
-        """The observation key: the name without "observation." and with underscores in place of dots.
+        """The observation key: the name without "observation." and with underscores instead of dots.
 
         Modules of PyTorch cannot have dots in the names of their buffers.
         """

@@ -67,7 +67,7 @@ class Tables:
         """Yield the encoded pictures in the rows `first` to `stop` (excluded) of a column.
 
         Raises:
-            DataError: a row has a path in place of the bytes.
+            DataError: a row has a path instead of the bytes.
         """
         with parquet().ParquetFile(path) as file:
             begin = 0

@@ -1,4 +1,4 @@
-"""The number of parameters, in one line in place of Lightning's table."""
+"""Print the number of parameters in one line instead of Lightning's table."""
 
 from lightning import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info

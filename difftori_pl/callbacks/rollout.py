@@ -1,8 +1,7 @@
 """Evaluation in the simulator, during training and in `test`."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
-from difftori_pl.callbacks.progress_line import ProgressLine
-from difftori_pl.callbacks.progress_text import SEPARATOR, of_total
 from difftori_pl.callbacks.rollout_files import RolloutFiles
+from difftori_pl.callbacks.rollout_progress import show_and_write
 from difftori_pl.callbacks.rollout_results import HEADER, Results, gather_results
 from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.callbacks.video import log_gif
@@ -25,7 +23,6 @@ from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.evaluation.metrics import wilson
 from difftori_pl.models.policy import OnlinePolicy, Policy
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
@@ -233,7 +230,7 @@ class RolloutEvaluation(Callback):
             _policy(pl_module).check_interface("environment", pool.interface())
             for name, policy in self._policies(_policy(pl_module)).items():
                 files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
-                progress = _show_and_write(trainer, f"rollouts of {name}", len(seeds), files)
+                progress = show_and_write(trainer, f"rollouts of {name}", len(seeds), files)
                 # Give every policy the same random numbers and leave the generator of training unchanged.
                 context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
                 with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
@@ -335,32 +332,6 @@ def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
         folder = folder.parent if folder.name == "checkpoints" else folder
     checkpoint = Path(trainer.ckpt_path).name if trainer.testing and trainer.ckpt_path else None
     return {"run": str(folder.resolve()), "stage": "test" if trainer.testing else "fit", "checkpoint": checkpoint}
-
-
-@contextmanager
-def _show_and_write(
-    trainer: Trainer, title: str, n_episodes: int, files: RolloutFiles | None
-) -> Iterator[Callable[[Episode], None]]:
-    """Yield a function that adds a finished episode to the progress line and to the file of episodes."""
-    hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
-    successes: list[bool] = []
-    line = ProgressLine(hidden)
-
-    def on_finish(episode: Episode) -> None:
-        successes.append(episode.success)
-        if line.due:
-            done = len(successes)
-            success = f"success {wilson(sum(successes), done)}"
-            line.show(done, n_episodes, f"{title} {of_total(done, n_episodes)}{SEPARATOR}{success}")
-        if files is not None:
-            files.add(episode)
-
-    try:
-        if files is not None:
-            files.begin()
-        yield on_finish
-    finally:
-        line.close()
 
 
 def _selecting(trainer: Trainer) -> list[Checkpoint]:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from difftori_pl.configurations import SHIPPED_CONFIGS, read_options, with_templates
+from difftori_pl.arguments.configurations import SHIPPED_CONFIGS, read_options, with_templates
 
 _REFERENCE = "${data.init_args.task}"
 

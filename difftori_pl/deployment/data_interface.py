@@ -44,7 +44,7 @@ class DataInterface:
 
         Args:
             observation: values by the policy's keys or by the names in the data, such as "observation.state". `task`
-                may be a task string in place of a one-hot vector.
+                may be a task string instead of a one-hot vector.
             keys: the keys that the policy reads.
 
         Raises:

@@ -152,9 +152,9 @@ class DiffTORIIL(ImitationModule):
         def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
             return (precision.convert_input(strategy.batch_to_device(batch)) for batch in loader)
 
-        seen, unseen = batches(datamodule.train_dataloader()), batches(datamodule.val_dataloader())
+        train, held_out = batches(datamodule.train_dataloader()), batches(datamodule.val_dataloader())
         with torch.random.fork_rng(), precision.forward_context():
-            noise = measured_noise(self.base_policy, seen, unseen, self.horizon, self.action_scale)
+            noise = measured_noise(self.base_policy, train, held_out, self.horizon, self.action_scale)
         self._noise = float(strategy.reduce(torch.tensor(noise, device=self.device), reduce_op="mean"))
         rank_zero_info(f"noise added to the base policy's proposals: {self._noise:.3f} standard deviations")
 

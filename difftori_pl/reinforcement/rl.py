@@ -279,7 +279,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         gradients = gradients_of(loss, self._learned(), self._scaler)
         plan_loss = self.plan_loss(batch["obs"])
         if self.policy_gradient is not None and plan_loss is not None:
-            # The critic is excluded, so that the loss cannot be lowered by changing it. So is the policy.
+            # The critic and the policy are excluded, so that the loss cannot be lowered by changing them.
             found = gradients_of(plan_loss, self._model_parameters(), self._scaler, unused=True)
             others = gradients[: len(found)]
             torch._foreach_add_(others, self.policy_gradient.scaled(found, others))

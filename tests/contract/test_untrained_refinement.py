@@ -28,7 +28,7 @@ N_STEPS = 40
 
 
 def resolved(config: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """The values of a configuration, with its templates and references."""
+    """Return the values of a configuration with its templates and references."""
     with pytest.raises(SystemExit):
         run(["fit", f"--config={config}", "--print_config"])
     values: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
@@ -41,7 +41,10 @@ def run_folder(config: dict[str, Any]) -> Path:
 
 
 def base_of(name: str, config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Class path and arguments of the base policy: of its own configuration, if a checkpoint is expected."""
+    """Return the base policy's class path and arguments.
+
+    If the configuration names a checkpoint, they are those of the configuration that trains it.
+    """
     base: dict[str, Any] = config["model"]["init_args"]["base_policy"]
     if not base["class_path"].endswith("from_checkpoint"):
         return base

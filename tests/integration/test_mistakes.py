@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from difftori_pl.arguments.configurations import SHIPPED_CONFIGS, read_options, with_templates
 from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.cli import main, run
-from difftori_pl.configurations import SHIPPED_CONFIGS, read_options, with_templates
 from difftori_pl.errors import UsageError
 
 BC = "fit --config=bc_rnn_square_low_dim.yaml"

@@ -37,7 +37,7 @@ def seeds() -> list[Sequence[int]]:
 
 @pytest.fixture
 def outcomes(monkeypatch: pytest.MonkeyPatch, weights: list[torch.Tensor], seeds: list[Sequence[int]]) -> list[int]:
-    """Replace the simulator: the i-th evaluation of the policy has so many successes in four episodes."""
+    """Replace the simulator by numbers of successes in four episodes, one number for each evaluation of the policy."""
     successes: list[int] = []
     remaining: Iterator[int] = iter(successes)
 

@@ -12,13 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = [
-    {"errors", "version", "configurations", "given", "nearest", "processor"},
-    {"mistakes"},
+    {"errors", "version", "arguments", "runtime"},
     {"trajopt", "models", "envs", "evaluation", "losses", "skipped_updates"},
     {"checkpoints"},
     {"module"},
     {"imitation", "reinforcement"},
-    {"callbacks", "demos", "deployment", "public", "quiet"},
+    {"callbacks", "demos", "deployment", "public"},
     {"commands", "training"},
     {"cli"},
     {"__main__"},

@@ -42,5 +42,5 @@ class HistoryEncoder(Encoder):
         is_first = (state["age"] == 0)[:, None, None]
         seen = torch.where(is_first, latents[:, :1], state["seen"].to(latents.dtype))
         both = torch.cat([seen, latents], dim=1)
-        beside = torch.cat([both[:, first : first + n_steps] for first in range(len(self.blank) + 1)], dim=-1)
-        return beside, {"seen": both[:, n_steps:], "age": state["age"] + n_steps}
+        stacked = torch.cat([both[:, first : first + n_steps] for first in range(len(self.blank) + 1)], dim=-1)
+        return stacked, {"seen": both[:, n_steps:], "age": state["age"] + n_steps}

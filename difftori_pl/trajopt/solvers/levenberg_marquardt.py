@@ -16,9 +16,9 @@ class LevenbergMarquardt(StepSolver):
     The offset scales the step length; the authors use 1000. It must exceed every reachable return: above it the
     residual changes sign, and steps lower the return.
 
-    A step is at most α · r / (2√λ) long, which it is where ‖g‖ = √λ. A solve therefore moves an action by at most the
-    reach n · α · offset / (2√λ) for small returns, whatever the score: 5 for 5 steps of α = 2e-4 with λ = 0.01. Choose
-    the reach rather than α where good initial actions must not be left far behind.
+    A step is longest where ‖g‖ = √λ: α · r / (2√λ). If returns are small compared with the offset, a solve of n steps
+    moves an action by at most the reach n · α · offset / (2√λ): 5 for 5 steps of α = 2e-4 with λ = 0.01. The reach does
+    not depend on the score. Choose it instead of α if the initial actions are good.
 
     Args:
         max_steps: number of steps; the authors use 50 to 200.
@@ -27,7 +27,7 @@ class LevenbergMarquardt(StepSolver):
         offset: constant from which the return is subtracted.
         grad_tolerance: an element stops when its gradient norm is below this value; 0 disables the test.
         reach: largest distance of the solution from the initial actions, in their unit: standard deviations in
-            `DiffTORIIL`. It determines α, in place of `step_size`; None leaves α as it is.
+            `DiffTORIIL`. It replaces `step_size`; None keeps `step_size`.
     """
 
     def __init__(

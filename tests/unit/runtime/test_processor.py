@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from difftori_pl.processor import SETTINGS
+from difftori_pl.runtime.processor import SETTINGS
 
 CODE = """
 import ctypes, json, os, subprocess, sys

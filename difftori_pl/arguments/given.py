@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from difftori_pl.configurations import read_options
+from difftori_pl.arguments.configurations import read_options
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import yaml
 
 from difftori_pl.errors import ConfigurationError, UsageError
 
-SHIPPED_CONFIGS = Path(__file__).parent / "configs"
+SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs"
 """Folder of the package's configurations; in a checkout, a link to the folder `configs`."""
 
 _CONFIG_OPTIONS = ("--config", "-c")
@@ -66,8 +66,8 @@ def with_templates(path: Path) -> Iterator[Path]:
         return
     templates = read_options(path).get("template") or ()
     for template in (templates,) if isinstance(templates, str) else templates:
-        beside = path.parent / template
-        yield from with_templates(beside if beside.exists() else Path(find_config(template)))
+        neighbour = path.parent / template
+        yield from with_templates(neighbour if neighbour.exists() else Path(find_config(template)))
     yield path
 
 

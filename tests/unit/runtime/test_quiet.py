@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 
-from difftori_pl.quiet import LOGGERS, leave_out_evaluation_warnings, leave_out_messages
+from difftori_pl.runtime.quiet import LOGGERS, leave_out_evaluation_warnings, leave_out_messages
 
 NOTICES = [
     "Seed set to 1",
@@ -31,8 +31,9 @@ def test_only_notices_are_left_out_of_the_log(logger: str, caplog: pytest.LogCap
     target = logging.getLogger(logger)
     target.addHandler(caplog.handler)
     try:
-        for message in NOTICES + NEWS:
-            target.info(message)
+        with caplog.at_level(logging.INFO, logger):  # Lightning sets it when it is imported
+            for message in NOTICES + NEWS:
+                target.info(message)
     finally:
         target.removeHandler(caplog.handler)
     assert set(caplog.messages) == set(NEWS)

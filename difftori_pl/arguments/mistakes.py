@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from difftori_pl.configurations import missing_configuration
+from difftori_pl.arguments.configurations import missing_configuration
+from difftori_pl.arguments.given import Given, find_given
+from difftori_pl.arguments.nearest import class_names, classes_in, did_you_mean, nearest_of, options_of
 from difftori_pl.errors import UsageError
-from difftori_pl.given import Given, find_given
-from difftori_pl.nearest import class_names, classes_in, did_you_mean, nearest_of, options_of
 
 
 class ShortErrors(ArgumentParser):
