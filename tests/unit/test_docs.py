@@ -1,5 +1,6 @@
 """The documentation matches the configurations and messages."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -38,3 +39,25 @@ def test_named_configurations_and_fragments_exist(page: Path) -> None:
     )
     own = {"mine.yaml", "data/my_task.yaml"}
     assert not [name for name in named - own if not (ROOT / "configs" / name.strip("`'")).exists()]
+
+
+def test_the_diagrams_of_the_architecture_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("draw_architecture", ROOT / "setup" / "draw_architecture.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    page = (DOCS / "architecture.md").read_text()
+    for name, flows in drawing.DIAGRAMS.items():
+        assert (DOCS / "images" / name).read_text(encoding="utf-8") == drawing.draw(flows), f"draw {name} again"
+        assert f"(images/{name})" in page
+        stages = [stage for flow in flows for stage in flow.stages]
+        assert max(len(text) for stage in stages for text in stage) <= 53, "the text must fit into its box"
+        files = [file for stage in stages for file in stage.file.split(", ")]
+        assert not [file for file in files if not (ROOT / file).exists()]
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    named = re.findall(
+        r"`((?:difftori_pl|datamodules|tests|setup|docs)/[\w/.]+)`", (DOCS / "architecture.md").read_text()
+    )
+    assert len(named) > 10
+    assert not [name for name in named if not (ROOT / name).exists()]
