@@ -1,5 +1,6 @@
 """A data loader that can resume in the middle of an epoch."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.batch import Batch
 from datamodules.windowing.shuffle import EpochShuffle
+
+SIGNAL_SECONDS = 3.0  # to wait for the signal of a dead worker
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -31,7 +34,9 @@ class ResumableLoader(DataLoader[Batch]):
                 self._n_given += 1
                 yield batch
         except (ConnectionError, EOFError) as error:
-            # torch reports a dead worker, except if a batch that the worker announced has not been fetched yet.
+            # A worker died between announcing a batch and handing it over. The signal of its death may arrive later,
+            # and torch raises from whatever statement runs then: wait for it here.
+            time.sleep(SIGNAL_SECONDS)
             raise RuntimeError(f"DataLoader worker died before its batch was fetched: {error!r}") from error
 
     def state_dict(self) -> dict[str, Any]:

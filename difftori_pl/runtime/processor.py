@@ -7,7 +7,7 @@ import sys
 SETTINGS = {
     # By default, the threads of OpenMP spin for some milliseconds after each operation. If another process needs the
     # core, a spinning thread takes it from a thread that computes, and a training step takes several times as long.
-    # PASSIVE threads sleep: benchmarks/results/startup.md has the times, on idle and on busy cores.
+    # PASSIVE threads sleep: benchmarks/results/startup.md has the times.
     "OMP_WAIT_POLICY": "PASSIVE",
     # glibc returns a freed block of more than 128 KiB to the system and asks for new, zeroed pages for the next one.
     # The tensors of a training step are of such sizes, so that each step would wait for the system. Blocks below the
