@@ -2,7 +2,9 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,10 +43,24 @@ def test_named_configurations_and_fragments_exist(page: Path) -> None:
     assert not [name for name in named - own if not (ROOT / "configs" / name.strip("`'")).exists()]
 
 
+def load(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(script, ROOT / "setup" / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[script] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_results_in_the_readme_are_those_of_the_results_pages() -> None:
+    drawing = load("draw_readme")
+    readme = drawing.README.read_text(encoding="utf-8")
+    assert readme == drawing.with_table(readme), "run setup/draw_readme.py"
+    assert drawing.PICTURE.read_text(encoding="utf-8") == drawing.picture(), "run setup/draw_readme.py"
+    assert "(docs/images/readme.svg)" in readme
+
+
 def test_the_diagrams_of_the_architecture_are_up_to_date() -> None:
-    spec = importlib.util.spec_from_file_location("draw_architecture", ROOT / "setup" / "draw_architecture.py")
-    drawing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawing)
+    drawing = load("draw_architecture")
     page = (DOCS / "architecture.md").read_text()
     for name, flows in drawing.DIAGRAMS.items():
         assert (DOCS / "images" / name).read_text(encoding="utf-8") == drawing.draw(flows), f"draw {name} again"
