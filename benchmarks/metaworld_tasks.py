@@ -2,6 +2,7 @@
 
     python benchmarks/metaworld_tasks.py --tasks tuning --seeds 1
     python benchmarks/metaworld_tasks.py --tasks reported --seeds 1 2 3 --plot tasks.svg
+    python benchmarks/metaworld_tasks.py --tasks push --arm "reach 0.5" model.trajopt.solver.reach=0.5
 
 For each task and seed: record demonstrations, train each policy by its shipped configuration, which selects a
 checkpoint by its success on validation states, and test the selected and the last checkpoint on other states. Every
@@ -11,8 +12,9 @@ several may run side by side (`--part 0 2` and `--part 1 2`). Prints the tables 
 
 import argparse
 import json
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +62,17 @@ class Study:
         results: file of results.
         episodes: number of demonstrations of each task.
         rollouts: number of test episodes of each checkpoint.
+        arms: variants of DiffTORI: name -> options in place of the configuration's.
     """
 
-    def __init__(self, folder: Path, results: Path, episodes: int, rollouts: int) -> None:
+    def __init__(
+        self, folder: Path, results: Path, episodes: int, rollouts: int, arms: Mapping[str, Sequence[str]]
+    ) -> None:
         self.folder = folder
         self.results = results
         self.episodes = episodes
         self.rollouts = rollouts
+        self.arms = arms
 
     def records(self) -> list[Record]:
         """Read all results."""
@@ -84,18 +90,20 @@ class Study:
         if not data.exists():
             output = ["--cloud=null", f"--output={data}", "--n_processes=1"]
             main(["demos", "metaworld", f"--task={task}-v3", f"--episodes={self.episodes}", *output])
+        method = "DiffTORI" if policy in self.arms else policy
         words = [
-            f"--config={CONFIGS[policy]}",
+            f"--config={CONFIGS[method]}",
             f"--data.task={task}-v3",
             f"--data.path={data}",
             f"--seed_everything={seed}",
             f"--trainer.logger.save_dir={self.folder / 'runs'}",
             f"--trainer.logger.name={self._name(task, seed, policy)}",
+            *self.arms.get(policy, ()),
             *QUIET,
         ]
-        if policy in BASES:
-            base = self.folder / "runs" / self._name(task, seed, BASES[policy])
-            words.append(f"{OPTIONS.get(policy, '--model.base_policy.checkpoint')}={base}")
+        if method in BASES:
+            base = self.folder / "runs" / self._name(task, seed, BASES[method])
+            words.append(f"{OPTIONS.get(method, '--model.base_policy.checkpoint')}={base}")
         began = time.process_time()
         fitted = run(["fit", *words]).trainer
         seconds = time.process_time() - began
@@ -128,7 +136,7 @@ class Study:
         return successes(path)
 
     def _name(self, task: str, seed: int, policy: str) -> str:
-        return f"{policy.replace(' ', '_')}_{task}_seed{seed}"
+        return re.sub(r"[^\w.-]+", "_", f"{policy}_{task}_seed{seed}")
 
 
 def successes(path: Path) -> list[int]:
@@ -195,6 +203,7 @@ def tables(records: Sequence[Record], policies: Sequence[str]) -> str:
         lines.append(f"| {task} | {n_seeds} | {' | '.join(cells)} | {paired} |")
     lines += ["", "| comparison | checkpoint | difference (95 %) | ahead / equal / behind |", "|---|---|---|---|"]
     pairs = [*BASES.items(), ("DiffTORI", "residual"), ("DiffTORI from zeros", "BC")]
+    pairs += [(policy, "DiffTORI") for policy in policies if policy not in CONFIGS]
     for checkpoint in ("selected", "last"):
         lines += [comparison(outcomes(records, checkpoint), *pair, checkpoint) for pair in pairs if {*pair} <= {*found}]
     return "\n".join(lines)
@@ -255,6 +264,9 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", nargs="+", default=["push"], help="names without -v3, or tuning, or reported")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="training seeds")
     parser.add_argument("--policies", nargs="+", default=["BC", "residual", "DiffTORI"], choices=CONFIGS)
+    parser.add_argument(
+        "--arm", nargs="+", action="append", default=[], metavar=("NAME", "OPTION=VALUE"), help="a variant of DiffTORI"
+    )
     parser.add_argument("--episodes", type=int, default=10, help="demonstrations of each task")
     parser.add_argument("--rollouts", type=int, default=50, help="test episodes of each checkpoint")
     parser.add_argument("--folder", type=Path, default=Path("metaworld"), help="folder for demonstrations and runs")
@@ -264,11 +276,13 @@ if __name__ == "__main__":
     options = parser.parse_args()
     named = {"tuning": TUNING, "reported": REPORTED}
     tasks = [task for name in options.tasks for task in named.get(name, (name,))]
-    study = Study(options.folder, options.results, options.episodes, options.rollouts)
+    arms = {f"DiffTORI, {name}": [f"--{word}" for word in words] for name, *words in options.arm}
+    study = Study(options.folder, options.results, options.episodes, options.rollouts, arms)
+    policies = [*options.policies, *arms]
     jobs = [(seed, task) for seed in options.seeds for task in tasks]
     for seed, task in jobs[options.part[0] :: options.part[1]]:
-        study.complete(task, seed, options.policies)
+        study.complete(task, seed, policies)
     records = [record for record in study.records() if record["task"] in tasks]
-    print(tables(records, options.policies))
+    print(tables(records, policies))
     if options.plot:
-        plot(records, options.policies, options.plot)
+        plot(records, policies, options.plot)
