@@ -186,10 +186,10 @@ def interval(differences: dict[tuple[str, int], Outcomes], n_resamples: int = 10
     return mean, float(low), float(high)
 
 
-def tables(records: Sequence[Record], policies: Sequence[str]) -> str:
+def tables(records: Sequence[Record]) -> str:
     """Format successes per task, and the comparisons over tasks."""
     found = outcomes(records, "selected")
-    policies = [policy for policy in policies if policy in found]
+    policies = names(found)
     keys = sorted({key for policy in policies for key in found[policy]})
     lines = [f"| task | seeds | {' | '.join(policies)} | gained / lost |", "|---|---|" + "---|" * (len(policies) + 1)]
     for task in dict.fromkeys(task for task, _ in keys):
@@ -207,6 +207,11 @@ def tables(records: Sequence[Record], policies: Sequence[str]) -> str:
     for checkpoint in ("selected", "last"):
         lines += [comparison(outcomes(records, checkpoint), *pair, checkpoint) for pair in pairs if {*pair} <= {*found}]
     return "\n".join(lines)
+
+
+def names(found: Mapping[str, Any]) -> list[str]:
+    """Return the policies, in the order of `CONFIGS`; variants come last."""
+    return [*(name for name in CONFIGS if name in found), *(name for name in found if name not in CONFIGS)]
 
 
 def pool(found: dict[tuple[str, int], Outcomes], task: str) -> Outcomes:
@@ -233,12 +238,12 @@ def comparison(found: dict[str, dict[tuple[str, int], Outcomes]], policy: str, o
 SIGNS: tuple[Callable[[int], bool], ...] = (lambda n: n > 0, lambda n: n == 0, lambda n: n < 0)
 
 
-def plot(records: Sequence[Record], policies: Sequence[str], path: Path) -> None:
+def plot(records: Sequence[Record], path: Path) -> None:
     """Draw the success rates with Wilson intervals, one row per task."""
     from matplotlib.figure import Figure
 
     found = outcomes(records, "selected")
-    policies = [policy for policy in policies if policy in found]
+    policies = names(found)
     tasks = sorted({task for policy in policies for task, _ in found[policy]})
     figure = Figure(figsize=(7, 1 + 0.32 * len(tasks)), layout="constrained")
     panel = figure.subplots()
@@ -262,7 +267,7 @@ def plot(records: Sequence[Record], policies: Sequence[str], path: Path) -> None
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["push"], help="names without -v3, or tuning, or reported")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="training seeds")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1], help="training seeds; none: only print the tables")
     parser.add_argument("--policies", nargs="+", default=["BC", "residual", "DiffTORI"], choices=CONFIGS)
     parser.add_argument(
         "--arm", nargs="+", action="append", default=[], metavar=("NAME", "OPTION=VALUE"), help="a variant of DiffTORI"
@@ -278,11 +283,10 @@ if __name__ == "__main__":
     tasks = [task for name in options.tasks for task in named.get(name, (name,))]
     arms = {f"DiffTORI, {name}": [f"--{word}" for word in words] for name, *words in options.arm}
     study = Study(options.folder, options.results, options.episodes, options.rollouts, arms)
-    policies = [*options.policies, *arms]
     jobs = [(seed, task) for seed in options.seeds for task in tasks]
     for seed, task in jobs[options.part[0] :: options.part[1]]:
-        study.complete(task, seed, policies)
+        study.complete(task, seed, [*options.policies, *arms])
     records = [record for record in study.records() if record["task"] in tasks]
-    print(tables(records, policies))
+    print(tables(records))
     if options.plot:
-        plot(records, policies, options.plot)
+        plot(records, options.plot)
