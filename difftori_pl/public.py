@@ -22,6 +22,7 @@ from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import (
     CloudAugmentation,
+    CorruptedEncoder,
     DP3Encoder,
     HistoryEncoder,
     PixelEncoder,
@@ -52,6 +53,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "BehaviorCloning",
     "CloudAugmentation",
+    "CorruptedEncoder",
     "DP3Encoder",
     "DerivativeFree",
     "Detached",

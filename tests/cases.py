@@ -41,6 +41,7 @@ from difftori_pl.models.base_policies import (
     Zeros,
 )
 from difftori_pl.models.encoders import (
+    CorruptedEncoder,
     DP3Encoder,
     Encoder,
     HistoryEncoder,
@@ -162,6 +163,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "recurrent": _recurrent,
     "history": lambda: HistoryEncoder(StateEncoder(POSITION, latent_dim=4), n_obs_steps=3),
     "history of nothing": lambda: HistoryEncoder(StateEncoder(POSITION, None, normalize=False), n_obs_steps=1),
+    "corrupted": lambda: CorruptedEncoder(StateEncoder(POSITION, latent_dim=6), noise=0.1, dropout=0.2),
     "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims=POSITION),
     "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims=POSITION, latent_dim=9),
     "pixels": lambda: PixelEncoder(n_channels=3, latent_dim=7, n_filters=4, key="left_image"),
