@@ -35,6 +35,7 @@ from difftori_pl.models.base_policies import (
     BCRNNGMM,
     IBC,
     BasePolicy,
+    CrossFitted,
     DiffusionPolicy,
     Noise,
     Residual,
@@ -181,6 +182,7 @@ BASE_POLICIES: dict[str, Callable[[], BasePolicy]] = {
     "diffusion": lambda: DiffusionPolicy(
         StateEncoder(POSITION, None), 2, DDIM(10, 3), n_chunk_steps=8, n_executed_steps=3, dims=(8, 16)
     ),
+    "cross_fitted": lambda: CrossFitted(Zeros(2), [Noise(2), Noise(2)], [["demo_0"], ["demo_1"]]),
     "zeros": lambda: Zeros(2),
     "noise": lambda: Noise(2),
 }
