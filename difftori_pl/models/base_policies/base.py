@@ -93,3 +93,14 @@ class LearnedPolicy(BasePolicy):
         Returns:
             Loss (B, T), unreduced, so that padded steps can be excluded.
         """
+
+    def training_loss(self, obs: Observation, actions: Tensor, demo: Tensor) -> Tensor:
+        """Return the `loss` on training demonstrations; a policy with a base policy gives it its `training_state`.
+
+        Args:
+            obs: key -> (B, T, ...).
+            actions: demonstrated actions (B, T, A) in [-1, 1].
+            demo: number (B,) of each window's demonstration, see `datamodules.batch`.
+        """
+        del demo
+        return self.loss(obs, actions)

@@ -12,7 +12,7 @@ from datamodules.batch import DataModule
 from datamodules.formats.fingerprint import Fingerprint
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.imitation.proposal_noise import measured_noise
-from difftori_pl.models.base_policies import BC, BCRNNGMM, BasePolicy, CrossFitted, Noise, Zeros
+from difftori_pl.models.base_policies import BC, BCRNNGMM, BasePolicy, CrossFitted, Noise, Residual, Zeros
 from difftori_pl.models.encoders import StateEncoder
 from difftori_pl.models.policy import Observation, State
 from tests.cases import observations
@@ -72,6 +72,14 @@ def test_a_training_demonstration_gets_the_proposals_of_the_policy_trained_witho
     expected = torch.tensor([0.1, 0.2, 0.2, 0.1, 0.1])
     assert_close(proposals, expected[:, None, None, None].expand(5, 3, 2, 2))
     assert policy.policy.n_calls == 0
+
+
+def test_a_residual_policy_is_trained_on_cross_fitted_proposals() -> None:
+    policy = Residual(constants(), StateEncoder({"position": 3}, None), hidden_dims=(8,))  # begins as its base
+    demo, actions = torch.tensor([1, 2]), torch.zeros(2, 3, 2)
+    loss = policy.train().training_loss(observations(2, 3), actions, demo)
+    assert_close(loss, torch.tensor([2 * 0.1**2, 2 * 0.2**2])[:, None].expand(2, 3))
+    assert (policy.eval().loss(observations(2, 3), actions) == 0).all()
 
 
 def test_acting_uses_only_the_policy_trained_on_all() -> None:
