@@ -22,7 +22,7 @@ clipped to the demo.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from lightning import LightningDataModule
@@ -49,6 +49,20 @@ class Batch(_Always, total=False):
     dones: Tensor
 
 
+class Fold(TypedDict):
+    """A fold of the training demonstrations that a run leaves out.
+
+    Attributes:
+        fold: its number, from 0.
+        n_folds: number of folds.
+        demos: names of the demonstrations in it.
+    """
+
+    fold: int
+    n_folds: int
+    demos: list[str]
+
+
 class DataModule(LightningDataModule, ABC):
     """Loaders of `Batch`, and what a model asks about the data.
 
@@ -71,6 +85,21 @@ class DataModule(LightningDataModule, ABC):
     @property
     def fingerprint(self) -> Fingerprint | None:
         """The identity of the data, for checkpoints; None if it is unknown."""
+        return None
+
+    @property
+    def demos(self) -> Sequence[str]:
+        """The names of the demonstrations, which `batch["demo"]` indexes; none by default."""
+        return []
+
+    @property
+    def training_demos(self) -> Sequence[str]:
+        """The names of the training demonstrations; none by default."""
+        return []
+
+    @property
+    def left_out(self) -> Fold | None:
+        """The fold of the training demonstrations that is left out; None by default."""
         return None
 
     @property

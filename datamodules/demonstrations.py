@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.action_scaling import KEY, ActionScaling, ScalingMethod
-from datamodules.batch import Batch, DataModule
+from datamodules.batch import Batch, DataModule, Fold
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums
 from datamodules.formats.demo_file import DemoFile
@@ -23,7 +23,7 @@ from datamodules.observation_spec import ObservationSpec
 from datamodules.windowing.columns import ClippedColumn, Column, FileColumn, MemoryColumn
 from datamodules.windowing.resumable_loader import ResumableLoader
 from datamodules.windowing.shuffle import EpochShuffle, run_seed
-from datamodules.windowing.split import split_demos
+from datamodules.windowing.split import leave_out, split_demos
 from datamodules.windowing.statistics import Statistics, statistics_of
 from datamodules.windowing.window_dataset import WindowDataset, as_it_is
 from datamodules.windowing.windows import Windows
@@ -50,6 +50,9 @@ class DemonstrationDataModule(DataModule):
         n_workers: number of worker processes per loader.
         action_scaling: how to scale actions to [-1, 1], see `ActionScaling.fit`; none for actions in [-1, 1].
         action_margin: fraction by which the range of the actions is enlarged before scaling.
+        fold: train without this fold of the training demos, from 0, for `CrossFitted`; None trains on all of them. The
+            validation demos and the scaling of the actions do not depend on it.
+        n_folds: number of folds, into which the training demos are divided at random with `split_seed`.
 
     Raises:
         DataError: a number is out of range.
@@ -71,6 +74,8 @@ class DemonstrationDataModule(DataModule):
         n_workers: int = 0,
         action_scaling: ScalingMethod = "none",
         action_margin: float = 0.0,
+        fold: int | None = None,
+        n_folds: int = 2,
     ) -> None:
         super().__init__()
         check_at_least(1, action_dim=request.action_dim, horizon=horizon, n_obs_steps=n_obs_steps)
@@ -81,6 +86,9 @@ class DemonstrationDataModule(DataModule):
                 f"validation_fraction must be at least 0 and below 1, got {validation_fraction}; 0 trains on "
                 "every demo."
             )
+        check_at_least(2, n_folds=n_folds)
+        if fold is not None and not 0 <= fold < n_folds:
+            raise DataError(f"fold must be from 0 to n_folds - 1 = {n_folds - 1}, got {fold}.")
         self.file = file
         assert request.action_dim is not None
         self.action_dim = request.action_dim
@@ -97,7 +105,10 @@ class DemonstrationDataModule(DataModule):
         self._scaling: ActionScaling | None = None
         self._train: WindowDataset | None = None
         self._validation: WindowDataset | None = None
+        self._fold, self._n_folds = fold, n_folds
         self._demos: list[str] = []
+        self._training_demos: list[str] = []
+        self._left_out: Fold | None = None
         self._task = ""
         self._fingerprint: Fingerprint | None = None
 
@@ -170,6 +181,10 @@ class DemonstrationDataModule(DataModule):
         self._refuse(self.file.demo_faults([*train, *validation], self._request))
         self._keep_metadata()
         self._scaling = self._fit_scaling(train)
+        if self._fold is not None:
+            train, outside = leave_out(self.file, train, self._fold, self._n_folds, self._split_seed)
+            self._left_out = {"fold": self._fold, "n_folds": self._n_folds, "demos": outside}
+        self._training_demos = train
         datasets = self._dataset(train), self._dataset(validation) if validation else None
         self._train, self._validation = datasets
 
@@ -181,6 +196,18 @@ class DemonstrationDataModule(DataModule):
         """The names of all usable demos of the file; `batch["demo"]` indexes this list."""
         self.setup()
         return self._demos
+
+    @property
+    def training_demos(self) -> list[str]:
+        """The names of the training demos."""
+        self.setup()
+        return self._training_demos
+
+    @property
+    def left_out(self) -> Fold | None:
+        """The fold that is left out, which checkpoints store; None without `fold`."""
+        self.setup()
+        return self._left_out
 
     @property
     def task(self) -> str:

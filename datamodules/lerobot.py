@@ -40,6 +40,8 @@ class LeRobotDataModule(DemonstrationDataModule):
         validation_fraction: fraction of the episodes to hold out; 0 trains on every episode.
         split_seed: seed of the random split.
         n_demos: use only the first `n_demos` training episodes.
+        fold: train without this fold of the training episodes, from 0; None trains on all of them.
+        n_folds: number of folds, drawn with `split_seed`.
         frame_cache: folder of the decoded images of all data sets; it can be deleted.
         n_workers: number of worker processes per loader.
 
@@ -67,6 +69,8 @@ class LeRobotDataModule(DemonstrationDataModule):
         n_demos: int | None = None,
         frame_cache: str = DEFAULT_FOLDER,
         n_workers: int = 0,
+        fold: int | None = None,
+        n_folds: int = 2,
     ) -> None:
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if size is not None and min(size) < 1:
@@ -83,6 +87,8 @@ class LeRobotDataModule(DemonstrationDataModule):
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             n_demos=n_demos,
+            fold=fold,
+            n_folds=n_folds,
             n_workers=n_workers,
             action_scaling=action_scaling,
             action_margin=action_margin,

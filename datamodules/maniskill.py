@@ -33,6 +33,8 @@ class ManiSkillDataModule(DemonstrationDataModule):
         validation_fraction: fraction of the demos to hold out; 0 trains on every demo.
         split_seed: seed of the random split.
         n_demos: use only the first `n_demos` training demos.
+        fold: train without this fold of the training demos, from 0; None trains on all of them.
+        n_folds: number of folds, drawn with `split_seed`.
         drop_failed: drop failed and empty trajectories instead of refusing the file.
         in_memory: keep all data in memory; clouds take two bytes per number.
         n_workers: number of worker processes per loader.
@@ -55,6 +57,8 @@ class ManiSkillDataModule(DemonstrationDataModule):
         drop_failed: bool = False,
         in_memory: bool = True,
         n_workers: int = 0,
+        fold: int | None = None,
+        n_folds: int = 2,
     ) -> None:
         super().__init__(
             ManiSkillFile(path, cloud),
@@ -71,6 +75,8 @@ class ManiSkillDataModule(DemonstrationDataModule):
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             n_demos=n_demos,
+            fold=fold,
+            n_folds=n_folds,
             n_workers=n_workers,
         )
         # Do not log, as in `RobomimicDataModule`: the model may have arguments of the same name.

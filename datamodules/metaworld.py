@@ -31,6 +31,8 @@ class MetaWorldDataModule(RobomimicDataModule):
         validation_fraction: fraction of the demos to hold out; 0 trains on every demo.
         split_seed: seed of the random split.
         n_demos: use only the first `n_demos` training demos.
+        fold: train without this fold of the training demos, from 0; None trains on all of them.
+        n_folds: number of folds, drawn with `split_seed`.
         in_memory: keep all data in memory; a cloud of 512 points takes 6 kB per step.
         n_workers: number of worker processes per loader.
     """
@@ -48,6 +50,8 @@ class MetaWorldDataModule(RobomimicDataModule):
         n_demos: int | None = None,
         in_memory: bool = True,
         n_workers: int = 0,
+        fold: int | None = None,
+        n_folds: int = 2,
     ) -> None:
         super().__init__(
             path,
@@ -59,6 +63,8 @@ class MetaWorldDataModule(RobomimicDataModule):
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             n_demos=n_demos,
+            fold=fold,
+            n_folds=n_folds,
             cache_low_dim=in_memory,
             n_workers=n_workers,
             cloud_keys=(CLOUD,),

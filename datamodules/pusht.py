@@ -28,6 +28,8 @@ class PushTDataModule(DemonstrationDataModule):
         validation_fraction: fraction of the demos to hold out; 0 trains on every demo.
         split_seed: seed of the random split.
         n_demos: use only the first `n_demos` training demos.
+        fold: train without this fold of the training demos, from 0; None trains on all of them.
+        n_folds: number of folds, drawn with `split_seed`.
         image_max: the value of white in the file's images, 255 or 1.
         cache_images: keep images in memory (0.6 GB); otherwise reading one window decompresses 500 images.
         n_workers: number of worker processes per loader.
@@ -49,6 +51,8 @@ class PushTDataModule(DemonstrationDataModule):
         image_max: float = 255.0,
         cache_images: bool = True,
         n_workers: int = 0,
+        fold: int | None = None,
+        n_folds: int = 2,
     ) -> None:
         unknown = [key for key in (*obs_keys, *image_keys) if f"obs/{key}" not in SOURCES]
         if unknown or "img" in obs_keys or set(image_keys) - {"img"}:
@@ -67,6 +71,8 @@ class PushTDataModule(DemonstrationDataModule):
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             n_demos=n_demos,
+            fold=fold,
+            n_folds=n_folds,
             n_workers=n_workers,
         )
         self.save_hyperparameters(logger=False)

@@ -33,6 +33,8 @@ class RobomimicDataModule(DemonstrationDataModule):
         validation_fraction: fraction of the demos to hold out when no filter selects them; 0 trains on every demo.
         split_seed: seed of the split when no filter selects the demos.
         n_demos: use only the first `n_demos` training demos.
+        fold: train without this fold of the training demos, from 0; None trains on all of them.
+        n_folds: number of folds, drawn with `split_seed`.
         cache_low_dim: keep everything but images in memory (robomimic's cache mode "low_dim").
         cache_images: keep images in memory as well (robomimic's "all").
         load_next_obs: deliver `next_obs`.
@@ -69,6 +71,8 @@ class RobomimicDataModule(DemonstrationDataModule):
         n_workers: int = 0,
         cloud_keys: Sequence[str] = (),
         frame_cache: str | None = None,
+        fold: int | None = None,
+        n_folds: int = 2,
     ) -> None:
         if cache_images and frame_cache is not None:
             raise DataError(
@@ -87,6 +91,8 @@ class RobomimicDataModule(DemonstrationDataModule):
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             n_demos=n_demos,
+            fold=fold,
+            n_folds=n_folds,
             n_workers=n_workers,
         )
         # Do not log: the model may have arguments of the same name with other values (its planning horizon), and

@@ -110,6 +110,9 @@ class ImitationModule(LightningModule, Policy):
                 "or model.init_args.base_policy if that is not a trained policy)"
             )
         if stage == "fit":
+            for part in self.modules():
+                if isinstance(part, BasePolicy):
+                    part.check_data(datamodule)
             statistics = datamodule.statistics() if normalizers else {}
             for name, part in normalizers.items():
                 if not part.fitted:

@@ -1,6 +1,7 @@
 """Public names of the package, imported when one of them is first used."""
 
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
+from difftori_pl.checkpoints.cross_fitted_policy import cross_fitted
 from difftori_pl.checkpoints.pretrained_critic import critic_from_checkpoint, frozen_critic
 from difftori_pl.checkpoints.pretrained_policy import from_checkpoint
 from difftori_pl.checkpoints.robomimic_policy import from_robomimic
@@ -13,6 +14,7 @@ from difftori_pl.models.base_policies import (
     BC,
     BCRNNGMM,
     IBC,
+    CrossFitted,
     DiffusionPolicy,
     Noise,
     Residual,
@@ -22,6 +24,7 @@ from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import (
     CloudAugmentation,
+    CorruptedEncoder,
     DP3Encoder,
     HistoryEncoder,
     PixelEncoder,
@@ -52,6 +55,8 @@ __all__ = [
     "AtomicCheckpointIO",
     "BehaviorCloning",
     "CloudAugmentation",
+    "CorruptedEncoder",
+    "CrossFitted",
     "DP3Encoder",
     "DerivativeFree",
     "Detached",
@@ -89,6 +94,7 @@ __all__ = [
     "WorldModel",
     "Zeros",
     "critic_from_checkpoint",
+    "cross_fitted",
     "from_checkpoint",
     "from_robomimic",
     "frozen_critic",

@@ -35,12 +35,14 @@ from difftori_pl.models.base_policies import (
     BCRNNGMM,
     IBC,
     BasePolicy,
+    CrossFitted,
     DiffusionPolicy,
     Noise,
     Residual,
     Zeros,
 )
 from difftori_pl.models.encoders import (
+    CorruptedEncoder,
     DP3Encoder,
     Encoder,
     HistoryEncoder,
@@ -162,6 +164,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "recurrent": _recurrent,
     "history": lambda: HistoryEncoder(StateEncoder(POSITION, latent_dim=4), n_obs_steps=3),
     "history of nothing": lambda: HistoryEncoder(StateEncoder(POSITION, None, normalize=False), n_obs_steps=1),
+    "corrupted": lambda: CorruptedEncoder(StateEncoder(POSITION, latent_dim=6), noise=0.1, dropout=0.2),
     "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims=POSITION),
     "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims=POSITION, latent_dim=9),
     "pixels": lambda: PixelEncoder(n_channels=3, latent_dim=7, n_filters=4, key="left_image"),
@@ -179,6 +182,7 @@ BASE_POLICIES: dict[str, Callable[[], BasePolicy]] = {
     "diffusion": lambda: DiffusionPolicy(
         StateEncoder(POSITION, None), 2, DDIM(10, 3), n_chunk_steps=8, n_executed_steps=3, dims=(8, 16)
     ),
+    "cross_fitted": lambda: CrossFitted(Zeros(2), [Noise(2), Noise(2)], [["demo_0"], ["demo_1"]]),
     "zeros": lambda: Zeros(2),
     "noise": lambda: Noise(2),
 }

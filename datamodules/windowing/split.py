@@ -54,6 +54,29 @@ def split_demos(
     return train, validation
 
 
+def leave_out(file: DemoFile, demos: Sequence[str], fold: int, n_folds: int, seed: int) -> tuple[list[str], list[str]]:
+    """Divide demos at random into `n_folds` folds, and return the demos outside fold `fold` and those in it, in order.
+
+    Args:
+        file: the file, for the error message.
+        demos: the demos to divide; each is in exactly one fold.
+        fold: the fold, from 0.
+        n_folds: number K of folds of equal size, up to one demo.
+        seed: seed of the division.
+
+    Raises:
+        DataError: there are fewer demos than folds.
+    """
+    if n_folds > len(demos):
+        raise DataError(f"{file.path}: expected n_folds to be at most the {len(demos)} training demos, got {n_folds}.")
+    order = np.random.default_rng([seed, n_folds]).permutation(len(demos))
+    inside = set(order[fold::n_folds].tolist())
+    return (
+        [demo for i, demo in enumerate(demos) if i not in inside],
+        [demo for i, demo in enumerate(demos) if i in inside],
+    )
+
+
 def _draw(demos: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
     # At least one demo in each set, so that a tiny file still gives a validation loss.
     n_held_out = min(max(round(fraction * len(demos)), 1), len(demos) - 1) if fraction > 0.0 else 0

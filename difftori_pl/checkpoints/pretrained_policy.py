@@ -1,5 +1,7 @@
 """Load a base policy from a checkpoint of this package."""
 
+from typing import Any
+
 from difftori_pl.checkpoints.building import load_part
 from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.models.base_policies.base import BasePolicy
@@ -18,10 +20,16 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     Raises:
         CheckpointError: the file does not exist, or holds no base policy.
     """
+    policy, _ = policy_and_content(checkpoint)
+    return policy
+
+
+def policy_and_content(checkpoint: str) -> tuple[BasePolicy, dict[str, Any]]:
+    """Load a policy as `from_checkpoint` does, and return the content of its checkpoint too."""
     policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _remedy(checkpoint))  # type: ignore[type-abstract]
     policy.config = content["hyper_parameters"]["policy"]
     policy.interface = content.get("interface")
-    return policy
+    return policy, content
 
 
 def _remedy(checkpoint: str) -> str:

@@ -41,8 +41,10 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
     Returns:
         `schema`, `package` (version), `git_commit` ("" outside a checkout), `versions` of Python, libraries and
         simulators, `module` (class), `task` and `data` (file, bytes, sha256; see `datamodules.formats.fingerprint`),
-        which are None if unknown, `action_dim`, `observations` (inputs of the encoders), `normalizers` (name -> keys).
+        which are None if unknown, `left_out` (the fold of the training demonstrations, see `datamodules.batch.Fold`;
+        None without one), `action_dim`, `observations` (inputs of the encoders), `normalizers` (name -> keys).
     """
+    data = _data(module)
     return {
         "schema": SCHEMA,
         "package": __version__,
@@ -50,7 +52,8 @@ def record(module: LightningModule, action_dim: int) -> dict[str, Any]:
         "versions": _versions(),
         "module": type(module).__name__,
         "task": _task(module),
-        "data": None if (data := _data(module)) is None else data.fingerprint,
+        "data": None if data is None else data.fingerprint,
+        "left_out": None if data is None else data.left_out,
         "action_dim": action_dim,
         "observations": _observations(module),
         "normalizers": {

@@ -38,6 +38,8 @@ def _describe(file: str, content: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {name} {value}" for name, value in content.get("interface", {}).items())
     if known.get("data"):
         yield "  data {file}, {bytes} bytes, sha256 {sha256}".format(**known["data"])
+    if known.get("left_out"):
+        yield "  trained without fold {fold} of {n_folds}".format(**known["left_out"])
     yield f"  {', '.join(f'{name} {value}' for name, value in known.get('versions', {}).items()) or 'no versions'}"
     weights = [value for value in content.get("state_dict", {}).values() if isinstance(value, torch.Tensor)]
     n_bad = sum(int((~torch.isfinite(value)).sum()) for value in weights if value.is_floating_point())

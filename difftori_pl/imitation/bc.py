@@ -50,7 +50,9 @@ class BehaviorCloning(ImitationModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the imitation loss, averaged over the real steps."""
         del batch_idx
-        loss = self.mean_of_real(self.policy.loss(batch["obs"], batch["actions"]), batch["mask"])
+        loss = self.mean_of_real(
+            self.policy.training_loss(batch["obs"], batch["actions"], batch["demo"]), batch["mask"]
+        )
         self.log_step("train", len(batch["actions"]), loss=loss)
         return loss
 

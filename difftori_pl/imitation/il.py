@@ -295,10 +295,12 @@ class DiffTORIIL(ImitationModule):
     def _problems(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return latents (P, Zs), scaled proposals and targets (P, H, A), and the mask (P,) of P problems.
 
-        In training mode the proposals come from `propose_posterior`.
+        In training mode the proposals come from `propose_posterior`, after `BasePolicy.training_state`.
         """
         obs, demonstrated, mask = demonstrated_plans(batch, self.horizon)
         state = self.initial_state(len(demonstrated))
+        if self.training:
+            state |= join(base=self.base_policy.training_state(batch["demo"]))
         latent, proposals, _ = self.observe(obs, state, demonstrated if self.training else None)
         targets = demonstrated.flatten(0, 1) / self.action_scale
         # When acting, chunks begin every H steps.

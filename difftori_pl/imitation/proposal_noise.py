@@ -1,7 +1,7 @@
 """Noise that raises the error of a base policy's training proposals to its error on held-out demonstrations."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import torch
@@ -11,6 +11,7 @@ from datamodules.batch import Batch
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.imitation.plans import demonstrated_plans
 from difftori_pl.models.base_policies import BasePolicy
+from difftori_pl.models.policy import State
 
 N_BATCHES = 16
 """Largest number of batches of each kind used for the measurement."""
@@ -27,7 +28,8 @@ def measured_noise(
     correct. A base policy that is not learned, such as `Zeros`, has equal errors on both and gets no noise.
 
     Args:
-        base: the base policy; the error is that of `propose_posterior`.
+        base: the base policy; the error is that of `propose_posterior`, on `train` after `training_state`, so that
+            cross-fitted proposals get hardly any noise.
         train: batches that it was trained on.
         held_out: batches that it was not trained on.
         horizon: number H of actions that it proposes from each step.
@@ -36,7 +38,17 @@ def measured_noise(
     Raises:
         ConfigurationError: `held_out` is empty.
     """
-    errors = [_mean_square_error(base, islice(batches, N_BATCHES), horizon, unit) for batches in (train, held_out)]
+
+    def trained(batch: Batch) -> State:
+        return base.training_state(batch["demo"])
+
+    def acting(batch: Batch) -> State:
+        return base.initial_state(len(batch["actions"]))
+
+    errors = [
+        _mean_square_error(base, islice(batches, N_BATCHES), horizon, unit, state)
+        for batches, state in ((train, trained), (held_out, acting))
+    ]
     if math.isnan(errors[1]):
         raise ConfigurationError(
             "expected held-out demonstrations to measure the noise of the proposals, got none: set "
@@ -45,11 +57,13 @@ def measured_noise(
     return math.sqrt(max(0.0, errors[1] - errors[0]))
 
 
-def _mean_square_error(base: BasePolicy, batches: Iterable[Batch], horizon: int, unit: Tensor) -> float:
+def _mean_square_error(
+    base: BasePolicy, batches: Iterable[Batch], horizon: int, unit: Tensor, state: Callable[[Batch], State]
+) -> float:
     total, count = 0.0, 0
     for batch in batches:
         obs, demonstrated, mask = demonstrated_plans(batch, horizon)
-        proposals, _ = base.propose_posterior(obs, demonstrated, base.initial_state(len(demonstrated)))
+        proposals, _ = base.propose_posterior(obs, demonstrated, state(batch))
         total += float(((proposals - demonstrated) / unit).square().mean((-2, -1))[mask].sum())
         count += int(mask.sum())
     return total / count if count else math.nan

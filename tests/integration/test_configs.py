@@ -105,7 +105,8 @@ def _train_with(swap: list[str], quick: list[str], low_dim_base: Path) -> None:
     assert all(torch.isfinite(parameter).all() for parameter in cli.model.parameters())
 
 
-@pytest.mark.parametrize("base_policy", FRAGMENTS["base_policy"])
+# cross_fitted.yaml needs trained policies, see test_cross_fitted.py.
+@pytest.mark.parametrize("base_policy", [name for name in FRAGMENTS["base_policy"] if "cross_fitted" not in name])
 def test_base_policy_swaps_in(base_policy: str, quick: list[str]) -> None:
     option = f"--model.base_policy={base_policy}"
     run(["fit", "--config=il_square_low_dim.yaml", *quick, option, "--trainer.fast_dev_run=1"])

@@ -68,6 +68,14 @@ def test_difftori_trains_without_a_base_policy(tmp_path: Path) -> None:
     assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
 
 
+def test_difftori_trains_with_corrupted_observations(tmp_path: Path) -> None:
+    base = ["--model.base_policy=base_policy/zeros.yaml", "--model.base_policy.action_dim=4"]
+    corrupted = ["--model.encoder=metaworld/corrupted_state_encoder.yaml", "--model.encoder.dropout=0.1"]
+    cli = run(["fit", "--config=il_metaworld_state.yaml", *options_for("push-v3", tmp_path), *base, *corrupted, FAST])
+    assert (cli.model.encoder.noise, cli.model.encoder.dropout) == (0.05, 0.1)
+    assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
+
+
 def test_the_task_is_set_in_one_place(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         run(["fit", "--config=il_metaworld.yaml", "--data.task=soccer-v3", "--print_config"])

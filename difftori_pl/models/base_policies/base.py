@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from datamodules.batch import DataModule
 from difftori_pl.models.policy import Observation, Policy, State
 
 
@@ -29,6 +30,18 @@ class BasePolicy(nn.Module, Policy):
         """Return the memory before the first step of `batch_size` episodes."""
         del batch_size
         return {}
+
+    def training_state(self, demo: Tensor) -> State:
+        """Return the memory before windows of training demonstrations, for `propose_posterior` in training.
+
+        Args:
+            demo: number (B,) of each window's demonstration, see `datamodules.batch`.
+        """
+        return self.initial_state(len(demo))
+
+    def check_data(self, data: DataModule) -> None:
+        """Reject training data that the policy cannot propose on; accept all by default."""
+        del data
 
     @abstractmethod
     def propose(self, obs: Observation, horizon: int, state: State) -> tuple[Tensor, State]:
@@ -80,3 +93,14 @@ class LearnedPolicy(BasePolicy):
         Returns:
             Loss (B, T), unreduced, so that padded steps can be excluded.
         """
+
+    def training_loss(self, obs: Observation, actions: Tensor, demo: Tensor) -> Tensor:
+        """Return the `loss` on training demonstrations; a policy with a base policy gives it its `training_state`.
+
+        Args:
+            obs: key -> (B, T, ...).
+            actions: demonstrated actions (B, T, A) in [-1, 1].
+            demo: number (B,) of each window's demonstration, see `datamodules.batch`.
+        """
+        del demo
+        return self.loss(obs, actions)

@@ -80,6 +80,13 @@ class Residual(LearnedPolicy):
 
     def loss(self, obs: Observation, actions: Tensor) -> Tensor:
         """Return the squared error in standard deviations, summed over the action; see `LearnedPolicy.loss`."""
-        demonstrated = actions.unsqueeze(2) if self.training else None
-        corrected, _ = self(obs, 1, self.initial_state(len(actions)), demonstrated)
+        return self._loss(obs, actions, self.initial_state(len(actions)))
+
+    def training_loss(self, obs: Observation, actions: Tensor, demo: Tensor) -> Tensor:
+        """Return the `loss` with the base policy's `training_state`; see `LearnedPolicy.training_loss`."""
+        state = self.initial_state(len(actions)) | join(base=self.base.training_state(demo))
+        return self._loss(obs, actions, state)
+
+    def _loss(self, obs: Observation, actions: Tensor, state: State) -> Tensor:
+        corrected, _ = self(obs, 1, state, actions.unsqueeze(2) if self.training else None)
         return ((corrected[:, :, 0] - actions) / self.normalizer.std("actions")).square().sum(-1)

@@ -2,6 +2,7 @@
 
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
+from difftori_pl.models.encoders.corrupted import CorruptedEncoder
 from difftori_pl.models.encoders.dp3 import DP3Encoder
 from difftori_pl.models.encoders.history import HistoryEncoder
 from difftori_pl.models.encoders.pixels import PixelEncoder
@@ -14,6 +15,7 @@ from difftori_pl.models.encoders.state import StateEncoder
 
 __all__ = [
     "CloudAugmentation",
+    "CorruptedEncoder",
     "DP3Encoder",
     "Encoder",
     "HistoryEncoder",
