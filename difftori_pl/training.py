@@ -23,7 +23,7 @@ from difftori_pl.arguments.mistakes import ShortErrors
 from difftori_pl.callbacks import Checkpoint, Collect, RolloutEvaluation
 from difftori_pl.callbacks.defaults import add_defaults
 from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
-from difftori_pl.checkpoints.folders import newest
+from difftori_pl.checkpoints.folders import newest, resolve
 from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import ConfigurationError, UsageError
@@ -165,9 +165,9 @@ class DiffTORICLI(LightningCLI):
         if options.get("ckpt_path") in ("best", "last"):
             options.ckpt_path = _checkpoint_of_run(options, options.ckpt_path)
         file = str(options.get("ckpt_path") or "")
-        if file.startswith("~"):
-            file = options.ckpt_path = os.path.expanduser(file)
         if file and file not in _LIGHTNINGS_CHECKPOINTS and "://" not in file:
+            # A run resumes from its last checkpoint; other commands use the selected one.
+            file = options.ckpt_path = resolve(file, ("last",) if self.config.subcommand == "fit" else ("best", "last"))
             # Verify the file before LightningCLI reads the model's arguments from it.
             read_checkpoint(file, "training writes them to <log folder>/checkpoints/")
 

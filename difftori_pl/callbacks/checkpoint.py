@@ -1,6 +1,7 @@
 """Save checkpoints on Lightning's schedule, at the end of training, and on SIGTERM."""
 
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -83,9 +84,11 @@ class Checkpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best checkpoints too if the run resumes in another folder; Lightning forgets them."""
-        super().load_state_dict(state_dict)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The dirpath has changed")
+            super().load_state_dict(state_dict)
         self._first_score, self.best_step = state_dict.get("first_score"), state_dict.get("best_step", 0)
-        if self.selects_by_rollouts and self.dirpath != state_dict.get("dirpath", self.dirpath):
+        if self.monitor is not None and self.dirpath != state_dict.get("dirpath", self.dirpath):
             for name in ("best_model_score", "kth_best_model_path", "kth_value", "best_k_models"):
                 setattr(self, name, state_dict[name])
 
@@ -136,13 +139,18 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save if the exception is a SIGTERM."""
-        requested = self.save_on_exception
+        """Save the last checkpoint if the exception is a SIGTERM; the selected checkpoint stays as it is."""
+        requested, saves_last = self.save_on_exception, self.save_last
         common = trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt)
         self.save_on_exception = (requested and common) or isinstance(exception, SIGTERMException)
-        with _as_at_the_end_of_an_epoch(trainer):
-            super().on_exception(trainer, pl_module, exception)
-        self.save_on_exception = requested
+        self.save_last = True
+        if self._should_save_on_exception(trainer):
+            with _as_at_the_end_of_an_epoch(trainer):
+                self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+            rank_zero_info(
+                f"stopped after {trainer.global_step} updates, saved {self.last_model_path}: --ckpt_path last resumes"
+            )
+        self.save_on_exception, self.save_last = requested, saves_last
 
     def _terminate(self, *_: Any) -> None:
         self._terminated = True

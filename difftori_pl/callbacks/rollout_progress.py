@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightning import Trainer
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 from difftori_pl.callbacks.episodes import Episode
 from difftori_pl.callbacks.progress_line import ProgressLine
@@ -28,8 +29,14 @@ def show_and_write(
     successes: list[bool] = []
     line = ProgressLine(hidden)
 
+    stopping = trainer.received_sigterm
+
     def on_finish(episode: Episode) -> None:
+        nonlocal stopping
         successes.append(episode.success)
+        if trainer.received_sigterm and not stopping:
+            stopping = True
+            rank_zero_info(f"the run stops after these {title} ({of_total(len(successes), n_episodes)} done)")
         if line.due:
             done = len(successes)
             success = f"success {wilson(sum(successes), done)}"

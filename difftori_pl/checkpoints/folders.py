@@ -1,6 +1,7 @@
 """Find the checkpoints of a run in its folder."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -17,11 +18,13 @@ def newest(folder: Path, name: str) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def resolve(path: str) -> str:
-    """Return the selected checkpoint if `path` is the folder of a run, else `path` itself.
+def resolve(path: str, names: Sequence[str] = ("best", "last")) -> str:
+    """Return a checkpoint of a run if `path` is the folder of one, else `path` itself.
 
-    The selected checkpoint is the newest `best.ckpt`, or `last.ckpt` if the run selected none.
+    Args:
+        path: file or folder; `~` is the home folder.
+        names: kinds of checkpoints by preference: the newest `best.ckpt`, or `last.ckpt` if the run selected none.
     """
     path = os.path.expanduser(path)
-    found = [newest(Path(path), name) for name in ("best", "last")] if os.path.isdir(path) else []
+    found = [newest(Path(path), name) for name in names] if os.path.isdir(path) else []
     return str(next((file for file in found if file is not None), path))

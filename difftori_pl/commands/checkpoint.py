@@ -13,9 +13,10 @@ def show_checkpoint(file: Path) -> None:
     Args:
         file: a `.ckpt` file.
     """
+    from difftori_pl.checkpoints.folders import resolve
     from difftori_pl.checkpoints.reading import read_checkpoint
 
-    content = read_checkpoint(str(file), "training writes them to <log folder>/checkpoints/")
+    content = read_checkpoint(resolve(str(file)), "training writes them to <log folder>/checkpoints/")
     for line in _describe(str(file), content):
         say(line)
 

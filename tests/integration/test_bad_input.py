@@ -287,5 +287,8 @@ def test_checkpoints_are_found_in_the_home_folder(
     main(["checkpoint", "show", "~/last.ckpt"])
     assert "DiffTORIIL" in capsys.readouterr().out
     assert load_policy("~/last.ckpt").obs_specs
-    said = message_of(["checkpoint", "show", str(il_checkpoint.parent)])
-    assert f"is a folder, not a checkpoint: its newest checkpoint is {il_checkpoint}" in said
+    main(["checkpoint", "show", str(il_checkpoint.parent)])
+    assert "DiffTORIIL" in capsys.readouterr().out
+    other = il_checkpoint.rename(il_checkpoint.with_name("other.ckpt"))
+    said = message_of(["checkpoint", "show", str(other.parent)])
+    assert f"is a folder, not a checkpoint: its newest checkpoint is {other}" in said

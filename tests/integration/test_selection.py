@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.testing import assert_close
 
 from difftori_pl import load_policy
@@ -15,6 +16,7 @@ from difftori_pl.callbacks import rollout
 from difftori_pl.callbacks.episodes import Episode
 from difftori_pl.cli import main, run
 from difftori_pl.evaluation.tables import read_evaluations
+from tests.integration.test_resumption import sigterm_at
 
 ENV = "--rollout.env=tests.envs.Point"
 MONITOR = ["--checkpoint.monitor=rollout/policy/success_rate", "--checkpoint.mode=max"]
@@ -155,6 +157,17 @@ def test_rollouts_use_averaged_weights(fit: Fit, weights: list[torch.Tensor]) ->
     current = [value for name, value in content["current_model_state"].items() if name.startswith("score.net")][-1]
     assert torch.equal(saved, weights[-1])
     assert not torch.equal(current, weights[-1])
+
+
+def test_a_stopped_run_keeps_the_selected_checkpoint(
+    fit: Fit, words: list[str], outcomes: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SIGTERMException):
+        fit([2, 3], sigterm_at("on_train_batch_end", 1))
+    folder = tmp_path / "run" / "version_0" / "checkpoints"
+    assert (saved_step(folder / "best.ckpt"), saved_step(folder / "last.ckpt")) == (0, 1)
+    assert sorted(path.name for path in folder.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+    assert f"stopped after 1 updates, saved {folder / 'last.ckpt'}: --ckpt_path last resumes" in caplog.text
 
 
 def test_a_resumed_run_remembers_the_best(fit: Fit, words: list[str], outcomes: list[int]) -> None:
