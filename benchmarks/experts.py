@@ -29,9 +29,7 @@ def main() -> None:
         seconds = time.process_time() - start
         lengths = [len(episode.arrays["actions"]) for episode in played if episode]
         failed = ", ".join(str(seed) for seed, episode in enumerate(played) if episode is None) or "none"
-        found = wilson(len(lengths), episodes)
-        interval = f"{100 * found.low:.0f} to {100 * found.high:.0f}"
-        success = f"{len(lengths)}/{episodes} = {100 * found.rate:.0f} % ({interval})"
+        success = str(wilson(len(lengths), episodes))
         row = [task, version("robosuite"), success, failed, f"{np.mean(lengths):.0f}", f"{seconds:.0f}"]
         print(f"| {' | '.join(row)} |", flush=True)
 

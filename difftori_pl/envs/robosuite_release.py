@@ -20,6 +20,9 @@ _TRANSLATED = ("OSC_POSE", "JOINT_POSITION", "JOINT_TORQUE")
 """Controllers with the same meaning in both releases. OSC_POSITION holds the hand downwards in 1.4 and its current
 orientation in 1.5; JOINT_VELOCITY does not work in 1.5.2; IK_POSE has other settings."""
 
+_TWO_ARMS = "Baxter"
+"""The only robot of 1.4 with two arms."""
+
 _CONFIGURATIONS = {
     "single-arm-opposed": "opposed",
     "single-arm-parallel": "parallel",
@@ -98,14 +101,19 @@ class Release15(Release):
     def env_kwargs(self, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """See `Release.env_kwargs`.
 
-        The controllers that are converted move the arm as in 1.4, to 0.1 mm in 60 random actions. The gripper of 1.5 is
-        a fifth slower in both kinds of settings.
+        The controllers that are converted reach the poses of 1.4. The gripper of 1.5 is a fifth slower with either kind
+        of settings.
         """
         old = [controller for controller in _controllers(env_kwargs) if not is_composite(controller)]
         # Without the viewer, which robosuite would otherwise create. 1.4 always computed dynamics twice per step.
         converted: dict[str, Any] = {"renderer": "mujoco", "lite_physics": not old, **env_kwargs}
         if old:
-            self._refuse_two_arms(env_kwargs)
+            robots = env_kwargs.get("robots", ())
+            if _TWO_ARMS in ((robots,) if isinstance(robots, str) else robots):
+                raise ConfigurationError(
+                    f"controller_configs of robosuite 1.4 for {_TWO_ARMS}, which has two arms, have no equivalent in "
+                    f"{self.version}: write them with body_parts, or {_how_to_install(FIRST)}"
+                )
             converted["controller_configs"] = _each(env_kwargs["controller_configs"], _composite)
         if env_kwargs.get("env_configuration") in _CONFIGURATIONS:
             converted["env_configuration"] = _CONFIGURATIONS[env_kwargs["env_configuration"]]
@@ -126,17 +134,6 @@ class Release15(Release):
         """
         task._get_observations(force_update=True)
         return task._get_observations(force_update=True)
-
-    def _refuse_two_arms(self, env_kwargs: Mapping[str, Any]) -> None:
-        from robosuite.models.robots.robot_model import REGISTERED_ROBOTS
-
-        robots = env_kwargs.get("robots", ())
-        for robot in (robots,) if isinstance(robots, str) else robots:
-            if robot in REGISTERED_ROBOTS and len(REGISTERED_ROBOTS[robot].arms) > 1:
-                raise ConfigurationError(
-                    f"controller_configs of robosuite 1.4 for {robot}, which has two arms, cannot be converted to "
-                    f"{self.version}: {_how_to_install(FIRST)}, or write them with body_parts"
-                )
 
 
 def find_release() -> Release:

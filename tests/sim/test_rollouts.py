@@ -10,7 +10,7 @@ from lightning import Trainer
 from difftori_pl.cli import run
 from difftori_pl.errors import ConfigurationError
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
 
 def rollout_options(folder: Path, *options: str) -> list[str]:
