@@ -106,7 +106,7 @@ def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
         )
     try:
         return robosuite.make(task, **env_kwargs)
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, KeyError) as error:
         raise ConfigurationError(f"robosuite cannot build {task} with {sorted(env_kwargs)}: {error}") from error
 
 

@@ -17,7 +17,7 @@ from difftori_pl.errors import ConfigurationError
 
 pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
-_JOINT: dict[str, Any] = {"input_max": 1, "input_min": -1, "impedance_mode": "fixed", "damping_ratio": 1}
+_JOINT: dict[str, Any] = {"input_max": 1, "input_min": -1, "interpolation": None, "damping_ratio": 1}
 CONTROLLERS: dict[str, dict[str, Any]] = {
     "delta": OSC_POSE,
     "absolute": {**OSC_POSE, "control_delta": False},
