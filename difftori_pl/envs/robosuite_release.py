@@ -195,7 +195,7 @@ def _composite(controller: Mapping[str, Any]) -> dict[str, Any]:
             f"{', '.join(_TRANSLATED)}: {_how_to_install(FIRST)}"
         )
     limits = ("interpolation", "position_limits", "orientation_limits")
-    unsupported = [name for name in limits if kind == "OSC_POSE" and controller.get(name) is not None]
+    unsupported = [name for name in limits if controller.get(name) is not None]
     if unsupported:
         raise ConfigurationError(
             f"{unsupported[0]} of the controller {kind} has no equivalent in robosuite 1.5, got "
