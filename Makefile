@@ -4,7 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim gpu lint types docs package minimum format clean
+.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 sim-robosuite15 gpu lint \
+    types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -49,6 +50,18 @@ test-quick: .venv/ready ## run the fast tests without simulators
 sim: .venv/ready ## run the tests with simulators
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'sim and not gpu' -n auto --dist worksteal --durations=15
 
+# Beside robosuite 1.4.1 in .venv, whose dependencies it shares. PYTHONPATH puts it first.
+.robosuite15/ready: setup.cfg | .venv/ready
+	rm -rf .robosuite15
+	$(PIP) install --no-deps --target .robosuite15 "$$(grep -o 'robosuite==1\.5[0-9.]*' setup.cfg)"
+	@touch $@
+
+robosuite15: .robosuite15/ready ## install robosuite 1.5 into .robosuite15; to use it, set PYTHONPATH=.robosuite15
+
+sim-robosuite15: .robosuite15/ready ## run the tests with robosuite with its version 1.5
+	PYTHONPATH=.robosuite15 $(BIN)/python -c "from importlib.metadata import version as v; assert v('robosuite') >= '1.5'"
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/.robosuite15 $(BIN)/pytest -m 'robosuite and not slow' -n auto --dist worksteal
+
 gpu: .venv/ready ## run the tests that need a CUDA GPU
 	$(BIN)/pytest -m gpu
 
@@ -74,4 +87,4 @@ format: .venv/ready ## format the sources with ruff
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches (runs and demonstrations stay)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .robosuite15 .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,6 +1,6 @@
 """Demonstrations in robomimic's HDF5 format: `RobomimicDataModule`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
 from datamodules.formats.robomimic_file import RobomimicFile
+from datamodules.robosuite_version import KEY, recorded_generation
 from datamodules.windowing.columns import Column
 from datamodules.windowing.frame_cache import FrameCache
 
@@ -110,6 +111,12 @@ class RobomimicDataModule(DemonstrationDataModule):
         """The simulator and task in robomimic's format (env_args); empty if the file does not contain them."""
         self.setup()
         return self._env_meta
+
+    @property
+    def interface(self) -> Mapping[str, Any]:
+        """The scaling of the actions, and the generation of robosuite that recorded them, if it is known."""
+        known = recorded_generation(self.env_meta)
+        return {**super().interface, **({} if known is None else {KEY: known})}
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:

@@ -181,7 +181,9 @@ def _wrong_low_dim(demo: str, name: str, array: Any) -> Fault | None:
         problem = f"expected vectors in {name}, found images {array.shape}"
         return Fault("image_as_low_dim", demo, problem, advice, name)
     is_scalar = name in ("rewards", "dones")
-    if is_numeric(array) and (array.ndim == 1 if is_scalar else array.ndim >= 2):
+    # An observation (steps,) is read as a vector of size 1.
+    least = 2 if name == "actions" else 1
+    if is_numeric(array) and (array.ndim == 1 if is_scalar else array.ndim >= least):
         return None
     expected = "(steps,)" if is_scalar else "(steps, size)"
     problem = f"expected {name} to be numbers {expected}, found {array.dtype} {array.shape}"

@@ -86,7 +86,8 @@ class RobomimicFile(DemoFile):
 
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
         """See `DemoFile.shape`."""
-        return tuple(self.handle[f"data/{demo}/{key}"].shape)
+        shape = tuple(self.handle[f"data/{demo}/{key}"].shape)
+        return (*shape, 1) if _is_one_number(key, len(shape)) else shape
 
     def keys(self, demo: str) -> list[str]:
         """See `DemoFile.keys`."""
@@ -101,7 +102,13 @@ class RobomimicFile(DemoFile):
         return str(self.env_meta().get("env_name", ""))
 
     def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
-        return self.handle["data"][demo][key][first:stop]
+        values = self.handle["data"][demo][key][first:stop]
+        return values[:, None] if _is_one_number(key, values.ndim) else values
+
+
+def _is_one_number(key: str, n_axes: int) -> bool:
+    """Return whether an array is an observation of one number per step, which is read as a vector of size 1."""
+    return n_axes == 1 and key.startswith(("obs/", "next_obs/"))
 
 
 def _groups(parent: Any) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.robosuite_version import KEY, recorded_generation
 from difftori_pl.checkpoints.building import build, load_weights
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError
@@ -59,6 +60,9 @@ def from_robomimic(checkpoint: str) -> BCRNNGMM:
     policy = build(config, BCRNNGMM, checkpoint)
     load_weights(policy, _rename(weights), checkpoint)
     policy.config = config
+    # The `env_args` of the training data.
+    recorded = recorded_generation(content.get("env_metadata") or {})
+    policy.interface = {} if recorded is None else {KEY: recorded}
     return policy
 
 

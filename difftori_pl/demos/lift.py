@@ -29,8 +29,8 @@ class LiftExpert(Expert):
 
         def cube(obs: LowDim, above: float) -> Pose:
             # A cube is symmetric under quarter turns.
-            yaw = nearest_turn(heading(matrix(obs["object"][3:7])), np.pi / 2)
-            return Pose(obs["object"][:3] + off_centre + [0.0, 0.0, above], yaw)
+            yaw = nearest_turn(heading(matrix(obs["cube_quat"])), np.pi / 2)
+            return Pose(obs["cube_pos"] + off_centre + [0.0, 0.0, above], yaw)
 
         def over_cube(obs: LowDim) -> Pose:
             pose = cube(obs, hover)

@@ -33,8 +33,8 @@ class RobosuitePlayer:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """See `Player`."""
-        return asdict(self)
+        """See `Player`; the generation of robosuite is a part, because it determines the episode."""
+        return {**asdict(self), **Robosuite(find_expert(self.task).task).interface}
 
     def play(self, seed: int) -> Played | None:
         """See `Player`."""

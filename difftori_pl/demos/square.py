@@ -103,7 +103,7 @@ class SquareExpert(Expert):
 
 def _nut(obs: LowDim) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the nut's centre (3,), metres, and its rotation matrix (3, 3); the handle lies along the first axis."""
-    return obs["object"][:3], matrix(obs["object"][3:7])
+    return obs["SquareNut_pos"], matrix(obs["SquareNut_quat"])
 
 
 def _heading_on_peg(obs: LowDim) -> float:

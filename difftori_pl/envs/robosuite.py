@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.robosuite_release import check_recorded, installed_interface
 from difftori_pl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ IMAGE_KEYS = ("agentview_image", "robot0_eye_in_hand_image")
 
 class Robosuite(EnvFactory):
     """A robosuite task with robomimic's controller, observation names and image orientation.
+
+    It runs with robosuite 1.4 and with 1.5, which has the same controller but orders `object` differently.
 
     Args:
         task: robosuite's name of the task (`NutAssemblySquare`, `Lift`, `ToolHang`, `TwoArmTransport`, ...).
@@ -67,6 +70,11 @@ class Robosuite(EnvFactory):
         self.reflections = reflections
         self.env_kwargs = dict(env_kwargs or {})
 
+    @property
+    def interface(self) -> dict[str, Any]:
+        """The generation of the installed robosuite, compared with that of a policy's training data."""
+        return installed_interface()
+
     @classmethod
     def from_env_args(
         cls,
@@ -92,13 +100,15 @@ class Robosuite(EnvFactory):
             reflections: render reflections.
 
         Raises:
-            ConfigurationError: `env_args` does not describe a robosuite task.
+            ConfigurationError: `env_args` does not describe a robosuite task, or is of a later generation of robosuite
+                than the installed one.
         """
         kwargs = env_args.get("env_kwargs")
         if "env_name" not in env_args or not isinstance(kwargs, dict):
             raise ConfigurationError(
                 f"env_args must have env_name and env_kwargs, got {sorted(env_args)}: is the file from robosuite?"
             )
+        check_recorded(env_args)
         robots = kwargs.get("robots", "Panda")
         robots = (robots,) if isinstance(robots, str) else tuple(robots)
         return cls(

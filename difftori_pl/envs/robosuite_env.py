@@ -12,7 +12,8 @@ import numpy as np
 
 from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
-from difftori_pl.envs.robosuite_import import NO_RENDERING, import_robosuite, make_task, robomimic_env_kwargs
+from difftori_pl.envs.robosuite_import import NO_RENDERING, make_task, robomimic_env_kwargs
+from difftori_pl.envs.robosuite_release import find_release
 from difftori_pl.envs.seeded import Obs, SeededEnv
 from difftori_pl.errors import ConfigurationError, ShapeError
 
@@ -77,7 +78,8 @@ class RobosuiteEnv(SeededEnv):
         self.max_episode_steps = max_episode_steps
         self._render_options = shadows, multisampling, reflections
         # This class renders the images, so robosuite's rendering is disabled even if env_kwargs enable it.
-        self._env_kwargs = robomimic_env_kwargs(robots) | dict(env_kwargs) | NO_RENDERING
+        self._release = find_release()
+        self._env_kwargs = self._release.env_kwargs(robomimic_env_kwargs(robots) | dict(env_kwargs) | NO_RENDERING)
         with _global_seed(seed):
             self.robosuite = make_task(task, self._env_kwargs)
         self._prepare_observables()
@@ -89,7 +91,13 @@ class RobosuiteEnv(SeededEnv):
         self.action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         self.observation_space = self._observation_space()
 
+    @property
+    def interface(self) -> dict[str, Any]:
+        """The generation of robosuite, compared with that of a policy's training data."""
+        return self._release.interface
+
     def _start(self, seed: int) -> Obs:
+        self._release.seed(self.robosuite, seed)
         with _global_seed(seed):
             self._restart()
         self._n_steps = 0
@@ -129,7 +137,7 @@ class RobosuiteEnv(SeededEnv):
 
     def low_dim(self) -> dict[str, NDArray[np.float64]]:
         """Return all low-dimensional observations that robomimic has for the task, in float64."""
-        raw = self.robosuite._get_observations(force_update=True)
+        raw = self._release.observe(self.robosuite)
         values = {key: np.atleast_1d(value) for key, value in raw.items() if not key.endswith("-state")}
         return values | {"object": raw["object-state"]}
 
@@ -152,8 +160,10 @@ class RobosuiteEnv(SeededEnv):
 
         Raises:
             ShapeError: the state does not have the shape of this task's states.
+            ConfigurationError: another generation of robosuite wrote the model.
         """
         if model_file is not None and model_file != self._model_file:
+            self._check_model(model_file)
             self._close_renderers()
             self.robosuite.reset_from_xml_string(self.robosuite.edit_model_xml(model_file))
             self._model_file = model_file
@@ -181,7 +191,7 @@ class RobosuiteEnv(SeededEnv):
         """Return the description from which robomimic rebuilds the environment."""
         return {
             "env_name": self.task,
-            "env_version": import_robosuite().__version__,
+            "env_version": self._release.version,
             "type": ROBOMIMIC_TYPE,
             "env_kwargs": self._env_kwargs,
         }
@@ -222,6 +232,17 @@ class RobosuiteEnv(SeededEnv):
             task.sim.forward()
         task.reset()
         self._fresh = True
+
+    def _check_model(self, model_file: str) -> None:
+        """Refuse the model of another generation, in which sites have other names."""
+        model = self.robosuite.sim.model
+        names = [model.site_id2name(i) for i in range(model.nsite)]
+        missing = [name for name in names if name and f'name="{name}"' not in model_file]
+        if missing:
+            raise ConfigurationError(
+                f"robosuite {self._release.version} expects the site {missing[0]} in the model of {self.task}, got a "
+                "stored model without it: install the version of robosuite in the file's env_args"
+            )
 
     def _refresh(self) -> None:
         """Compute poses and velocities of the current state; MuJoCo's step leaves them one simulation step behind.

@@ -38,7 +38,7 @@ OSC_POSE: dict[str, Any] = {
     "interpolation": None,
     "ramp_ratio": 0.2,
 }
-"""`controller_configs` in the `env_args` of robomimic's files (v0.1): an action of 1 is 0.05 m or 0.5 rad."""
+"""`controller_configs` of robomimic's files for robosuite 1.4: an action of 1 is 0.05 m or 0.5 rad."""
 
 NO_RENDERING: dict[str, Any] = {"has_renderer": False, "has_offscreen_renderer": False, "use_camera_obs": False}
 """The `env_kwargs` with which robosuite creates no OpenGL context."""
@@ -47,7 +47,7 @@ _PRIVATE_MACROS = "robosuite.macros_private"
 
 
 def robomimic_env_kwargs(robots: tuple[str, ...]) -> dict[str, Any]:
-    """Return the `env_kwargs` with which robomimic builds a robosuite task, without its cameras.
+    """Return the `env_kwargs` with which robomimic builds a task of robosuite 1.4, without its cameras.
 
     Args:
         robots: robosuite's names of the arms.
@@ -76,7 +76,7 @@ def import_robosuite() -> ModuleType:
         return sys.modules["robosuite"]
     spec = importlib.util.find_spec("robosuite")
     if spec is None or spec.origin is None:
-        raise MissingPackageError("robosuite is not installed: pip install 'difftori-pl[robomimic]'")
+        raise MissingPackageError("robosuite is not installed: pip install 'difftori-pl[robosuite14]' or [robosuite15]")
     try:
         with _own_macros(Path(spec.origin).parent):
             return importlib.import_module("robosuite")
@@ -106,7 +106,7 @@ def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
         )
     try:
         return robosuite.make(task, **env_kwargs)
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, KeyError) as error:
         raise ConfigurationError(f"robosuite cannot build {task} with {sorted(env_kwargs)}: {error}") from error
 
 
@@ -114,13 +114,14 @@ def make_task(task: str, env_kwargs: dict[str, Any]) -> Any:
 def _own_macros(package: Path) -> Iterator[None]:
     """Provide robosuite's private macros during its import, unless the user has defined them.
 
-    Without private macros robosuite warns on every start. Its default also overrides MUJOCO_GL with EGL, so the import
-    fails if EGL is not installed, even if nothing is rendered. `OffscreenRenderer` renders instead, so robosuite needs
-    no OpenGL.
+    Without private macros robosuite warns on every start, and 1.5 also about optional packages that nothing here uses.
+    Its default also overrides MUJOCO_GL with EGL, so the import fails if EGL is not installed, even if nothing is
+    rendered. `OffscreenRenderer` renders instead, so robosuite needs no OpenGL.
     """
     if not (package / "macros_private.py").exists():
         macros = ModuleType(_PRIVATE_MACROS)
         macros.__dict__["MUJOCO_GPU_RENDERING"] = False
+        macros.__dict__["CONSOLE_LOGGING_LEVEL"] = "ERROR"
         sys.modules[_PRIVATE_MACROS] = macros
     chosen = os.environ.get("MUJOCO_GL")
     if chosen is None:

@@ -20,7 +20,13 @@ def recipe(request: pytest.FixtureRequest) -> EnvFactory:
     return RECIPES[request.param][1]()
 
 
-@pytest.fixture(params=RECIPES, scope="module")
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.robosuite) if package == "robosuite" else name
+        for name, (package, _) in RECIPES.items()
+    ],
+    scope="module",
+)
 def env(request: pytest.FixtureRequest) -> Iterator[gymnasium.Env[Any, Any]]:
     package, build = RECIPES[request.param]
     pytest.importorskip(package)

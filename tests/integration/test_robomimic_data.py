@@ -2,9 +2,11 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import lightning
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ import torch
 from torch import Tensor
 
 from datamodules import Batch, RobomimicDataModule
+from difftori_pl import load_policy
+from difftori_pl.cli import run
+from tests import layouts
 from tests.data import OBS_SHAPES, write_robomimic
 
 IMAGE = "agentview_image"
@@ -183,3 +188,29 @@ def test_a_resumed_fit_has_the_batches_of_an_uninterrupted_one(tmp_path: Path) -
 def test_fit_without_validation_demos(tmp_path: Path) -> None:
     path = write_robomimic(tmp_path / "demos.hdf5")
     assert fit(path, tmp_path, 1, validation_fraction=0.0, n_workers=2).seen
+
+
+@pytest.mark.parametrize(
+    ("write", "sizes"),
+    [
+        (layouts.write_isaaclab, {"policy/joint_pos": 9, "subtask_terms/grasp_1": 1}),
+        (layouts.write_libero, {"ee_states": 6, "gripper_states": 2}),
+    ],
+)
+def test_a_policy_trains_on_the_keys_of_other_recorders(
+    write: Callable[[Path], Path], sizes: dict[str, int], quick: list[str], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "demos.hdf5")
+    options = [
+        f"--data.path={path}",
+        f"--data.obs_keys={list(sizes)}",
+        f"--model.policy.encoder.obs_dims={sizes}",
+        "--model.policy.hidden_dim=8",
+        "--rollout.env=null",
+        "--trainer.max_steps=1",
+    ]
+    trainer = run(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *options]).trainer
+    policy = load_policy(trainer.checkpoint_callback.last_model_path)
+    with h5py.File(path, "r") as file:
+        first = {key: np.atleast_1d(file[f"data/demo_0/obs/{key}"][0]) for key in sizes}
+    assert policy.act(first).shape == (7,)

@@ -12,7 +12,7 @@ from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.errors import ConfigurationError
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from difftori_pl.envs import Robosuite
 from difftori_pl.errors import ConfigurationError
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
 _SCRIPT = """
 import os
@@ -18,10 +18,13 @@ os.environ["MUJOCO_GL"] = "osmesa"
 import numpy as np
 from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
+from difftori_pl.envs.robosuite_release import find_release
 cameras = ["agentview", "robot0_eye_in_hand"]
 kwargs = {"has_offscreen_renderer": True, "use_camera_obs": True, "camera_names": cameras}
-raw = make_task("NutAssemblySquare", robomimic_env_kwargs(("Panda",)) | kwargs)
+release = find_release()
+raw = make_task("NutAssemblySquare", release.env_kwargs(robomimic_env_kwargs(("Panda",)) | kwargs))
 np.random.seed(3)
+release.seed(raw, 3)
 theirs = raw.reset()
 obs, _ = Robosuite("NutAssemblySquare", image_keys=[f"{camera}_image" for camera in cameras])().reset(seed=3)
 for camera in cameras:

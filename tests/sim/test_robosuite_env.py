@@ -6,9 +6,10 @@ from difftori_pl.cli import run
 from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.envs.robosuite_import import make_task, robomimic_env_kwargs
+from difftori_pl.envs.robosuite_release import find_release
 from difftori_pl.errors import ConfigurationError, ShapeError
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
 
 def _actions(n_steps: int) -> np.ndarray:
@@ -16,8 +17,10 @@ def _actions(n_steps: int) -> np.ndarray:
 
 
 def test_an_episode_is_bitwise_equal_to_robosuites(square_env: RobosuiteEnv) -> None:
-    raw = make_task("NutAssemblySquare", robomimic_env_kwargs(("Panda",)))
+    release = find_release()
+    raw = make_task("NutAssemblySquare", release.env_kwargs(robomimic_env_kwargs(("Panda",))))
     np.random.seed(5)
+    release.seed(raw, 5)
     raw.reset()
     square_env.reset(seed=1)
     square_env.reset(seed=5)

@@ -10,7 +10,7 @@ from lightning import Trainer
 from difftori_pl.cli import run
 from difftori_pl.errors import ConfigurationError
 
-pytestmark = pytest.mark.sim
+pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
 
 def rollout_options(folder: Path, *options: str) -> list[str]:
@@ -58,6 +58,6 @@ def test_fit_evaluates_during_training_and_counts_crashes(quick: list[str], tmp_
 
 def test_a_simulator_that_cannot_be_started_ends_the_run(quick: list[str], tmp_path: Path) -> None:
     options = rollout_options(tmp_path, "--rollout.every_n_epochs=1", "--rollout.n_videos=0")
-    wrong_robots = ["--rollout.env.task=Lift", "--rollout.env.robots=[Panda, Panda]"]
-    with pytest.raises(ConfigurationError, match=r"cannot be started: .*Only one robot should be inputted"):
-        fit_and_evaluate(quick, *options, *wrong_robots)
+    unknown_robot = ["--rollout.env.task=Lift", "--rollout.env.robots=[Knight]"]
+    with pytest.raises(ConfigurationError, match=r"cannot be started: .*robosuite cannot build Lift .*'Knight'"):
+        fit_and_evaluate(quick, *options, *unknown_robot)

@@ -73,8 +73,8 @@ FAULTS = {
         r"demo_1: expected obs/object of shape \(5,\) at each step, as in the first demo, found \(6,\)",
     ),
     "array_format": (
-        replace("data/demo_1/obs/object", np.zeros(12)),
-        r"demo_1: expected obs/object to be numbers \(steps, size\), found float64 \(12,\)",
+        replace("data/demo_1/obs/object", np.zeros(12, "S3")),
+        r"demo_1: expected obs/object to be numbers \(steps, size\), found \|S3 \(12,\)",
     ),
     "image_format": (
         replace(f"data/demo_1/obs/{IMAGE}", np.zeros((12, 8, 8, 3), np.float32)),
