@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from difftori_pl.checkpoints.shared_folder import is_shared
+
 
 def newest(folder: Path, name: str) -> Path | None:
     """Return the newest checkpoint of a name in a folder of checkpoints, of a run or of several versions of a run.
@@ -20,8 +22,11 @@ def newest(folder: Path, name: str) -> Path | None:
 def resolve(path: str) -> str:
     """Return the selected checkpoint if `path` is the folder of a run, else `path` itself.
 
-    The selected checkpoint is the newest `best.ckpt`, or `last.ckpt` if the run selected none.
+    The selected checkpoint is the newest `best.ckpt`, or `last.ckpt` if the run selected none. The folder of a shared
+    policy is returned as it is: checkpoints in it are not read, because they may name any class.
     """
     path = os.path.expanduser(path)
+    if is_shared(path):
+        return path
     found = [newest(Path(path), name) for name in ("best", "last")] if os.path.isdir(path) else []
     return str(next((file for file in found if file is not None), path))

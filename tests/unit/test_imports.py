@@ -34,6 +34,7 @@ DATA_CONTRACT = {"action_scaling", "batch", "distributed", "errors", "observatio
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr", "pyarrow", "av"),
+    *("safetensors", "huggingface_hub"),
     *("robomimic", "robosuite", "mujoco", "mani_skill2", "metaworld", "sapien", "gym_pusht", "dm_control"),
 }
 
