@@ -91,8 +91,9 @@ def _selected(content: Mapping[str, Any], path: Path) -> bool:
 def _compare(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     """Refuse weights that differ in any bit."""
     for name, value in ours.items():
-        other = theirs[name]
-        if value.dtype != other.dtype or not torch.equal(value, other):
+        # As bytes, because a buffer may hold NaN, which does not equal itself.
+        bits, others = (part.contiguous().reshape(-1).view(torch.uint8) for part in (value, theirs[name]))
+        if value.dtype != theirs[name].dtype or not torch.equal(bits, others):
             raise CheckpointError(f"the weights {name!r} differ after writing: exchange the .ckpt file instead")
 
 
