@@ -21,7 +21,7 @@ from difftori_pl.checkpoints.reading import KEY, read_checkpoint
 from difftori_pl.checkpoints.shared_folder import is_shared
 from difftori_pl.deployment.data_interface import DataInterface
 from difftori_pl.deployment.hub import download
-from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
+from difftori_pl.errors import CheckpointError, ConfigurationError, DiffTORIError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy
@@ -144,9 +144,12 @@ def load_module(
     try:
         # Pass the verified and migrated content, not the file.
         module = LightningModule.load_from_checkpoint(stream, map_location=device, weights_only=True)
-    except ArgumentError as error:
+    except DiffTORIError:
+        raise
+    except (ArgumentError, ValueError, TypeError, RuntimeError) as error:  # of the parser, of the parts, of the weights
+        reason = " ".join(str(beginning(error)).split())
         raise CheckpointError(
-            f"difftori-pl {__version__} cannot build the model that {path} describes: {beginning(error)}. Install the "
+            f"difftori-pl {__version__} cannot build the model that {path} describes: {reason}. Install the "
             f"version that wrote the checkpoint ({content[KEY].get('package', 'older than 0.1.0')}), or train again"
         ) from error
     if not isinstance(module, Policy):

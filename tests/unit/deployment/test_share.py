@@ -248,6 +248,22 @@ def test_weights_of_another_model(folder: Path) -> None:
         load_policy(folder)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("policy", "init_args", "hidden_dim"), "wide", "wide"),
+        (("policy", "init_args", "n_modes"), -1, ""),
+        (("policy", "init_args", "colour"), "red", "colour"),
+        (("_class_path",), {}, ""),
+    ],
+)
+def test_a_model_that_cannot_be_built(folder: Path, path: tuple[str, ...], value: Any, reason: str) -> None:
+    describe(folder, *path, value=value)
+    with pytest.raises(CheckpointError, match=rf"cannot build the model that .*{reason}") as caught:
+        load_policy(folder)
+    assert "\n" not in str(caught.value)
+
+
 FOREIGN = """
 import pathlib
 pathlib.Path({marker!r}).touch()
