@@ -45,8 +45,12 @@ def local_hub() -> Iterator[tuple[str, dict[str, dict[str, bytes]]]]:
                 data = files[words[-1]]
                 self.answer(data, X_Repo_Commit=COMMIT, ETag=f'"{hashlib.sha256(data).hexdigest()}"')
             elif "tree" in words:
-                entries = [{"type": "file", "path": file, "size": len(data)} for file, data in files.items()]
-                self.answer([entry | {"oid": hashlib.sha1(files[entry["path"]]).hexdigest()} for entry in entries])
+                self.answer(
+                    [
+                        {"type": "file", "path": file, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                        for file, data in files.items()
+                    ]
+                )
             else:
                 siblings = [{"rfilename": file} for file in files]
                 facts = {"id": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "likes": 0}
