@@ -31,7 +31,7 @@ check-system: ## report missing system packages
 	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
 	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
 	$(PIP) install --no-build-isolation -c setup/constraints.txt urdf_parser_py \
-	    -e '.[robomimic,dm-control,maniskill,metaworld,pusht,lerobot,diffusion,export,plot,docs,dev]'
+	    -e '.[robomimic,dm-control,maniskill,metaworld,pusht,lerobot,diffusion,export,plot,hub,docs,dev]'
 	$(BIN)/python setup/cpu_torchvision.py
 	@touch $@
 

@@ -14,6 +14,9 @@ each window from the videos of a LeRobot data set:
 
 ManiSkill's package has no such loader. Pass the raw file and, as `--maniskill`, the output of `difftori data convert`:
 our loader is compared with data sets that read one step at a time through h5py, from either file.
+
+On a machine that runs other programs, `--cpu-time` counts the processor time of this process instead of the time by the
+clock, and `--min-seconds` makes rounds on a small file long enough.
 """
 
 import argparse
@@ -46,10 +49,14 @@ def main() -> None:
     parser.add_argument("--n-workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--max-batches", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="count processor time; only without worker processes")
+    parser.add_argument("--min-seconds", type=float, default=0.0, help="repeat the file until a round takes this long")
     parser.add_argument("--frame-cache", help="folder: ours reads images from an uncompressed cache in it")
     parser.add_argument("--lerobot", action="store_true", help="FILE is a LeRobot data set; compare with decoding")
     parser.add_argument("--maniskill", help="the file converted by `difftori data convert`")
     arguments = parser.parse_args()
+    if arguments.cpu_time and any(arguments.n_workers):
+        parser.error("--cpu-time does not count worker processes: add --n-workers 0")
     if arguments.maniskill:
         compare_maniskill(arguments)
         return
@@ -130,7 +137,7 @@ class DecodedWindows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         demo, start = self._starts[index]
         images = {key: self._file.read(demo, f"obs/{key}", start, start + self._n_steps) for key in self._image_keys}
-        return images | {"actions": self._numbers[demo][start : start + self._n_steps]}
+        return images | {"actions": self._numbers[demo][start : start + self._n_steps].copy()}
 
 
 class StepByStep(Dataset[dict[str, Any]]):
@@ -202,14 +209,16 @@ def _robomimic_loader(arguments: argparse.Namespace, n_workers: int) -> DataLoad
 
 def _speed(loader: DataLoader[Any], count: Callable[[Any], int], arguments: argparse.Namespace) -> float:
     """Return the median windows per second, after one round that starts the workers and warms the disk cache."""
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     speeds = []
     for _ in range(1 + arguments.repetitions):
-        n_windows, start = 0, time.perf_counter()
-        for n_batches, batch in enumerate(loader, 1):
-            n_windows += count(batch)
-            if n_batches == arguments.max_batches:
-                break
-        speeds.append(n_windows / (time.perf_counter() - start))
+        n_windows, start = 0, clock()
+        while n_windows == 0 or clock() - start < arguments.min_seconds:
+            for n_batches, batch in enumerate(loader, 1):
+                n_windows += count(batch)
+                if n_batches == arguments.max_batches:
+                    break
+        speeds.append(n_windows / (clock() - start))
     return statistics.median(speeds[1:])
 
 

@@ -9,6 +9,7 @@ from datamodules.errors import DataError
 from datamodules.formats.faults import Request
 from datamodules.formats.pusht_file import SOURCES, PushTFile
 from datamodules.windowing.columns import Column
+from datamodules.windowing.frame_cache import FrameCache
 
 ACTION_DIM = 2
 
@@ -33,6 +34,8 @@ class PushTDataModule(DemonstrationDataModule):
         image_max: the value of white in the file's images, 255 or 1.
         cache_images: keep images in memory (0.6 GB); otherwise reading one window decompresses 500 images.
         n_workers: number of worker processes per loader.
+        frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; it replaces
+            `cache_images`, needs no memory, and is shared by all processes. None uses no such folder.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class PushTDataModule(DemonstrationDataModule):
         n_workers: int = 0,
         fold: int | None = None,
         n_folds: int = 2,
+        frame_cache: str | None = None,
     ) -> None:
         unknown = [key for key in (*obs_keys, *image_keys) if f"obs/{key}" not in SOURCES]
         if unknown or "img" in obs_keys or set(image_keys) - {"img"}:
@@ -78,7 +82,7 @@ class PushTDataModule(DemonstrationDataModule):
         self.save_hyperparameters(logger=False)
         self.file: PushTFile
         self._obs_keys = tuple(obs_keys)
-        self._cache_images = cache_images
+        self._cache_images, self._frame_cache = cache_images, frame_cache
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:
@@ -87,7 +91,11 @@ class PushTDataModule(DemonstrationDataModule):
     def _columns(self, demos: list[str]) -> dict[str, Column]:
         columns: dict[str, Column] = {"actions": self._actions(demos)}
         columns |= {f"obs/{key}": self._column(demos, f"obs/{key}", np.float32, True) for key in self._obs_keys}
-        columns |= {
-            f"obs/{key}": self._column(demos, f"obs/{key}", np.uint8, self._cache_images) for key in self._image_keys
-        }
+        columns |= {f"obs/{key}": self._images(demos, f"obs/{key}") for key in self._image_keys}
         return columns
+
+    def _images(self, demos: list[str], key: str) -> Column:
+        if self._frame_cache is None:
+            return self._column(demos, key, np.uint8, self._cache_images)
+        identity = f"{self.file.image_max:g}_{self.fingerprint['sha256']}"  # the pixels depend on both
+        return FrameCache(self._frame_cache, identity, self.file, key, None).column(demos)

@@ -33,6 +33,7 @@ from difftori_pl.models.encoders import (
     ResNet18Encoder,
     SmallConvEncoder,
     StateEncoder,
+    TaskEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
 from difftori_pl.models.world_model import WorldModel
@@ -87,6 +88,7 @@ __all__ = [
     "SmallConvEncoder",
     "StateEncoder",
     "StraightThroughProjection",
+    "TaskEncoder",
     "TrajOptLayer",
     "Truncated",
     "Unbounded",

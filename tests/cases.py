@@ -52,6 +52,7 @@ from difftori_pl.models.encoders import (
     ResNet18Encoder,
     SmallConvEncoder,
     StateEncoder,
+    TaskEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
 from difftori_pl.models.policy import Observation
@@ -171,6 +172,8 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "pointnet": lambda: PointNetEncoder(n_points=40, obs_dims=POSITION),
     "pointnet of clouds only": lambda: PointNetEncoder(n_points=40, n_channels=3, latent_dim=7),
     "dp3": lambda: DP3Encoder(n_points=40, obs_dims=POSITION, latent_dim=7),
+    "task": lambda: TaskEncoder(StateEncoder(POSITION, latent_dim=4), n_tasks=2, embedding_dim=3),
+    "task with memory": lambda: TaskEncoder(_recurrent(), n_tasks=2, embedding_dim=3),
 }
 BASE_POLICIES: dict[str, Callable[[], BasePolicy]] = {
     "bc": lambda: BC(StateEncoder(POSITION), action_dim=2, hidden_dims=(8,)),
@@ -258,6 +261,7 @@ def observations(batch: int, steps: int) -> Observation:
     return {
         "position": torch.randn(batch, steps, 3, generator=generator),
         "speed": torch.randn(batch, steps, 2, generator=generator),
+        "task": torch.eye(2)[torch.randint(2, (batch, 1), generator=generator)].expand(batch, steps, 2),
         "left_image": images[0],
         "right_image": images[1],
         "point_cloud": torch.rand(batch, steps, 40, 6, generator=generator),

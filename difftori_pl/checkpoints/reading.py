@@ -3,32 +3,33 @@
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from difftori_pl.checkpoints.migrations import KEY as KEY
+from difftori_pl.checkpoints.migrations import SCHEMA as SCHEMA
+from difftori_pl.checkpoints.migrations import migrate as migrate
+from difftori_pl.checkpoints.shared_folder import is_shared, read_shared
 from difftori_pl.errors import CheckpointError
 
-KEY = "difftori"
-"""Key of the description in a checkpoint; see `difftori_pl.checkpoints.provenance`."""
 
-SCHEMA = 2
-"""Version of the layout of checkpoints, incremented with each change that older versions cannot read."""
-
-
-def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
+def read_checkpoint(path: str, remedy: str, allow: Sequence[str] | None = ()) -> dict[str, Any]:
     """Read a file of tensors and plain values; nothing in it is executed.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a shared policy.
         remedy: how to get a checkpoint, for the error message if the file does not exist.
+        allow: import paths of classes outside this package that a shared policy may name; None accepts all.
 
     Raises:
         CheckpointError: the file does not exist, is damaged, cannot be read safely, or a later version wrote it.
     """
     path = os.path.expanduser(path)
+    if is_shared(path):
+        return read_shared(path, allow)
     if Path(path).is_dir():
         found = sorted(Path(path).rglob("*.ckpt"), key=lambda file: file.stat().st_mtime)
         advice = f"its newest checkpoint is {found[-1]}" if found else f"there is no .ckpt file in it; {remedy}"
@@ -52,57 +53,6 @@ def read_checkpoint(path: str, remedy: str) -> dict[str, Any]:
             "Lightning"
         )
     return migrate(content, path)
-
-
-def migrate(content: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Convert a checkpoint of an earlier version to the current schema, in place.
-
-    Args:
-        content: the checkpoint.
-        origin: name of the checkpoint in error messages.
-
-    Raises:
-        CheckpointError: a later version wrote it.
-    """
-    record = content.get(KEY, {})
-    schema = record.get("schema", 0) if isinstance(record, dict) else None
-    if not isinstance(schema, int) or schema < 0:
-        raise CheckpointError(
-            f"expected the schema of {origin} as a number, got {schema!r}: the file is damaged, use another checkpoint"
-        )
-    if schema > SCHEMA:
-        raise CheckpointError(
-            f"expected a checkpoint of schema {SCHEMA} or lower, got schema {schema} in {origin}: "
-            f"update difftori-pl to {record.get('package', 'a later version')}"
-        )
-    for step in _MIGRATIONS[schema:]:
-        step(content)
-    return content
-
-
-def _add_description(content: dict[str, Any]) -> None:
-    """Add the description that checkpoints of schema 0, from before the first release, lack."""
-    content[KEY] = {"schema": 1}
-
-
-def _specify(content: dict[str, Any]) -> None:
-    """Convert the shapes of schema 1, where three dimensions meant an image and two a point cloud."""
-    record = content[KEY]
-    kinds, dtypes = {2: "point_cloud", 3: "image"}, {3: "uint8"}
-    if "obs_shapes" in record:
-        record["observations"] = {
-            key: {
-                "kind": kinds.get(len(shape), "vector"),
-                "shape": tuple(shape),
-                "dtype": dtypes.get(len(shape), "float32"),
-            }
-            for key, shape in record.pop("obs_shapes").items()
-        }
-    record["schema"] = 2
-
-
-_MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_add_description, _specify)
-"""Migration from each schema to the next."""
 
 
 def _check_sums(path: str) -> None:

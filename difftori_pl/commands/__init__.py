@@ -48,6 +48,7 @@ COMMANDS = {
     ),
     "export": Command("write a policy as a program (torch.export, ONNX)", {"": "export_policy"}),
     "plot": Command("draw the objective that a policy optimises", {"landscape": "plot_landscape"}),
+    "share": Command("write a policy as a folder for others to load", {"": "share_policy"}),
     "table": Command("print the paper's tables with your results", {"": "print_table"}),
 }
 """The commands by their names, which are also the names of their files."""

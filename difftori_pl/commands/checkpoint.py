@@ -11,12 +11,12 @@ def show_checkpoint(file: Path) -> None:
     """Print the content and origin of a checkpoint and the classes that it names, without building any of them.
 
     Args:
-        file: a `.ckpt` file.
+        file: a `.ckpt` file, the folder of a run, or the folder of a shared policy.
     """
     from difftori_pl.checkpoints.folders import resolve
     from difftori_pl.checkpoints.reading import read_checkpoint
 
-    content = read_checkpoint(resolve(str(file)), "training writes them to <log folder>/checkpoints/")
+    content = read_checkpoint(resolve(str(file)), "training writes them to <log folder>/checkpoints/", allow=None)
     for line in _describe(str(file), content):
         say(line)
 

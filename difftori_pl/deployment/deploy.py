@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from difftori_pl.checkpoints.building import beginning
 from difftori_pl.checkpoints.folders import resolve
 from difftori_pl.checkpoints.reading import KEY, read_checkpoint
+from difftori_pl.checkpoints.shared_folder import is_shared
 from difftori_pl.deployment.data_interface import DataInterface
-from difftori_pl.errors import CheckpointError, ConfigurationError, NotFiniteError, ShapeError
+from difftori_pl.deployment.hub import download
+from difftori_pl.errors import CheckpointError, ConfigurationError, DiffTORIError, NotFiniteError, ShapeError
 from difftori_pl.models.encoders.base import observation_specs
 from difftori_pl.models.finite import FiniteCheck
 from difftori_pl.models.policy import Policy
@@ -108,13 +111,17 @@ class RobotPolicy:
             return torch.as_tensor(value.astype(wanted.dtype))[None, None]
 
 
-def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
+def load_module(
+    checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu", allow: Sequence[str] = ()
+) -> Any:
     """Load the module of a checkpoint in evaluation mode.
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file, or the folder of the run, whose selected
-            checkpoint is loaded: `best.ckpt`, or `last.ckpt` if training selected none.
+            checkpoint is loaded: `best.ckpt`, or `last.ckpt` if training selected none; or the folder of a shared
+            policy.
         device: device of the module.
+        allow: import paths of classes outside this package that a shared policy may name.
 
     Raises:
         CheckpointError: the file does not exist, or does not hold a policy that this version can build.
@@ -122,21 +129,27 @@ def load_module(checkpoint: str | os.PathLike[str], device: str | torch.device =
     """
     _check_device(device)
     path = resolve(os.fspath(checkpoint))
-    content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/")
+    content = read_checkpoint(path, "training writes them to <log folder>/checkpoints/", allow)
     if "_class_path" not in content.get("hyper_parameters", {}):
         raise CheckpointError(
             f"{path} does not describe its model, because the model was built in Python or another program wrote the "
             "file: call the class's load_from_checkpoint with its arguments, or train from a YAML file"
         )
+    name = str(content["hyper_parameters"]["_class_path"])
+    if is_shared(path) and name in allow:
+        import_module(name.rpartition(".")[0])  # Lightning loads only modules that are imported
     stream = io.BytesIO()
     torch.save({name: value for name, value in content.items() if name != "optimizer_states"}, stream)
     stream.seek(0)
     try:
         # Pass the verified and migrated content, not the file.
         module = LightningModule.load_from_checkpoint(stream, map_location=device, weights_only=True)
-    except ArgumentError as error:
+    except DiffTORIError:
+        raise
+    except (ArgumentError, ValueError, TypeError, RuntimeError) as error:  # of the parser, of the parts, of the weights
+        reason = " ".join(str(beginning(error)).split())
         raise CheckpointError(
-            f"difftori-pl {__version__} cannot build the model that {path} describes: {beginning(error)}. Install the "
+            f"difftori-pl {__version__} cannot build the model that {path} describes: {reason}. Install the "
             f"version that wrote the checkpoint ({content[KEY].get('package', 'older than 0.1.0')}), or train again"
         ) from error
     if not isinstance(module, Policy):
@@ -155,7 +168,9 @@ def _check_device(device: str | torch.device) -> None:
         raise ConfigurationError(f"device {str(device)!r} is not available ({reason}): use device='cpu'") from error
 
 
-def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu") -> RobotPolicy:
+def load_policy(
+    checkpoint: str | os.PathLike[str], device: str | torch.device = "cpu", allow: Sequence[str] = ()
+) -> RobotPolicy:
     """Load a trained policy for use on a robot; no file besides the checkpoint is needed.
 
     Example::
@@ -166,11 +181,16 @@ def load_policy(checkpoint: str | os.PathLike[str], device: str | torch.device =
 
     Args:
         checkpoint: a `.ckpt` file of a run that was started from a YAML file, or the folder of the run, whose selected
-            checkpoint is loaded: `best.ckpt`, or `last.ckpt` if training selected none.
+            checkpoint is loaded: `best.ckpt`, or `last.ckpt` if training selected none. Also the folder that
+            `difftori share` wrote, or its name on the Hugging Face Hub, "user/name", if there is no such file and no
+            folder `user`; `huggingface_hub` downloads it.
         device: device on which the policy computes.
+        allow: import paths of classes outside this package that a shared policy may name, such as
+            "my_package.MyEncoder". A shared policy that names others is refused before anything is imported.
 
     Raises:
         CheckpointError: the file does not exist, or does not hold a policy that this version can build.
         ConfigurationError: the device is not available.
+        MissingPackageError: a shared policy needs a package that is not installed.
     """
-    return RobotPolicy(load_module(checkpoint, device))
+    return RobotPolicy(load_module(download(os.fspath(checkpoint)), device, allow))

@@ -156,6 +156,47 @@ def test_images_and_the_task_are_observations(options: list[str], tmp_path: Path
         policy.act(observation | {"task": "dance"})
 
 
+def test_a_learned_embedding_of_the_task(options: list[str], tmp_path: Path) -> None:
+    chosen = [
+        "--data.obs_keys=[state, task]",
+        "--model.policy.encoder=lerobot/task_encoder.yaml",
+        "--trainer.max_steps=60",
+        "--trainer.check_val_every_n_epoch=50",
+        f"--trainer.logger.save_dir={tmp_path}",
+    ]
+    trainer = run(["fit", "--config=bc_lerobot.yaml", *options, *chosen]).trainer
+    policy = load_policy(trainer.checkpoint_callback.last_model_path)  # type: ignore[union-attr]
+    tasks = LeRobotFile(V3).filters()
+    state = {"observation.state": np.zeros(6)}
+    actions = [policy.act(state | {"task": task}) for task in tasks]
+    assert np.abs(actions[0] - actions[1]).max() > 0.1  # degrees
+    with pytest.raises(ShapeError, match=r"expected a task out of .*, got 'dance'"):
+        policy.act(state | {"task": "dance"})
+
+
+def test_another_number_of_tasks_is_refused(options: list[str]) -> None:
+    chosen = ["--data.obs_keys=[state, task]", "--model.policy.encoder=lerobot/task_encoder.yaml"]
+    chosen += ["--model.policy.encoder.n_tasks=3", "--trainer.fast_dev_run=1"]
+    with pytest.raises(ConfigurationError, match=r"reads the observation 'task' with the shape \(3,\)"):
+        run(["fit", "--config=bc_lerobot.yaml", *options, *chosen])
+
+
+def test_only_the_episodes_of_a_task_are_used(options: list[str]) -> None:
+    trainer = run(
+        ["fit", "--config=bc_lerobot.yaml", *options, "--data.task_filter=reach the goal", "--trainer.fast_dev_run=1"]
+    ).trainer
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    used = {
+        data.demos[int(number)]
+        for loader in (data.train_dataloader(), data.val_dataloader())
+        for batch in loader
+        for number in batch["demo"]
+    }
+    episodes = LeRobotFile(V3).meta.episodes
+    assert used == {demo for demo, episode in episodes.items() if "reach the goal" in episode.tasks}
+    assert 0 < len(used) < len(episodes)
+
+
 def test_the_command_summarises_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "check", str(V3)])
     printed = capsys.readouterr().out

@@ -37,6 +37,7 @@ DATA_CONTRACT = {
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr", "pyarrow", "av"),
+    *("safetensors", "huggingface_hub"),
     *("robomimic", "robosuite", "mujoco", "mani_skill2", "metaworld", "sapien", "gym_pusht", "dm_control"),
 }
 

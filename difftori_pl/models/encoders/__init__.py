@@ -12,6 +12,7 @@ from difftori_pl.models.encoders.recurrent import RecurrentEncoder
 from difftori_pl.models.encoders.resnet18 import ResNet18Encoder
 from difftori_pl.models.encoders.small_conv import SmallConvEncoder
 from difftori_pl.models.encoders.state import StateEncoder
+from difftori_pl.models.encoders.task import TaskEncoder
 
 __all__ = [
     "CloudAugmentation",
@@ -26,4 +27,5 @@ __all__ = [
     "ResNet18Encoder",
     "SmallConvEncoder",
     "StateEncoder",
+    "TaskEncoder",
 ]

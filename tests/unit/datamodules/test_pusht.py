@@ -55,6 +55,25 @@ def test_windows_hold_the_values_of_the_arrays(path: Path, cache_images: bool) -
     assert_windows_are_the_arrays(path, n_obs_steps=3, horizon=4, cache_images=cache_images)
 
 
+def test_windows_of_a_frame_cache_hold_the_values_of_the_arrays(path: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "frames")
+    assert_windows_are_the_arrays(path, n_obs_steps=3, horizon=4, frame_cache=folder)
+    (array,) = Path(folder).glob("*/img_8x8.npy")
+    # The second time, the images come from the cache: a changed cache shows.
+    pixels = np.load(array, mmap_mode="r+")
+    pixels[:] = 7
+    pixels.flush()
+    data = PushTDataModule(str(path), ["state"], ["img"], frame_cache=folder)
+    assert all((batch["obs"]["img"] == 7).all() for batch in data.val_dataloader())
+
+
+def test_a_frame_cache_of_another_white_is_not_used(path: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "frames")
+    PushTDataModule(str(path), ["state"], ["img"], frame_cache=folder).setup()
+    with pytest.raises(DataError, match="expected images from 0 to 1, found 0 to 255"):
+        PushTDataModule(str(path), ["state"], ["img"], frame_cache=folder, image_max=1.0).setup()
+
+
 def test_official_demonstrations_are_read_exactly() -> None:
     if "DIFFTORI_DATA" not in os.environ:
         pytest.skip("DIFFTORI_DATA is not set: it names a folder with pusht/pusht_cchi_v7_replay.zarr")

@@ -8,6 +8,7 @@ from difftori_pl.models.encoders import (
     RecurrentEncoder,
     SmallConvEncoder,
     StateEncoder,
+    TaskEncoder,
 )
 from difftori_pl.models.encoders.resnet18 import SpatialSoftmax
 from tests import cases
@@ -125,3 +126,24 @@ def test_masked_components_must_exist(masked: dict[str, list[int]]) -> None:
 def test_masked_components_require_normalisation() -> None:
     with pytest.raises(ConfigurationError, match="expected normalize: true"):
         StateEncoder({"position": 3}, normalize=False, masked_components={"position": [0]})
+
+
+def test_the_embedding_of_a_task_is_the_row_of_its_index() -> None:
+    torch.manual_seed(0)
+    encoder = TaskEncoder(StateEncoder({"position": 3}, latent_dim=None, normalize=False), n_tasks=2, embedding_dim=5)
+    obs = observations(4, 3)
+    latent, _ = encoder(obs, {})
+    assert torch.equal(latent[..., :3], obs["position"])
+    assert_close(latent[..., 3:], encoder.embedding.weight[obs["task"].argmax(-1)])
+    latent.sum().backward()
+    counts = obs["task"].sum((0, 1))
+    assert_close(encoder.embedding.weight.grad, counts[:, None].expand(2, 5))
+
+
+def test_sizes_and_keys_of_a_task_encoder() -> None:
+    position = StateEncoder({"position": 3})
+    for sizes in ({"n_tasks": 0}, {"n_tasks": 2, "embedding_dim": 0}):
+        with pytest.raises(ConfigurationError, match="n_tasks and embedding_dim must be at least 1, got"):
+            TaskEncoder(position, **sizes)
+    with pytest.raises(ConfigurationError, match=r"got one that reads 'task' too: remove 'task' from its obs_dims"):
+        TaskEncoder(HistoryEncoder(StateEncoder({"position": 3, "task": 2})), n_tasks=2)

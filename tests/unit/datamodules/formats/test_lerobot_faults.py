@@ -13,6 +13,7 @@ import pytest
 from datamodules.errors import DataError
 from datamodules.formats.checks import check
 from datamodules.lerobot import LeRobotDataModule
+from difftori_pl.cli import main
 from tests.lerobot_data import write_json, write_lerobot, write_video
 
 pytest.importorskip("av")
@@ -63,6 +64,14 @@ def without_statistics_of_one_feature(folder: Path) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
+def unknown_codec(folder: Path) -> None:
+    """Give the video a codec name for which FFmpeg has no decoder; the container stays valid."""
+    path = folder / VIDEO
+    data = path.read_bytes()
+    at = data.index(b"avc1", data.index(b"stsd"))
+    path.write_bytes(data[:at] + b"zzz9" + data[at + 4 :])
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a missing video": (lambda folder: (folder / VIDEO).unlink(), "missing_file", r"expected the video .*000001\.mp4"),
     "a missing table": (
@@ -74,6 +83,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a short table": (shorter_table, "length", r"expected 12 rows in .*, as in meta/episodes, found 10"),
     "a short video": (video(n_frames=9), "length", r"expected 12 frames in .*000001\.mp4, found 9"),
     "a damaged video": (lambda folder: (folder / VIDEO).write_bytes(b"x" * 999), "damaged", "that FFmpeg can decode"),
+    "a codec that cannot be decoded": (
+        unknown_codec,
+        "damaged",
+        r"000001\.mp4: expected a video that FFmpeg can decode, got codec unknown .* encode it with H\.264 or AV1",
+    ),
     "another frame rate": (video(fps=25), "fps", r"expected 10 frames per second in .*, found 25"),
     "other frame sizes": (video(size=48), "shape", r"expected frames of \(32, 32\) in .*, found \(48, 48\)"),
     "other times": (
@@ -190,3 +204,78 @@ def test_images_without_colours(tmp_path: Path) -> None:
     info(features=features)(tmp_path)
     (fault,) = check(tmp_path)
     assert "expected images (height, width, 3) in observation.images.top, found (8, 8, 1)" in str(fault)
+
+
+@pytest.fixture
+def v3(tmp_path: Path) -> Path:
+    write_lerobot(tmp_path / "set", "v3.0", videos={"front": (32, 32)})
+    return tmp_path / "set"
+
+
+def test_a_video_of_several_episodes_that_is_too_short(v3: Path) -> None:
+    (path,) = v3.glob("videos/*/*/*.mp4")
+    write_video(path, np.zeros((20, 32, 32, 3), np.uint8), 10)
+    faults = check(v3)
+    # The video ends in the second episode; the first one is complete.
+    assert {fault.rule for fault in faults} == {"length"}
+    assert re.search(r"episode_1.* expected \d+ frames in .*file-000\.mp4, found 20", str(faults[0]))
+    assert not any("episode_0" in str(fault) for fault in faults)
+    with pytest.raises(DataError, match=r"frames in .*file-000\.mp4, found 20"):
+        data(v3).setup()
+
+
+def without_file(folder: Path) -> None:
+    (folder / "meta/stats.json").unlink()
+
+
+def without_actions(folder: Path) -> None:
+    path = folder / "meta/stats.json"
+    statistics = json.loads(path.read_text())
+    del statistics["action"]
+    write_json(path, statistics)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_file, r"meta/stats\.json: expected statistics, found no such file"),
+        (without_actions, r"expected statistics of every feature, found none of action"),
+    ],
+)
+def test_actions_without_statistics(v3: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(v3)
+    (fault,) = check(v3)
+    assert fault.rule == "statistics"
+    assert re.search(message, str(fault)), str(fault)
+    # Training computes its own statistics of the training episodes.
+    assert data(v3).interface["action_scaling"]["method"] == "min_max"
+
+
+def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected a LeRobot data set, got a folder"):
+        data(tmp_path).setup()
+    with pytest.raises(DataError, match=r"no such folder\. Download one with"):
+        data(tmp_path / "none").setup()
+    (fault,) = check(tmp_path)
+    assert fault.rule == "unreadable"
+
+
+@pytest.mark.parametrize("version", ["v1.6", "v4.0"])
+def test_a_version_of_the_format_that_is_not_known(folder: Path, version: str) -> None:
+    info(codebase_version=version)(folder)
+    (fault,) = check(folder)
+    message = rf"expected LeRobot format v2\.0, v2\.1 or v3\.0, got {version}"
+    assert re.search(message, str(fault)), str(fault)
+    with pytest.raises(DataError, match=message):
+        data(folder).setup()
+
+
+def test_the_command_prints_every_fault(folder: Path) -> None:
+    (folder / VIDEO).unlink()
+    (folder / "meta/episodes_stats.jsonl").unlink()
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "check", str(folder)])
+    printed = str(caught.value.code)
+    assert "expected the video" in printed
+    assert "expected statistics, found no such file" in printed
+    assert f"2 kinds of fault in {folder}" in printed
