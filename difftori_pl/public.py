@@ -32,6 +32,7 @@ from difftori_pl.models.encoders import (
     StateEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
+from difftori_pl.models.td_mpc import TDMPC
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, ReplayedStates
@@ -49,6 +50,7 @@ __all__ = [
     "DDPM",
     "IBC",
     "MPPI",
+    "TDMPC",
     "AtomicCheckpointIO",
     "BehaviorCloning",
     "CloudAugmentation",
