@@ -33,6 +33,7 @@ from difftori_pl.models.encoders import (
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
 from difftori_pl.models.td_mpc import TDMPC
+from difftori_pl.models.td_mpc2 import TDMPC2
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, ReplayedStates
@@ -51,6 +52,7 @@ __all__ = [
     "IBC",
     "MPPI",
     "TDMPC",
+    "TDMPC2",
     "AtomicCheckpointIO",
     "BehaviorCloning",
     "CloudAugmentation",

@@ -48,7 +48,12 @@ class Planner(nn.Module):
                 no plan led to.
         """
         objective = RolloutReturn(
-            world_model.reward, world_model.next, world_model.plan_value, world_model.act, discount
+            world_model.reward,
+            world_model.next,
+            world_model.plan_value,
+            world_model.act,
+            discount,
+            world_model.continuation if world_model.episodic else None,
         )
         return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), horizon, last))
 
