@@ -19,7 +19,7 @@ from difftori_pl import (
 from difftori_pl.models.latent_model import LatentModel
 from difftori_pl.models.policy import Observation
 from difftori_pl.trajopt import RolloutReturn
-from difftori_pl.trajopt.backward import Detached, Truncated
+from difftori_pl.trajopt.backward import Detached, Unroll
 from difftori_pl.trajopt.solvers import MPPI, Adam, LevenbergMarquardt, Solver
 from tests.cases import POSITION, WORLD_MODELS
 
@@ -140,7 +140,7 @@ def test_the_policy_gradient_reaches_the_model(build: Callable[[], LatentModel])
     model = nonzero(build)
     critic = ObservationCritic(StateEncoder(POSITION, 6, [8], normalize=False), A, 16)
     nn.init.normal_(critic.value.weights[2])
-    planner = Planner(TrajOptLayer(LevenbergMarquardt(6, 1e-2, 0.1), Truncated(3)))
+    planner = Planner(TrajOptLayer(Adam(3, 0.02, epsilon=0.3), Unroll()))
     trained = module(model, planner, critic=critic, policy_gradient=ReplayedStates())
     loss = trained.plan_loss(observe(H + 1))
     assert loss is not None

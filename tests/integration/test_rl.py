@@ -20,6 +20,7 @@ from difftori_pl import load_policy
 from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, main, run
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.trajopt import RolloutReturn
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "tests" / "rl.yaml")
@@ -308,12 +309,16 @@ def test_shipped_methods_train(method: str, fit: Fit) -> None:
 
 
 TD_MPC2_SMALL = ["--model.world_model.latent_dim=16", "--model.world_model.encoder_dims=[8]"]
+FAST_PLANS = [
+    "--model.planner.trajopt.solver.max_steps=2", "--model.planner.trajopt.solver.n_samples=16",
+    "--model.planner.trajopt.solver.n_elites=4", "--model.planner.n_policy_starts=2",
+]  # fmt: skip
 
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("config", sorted(path.name for path in SHIPPED_CONFIGS.glob("tdmpc2_*.yaml")))
 def test_td_mpc2_configurations_train(config: str, fit: Fit) -> None:
-    options = [*ON_A_POINT, *TD_MPC2_SMALL, "--model.world_model.action_dim=1", "--data.horizon=3"]
+    options = [*ON_A_POINT, *TD_MPC2_SMALL, *FAST_PLANS, "--model.world_model.action_dim=1", "--data.horizon=3"]
     cli = fit(f"--config={config}", *options, "--trainer.fast_dev_run=2")
     assert cli.trainer.global_step == 2
     assert torch.isfinite(cli.trainer.callback_metrics["train/loss"])
@@ -332,7 +337,7 @@ def test_td_mpc2_configurations_train(config: str, fit: Fit) -> None:
             "--model.planner.trajopt.solver.max_steps=3",
         ],
         ["--config=rl/replayed_states.yaml", "--model.planner.trajopt.solver.max_steps=2"],
-        ["--model.world_model.episodic=true"],
+        ["--model.world_model.episodic=true", *FAST_PLANS],
     ],
     ids=["gradient plans", "policy gradient", "episodic"],
 )
@@ -343,13 +348,43 @@ def test_td_mpc2_trains_with_other_parts(options: list[str], fit: Fit) -> None:
     assert torch.isfinite(torch.nn.utils.parameters_to_vector(cli.model.parameters())).all()
 
 
+ON_A_LEDGE = [
+    "--config=rl_pendulum_swingup_state.yaml", "--config=rl/td_mpc2.yaml", *ON_A_POINT, *TD_MPC2_SMALL, *FAST_PLANS,
+    "--collect.env=tests.envs.Ledge", "--collect.n_seed_env_steps=600", "--trainer.max_steps=250",
+    "--data.horizon=3", "--data.batch_size=32", "--model.world_model.hidden_dim=32",
+    "--model.world_model.episode_steps=12", "--model.optimizer.lr=3e-3",
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("in_process")
+def test_td_mpc2_learns_where_a_task_ends(fit: Fit) -> None:
+    """The task ends beyond 0.5; the reward is 1 in each step until then."""
+    cli = fit(*ON_A_LEDGE, "--model.world_model.episodic=true")
+    replay: Any = cli.datamodule
+    assert replay._opened()[0].field("terminated").sum() > 5, "too few episodes ended early"
+    model = cli.model.world_model.eval()
+    positions = torch.tensor([-0.6, -0.3, 0.0, 0.3, 0.55, 0.58])
+    with torch.no_grad():
+        latents = model.encode({"state": torch.stack([positions, torch.zeros(6)], 1)[:, None]})[:, 0]
+        ended = 1 - model.continuation(latents)
+        assert (ended[:4] < 0.2).all(), ended
+        assert (ended[4:] > 0.5).all(), ended
+        # From 0.48, a step to the right ends the task: plans to the left have a higher return.
+        objective = RolloutReturn(model.reward, model.next, model.plan_value, model.act, 0.95, model.continuation)
+        near = model.encode({"state": torch.tensor([[[0.48, 0.0]]])})[:, 0].expand(2, -1)
+        left, right = objective(near, torch.tensor([[[-1.0]] * 3, [[1.0]] * 3]))
+        assert left > right + 0.5
+        action, _ = cli.model.act({"state": torch.tensor([[[0.48, 0.0]]])}, cli.model.initial_state(1))
+        assert action < 0
+
+
 @pytest.mark.usefixtures("in_process")
 def test_td_mpc2_resumes_exactly_and_with_another_learning_rate(fit: Fit) -> None:
-    options = ["--config=tdmpc2_cartpole_swingup_state.yaml", *ON_A_POINT, *TD_MPC2_SMALL]
-    whole = fit(*options, folder="whole")
+    options = ["--config=tdmpc2_cartpole_swingup_state.yaml", *ON_A_POINT, *TD_MPC2_SMALL, *FAST_PLANS]
+    whole = everything(fit(*options, folder="whole"))
     first = fit(*options, "--trainer.max_steps=13", folder="parts")
     again = f"--ckpt_path={last_checkpoint(first)}"
-    assert_same(everything(whole), everything(fit(*options, again, folder="parts")))
+    assert_same(whole, everything(fit(*options, again, folder="parts")))
     faster = fit(*options, again, "--model.optimizer.lr=1e-3", folder="parts")
     rates = [group["lr"] for optimizer in faster.trainer.optimizers for group in optimizer.param_groups]
     assert rates == pytest.approx([1e-3, 3e-4, 1e-3])
