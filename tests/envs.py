@@ -74,14 +74,14 @@ class Ledge(Point):
 
 
 class LedgeEnv(PointEnv):
-    """A point that moves by a tenth of the action; the reward is 1, and the task ends beyond 0.5."""
+    """A point that moves by 0.3 times the action; the reward is 1, and the task ends beyond 0.5."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed, options=options)
-        self.state = np.array([self.np_random.uniform(-0.5, 0.4), 0.0], dtype=np.float32)
+        self.state = np.array([self.np_random.uniform(-0.5, 0.3), 0.0], dtype=np.float32)
         return self.observe(), {}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        self.state = self.state + 0.1 * np.array([np.clip(action[0], -1, 1), 0.0], dtype=np.float32)
+        self.state = self.state + 0.3 * np.array([np.clip(action[0], -1, 1), 0.0], dtype=np.float32)
         self.n_steps += 1
         return self.observe(), 1.0, bool(self.state[0] > 0.5), self.n_steps >= self.length, {}
