@@ -1,4 +1,4 @@
-"""Base class of the latent world models: what planning and an update need from one."""
+"""Base class of latent world models, and the constants and results of their losses."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -364,6 +365,8 @@ def test_td_mpc2_resumes_exactly_and_with_another_learning_rate(fit: Fit) -> Non
     first = fit(*options, "--trainer.max_steps=13", folder="parts")
     again = f"--ckpt_path={last_checkpoint(first)}"
     assert_same(whole, everything(fit(*options, again, folder="parts")))
+    action = load_policy(last_checkpoint(first)).act({"state": np.array([0.3, 0.0], dtype=np.float32)})
+    assert action.shape == (1,)
     faster = fit(*options, again, "--model.optimizer.lr=1e-3", folder="parts")
     rates = [group["lr"] for optimizer in faster.trainer.optimizers for group in optimizer.param_groups]
     assert rates == pytest.approx([1e-3, 3e-4, 1e-3])
