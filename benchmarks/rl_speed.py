@@ -13,6 +13,7 @@ import torch
 
 from difftori_pl import (
     MPPI,
+    TDMPC,
     Detached,
     DiffTORIRL,
     ExecutedActions,
@@ -25,7 +26,6 @@ from difftori_pl import (
     TrajOptLayer,
     Truncated,
     Unroll,
-    WorldModel,
 )
 from difftori_pl.trajopt.solvers import Adam
 
@@ -39,7 +39,7 @@ def build(options: argparse.Namespace) -> dict[str, DiffTORIRL]:
     def module(planner: Planner, policy_gradient: Any = None) -> DiffTORIRL:
         torch.manual_seed(0)
         return DiffTORIRL(
-            WorldModel(encoder(), options.action_dim, options.hidden_dim),
+            TDMPC(encoder(), options.action_dim, options.hidden_dim),
             planner,
             LinearSchedule(options.horizon, options.horizon, 0),
             LinearSchedule(0.05, 0.05, 0),

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+MAX_LOSS = 1e4
+"""TD-MPC clips each term of the loss and the priorities to this value."""
+
 
 def at_least_float32(values: Tensor) -> Tensor:
     """Convert half precision to float32, which sums and differences in losses need; keep float64."""

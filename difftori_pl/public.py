@@ -36,6 +36,8 @@ from difftori_pl.models.encoders import (
     TaskEncoder,
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
+from difftori_pl.models.td_mpc import TDMPC
+from difftori_pl.models.td_mpc2 import TDMPC2
 from difftori_pl.models.world_model import WorldModel
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, ReplayedStates
@@ -53,6 +55,8 @@ __all__ = [
     "DDPM",
     "IBC",
     "MPPI",
+    "TDMPC",
+    "TDMPC2",
     "AtomicCheckpointIO",
     "BehaviorCloning",
     "CloudAugmentation",

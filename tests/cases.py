@@ -54,8 +54,12 @@ from difftori_pl.models.encoders import (
     StateEncoder,
     TaskEncoder,
 )
+from difftori_pl.models.latent_model import LatentModel
 from difftori_pl.models.noise_schedule import DDIM, DDPM, NoiseSchedule
 from difftori_pl.models.policy import Observation
+from difftori_pl.models.td_mpc import TDMPC
+from difftori_pl.models.td_mpc2 import TDMPC2
+from difftori_pl.models.world_model import WorldModel
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, PolicyGradient, ReplayedStates
 from difftori_pl.trajopt.backward import (
     AtSolution,
@@ -201,6 +205,19 @@ POLICY_GRADIENTS: dict[type[PolicyGradient], Callable[[], PolicyGradient]] = {
     ReplayedStates: ReplayedStates,
     ExecutedActions: ExecutedActions,
 }
+
+
+def _small_td_mpc2(episodic: bool = False) -> TDMPC2:
+    return TDMPC2(StateEncoder(POSITION, None, normalize=False), 2, 16, [8], 16, episodic=episodic)
+
+
+# Keyed by name, because one class has two configurations.
+WORLD_MODELS: dict[str, Callable[[], LatentModel]] = {
+    "td_mpc": lambda: TDMPC(StateEncoder(POSITION, 6, [8], normalize=False), 2, 16),
+    "world_model": lambda: WorldModel(StateEncoder(POSITION, 6, [8], normalize=False), 2, 16),
+    "td_mpc2": _small_td_mpc2,
+    "episodic td_mpc2": lambda: _small_td_mpc2(episodic=True),
+}
 # Each recipe, with the package that its simulator needs.
 ENVS: dict[type[EnvFactory], tuple[str, Callable[[], EnvFactory]]] = {
     DMControl: ("dm_control", lambda: DMControl("cartpole-swingup", action_repeat=8)),
@@ -247,6 +264,7 @@ LISTED: dict[type, set[type]] = {
     BasePolicy: {type(build()) for build in BASE_POLICIES.values()},
     ActionSampler: {*SAMPLERS},
     NoiseSchedule: {*NOISE_SCHEDULES},
+    LatentModel: {type(build()) for build in WORLD_MODELS.values()},
     PolicyGradient: {*POLICY_GRADIENTS},
     EnvFactory: {*ENVS},
     LightningDataModule: {*DATAMODULES},

@@ -63,3 +63,25 @@ class PointEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def render(self) -> Any:
         return np.zeros((32, 32, 3), dtype=np.uint8)
+
+
+class Ledge(Point):
+    """Recipe of `LedgeEnv`."""
+
+    def __call__(self, seed: int = 0) -> "PointEnv":
+        del seed
+        return LedgeEnv(self)
+
+
+class LedgeEnv(PointEnv):
+    """A point that moves by 0.3 times the action; the reward is 1, and the task ends beyond 0.5."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.state = np.array([self.np_random.uniform(-0.5, 0.3), 0.0], dtype=np.float32)
+        return self.observe(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.state = self.state + 0.3 * np.array([np.clip(action[0], -1, 1), 0.0], dtype=np.float32)
+        self.n_steps += 1
+        return self.observe(), 1.0, bool(self.state[0] > 0.5), self.n_steps >= self.length, {}

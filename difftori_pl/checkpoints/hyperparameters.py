@@ -6,6 +6,9 @@ import torch
 from lightning import LightningModule
 from torch import nn
 
+RELATIVE_RATE = "relative_rate"
+"""Key, in an optimiser's parameter group, of its learning rate relative to the configured one; absent for 1."""
+
 
 def override_hyperparameters(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     """Replace the optimiser and scheduler settings of a checkpoint by those of the module if they differ.
@@ -35,3 +38,4 @@ def override_hyperparameters(module: LightningModule, checkpoint: dict[str, Any]
         (settings,) = optimizer.param_groups
         for group in saved["param_groups"]:
             group |= {name: value for name, value in settings.items() if name != "params"}
+            group["lr"] *= group.get(RELATIVE_RATE, 1.0)

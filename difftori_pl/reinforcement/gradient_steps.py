@@ -4,14 +4,40 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from datamodules.distributed import mean
+from difftori_pl.checkpoints.hyperparameters import RELATIVE_RATE
 from difftori_pl.skipped_updates import SkippedUpdates
 
 Scaler = torch.amp.GradScaler | None
 """The loss scaler under `--trainer.precision 16-mixed`; otherwise None."""
+
+
+def build_optimizer(
+    make: OptimizerCallable, parameters: Sequence[nn.Parameter], slow: Sequence[nn.Parameter], rate: float
+) -> torch.optim.Optimizer:
+    """Build an optimiser in which some parameters have another learning rate.
+
+    Args:
+        make: builds an optimiser from parameters.
+        parameters: all parameters.
+        slow: those with another learning rate; others than `parameters` are ignored.
+        rate: their learning rate, relative to that of the others; with 1, all parameters are in one group.
+    """
+    if rate == 1.0:
+        return make(list(parameters))
+    chosen = set(slow)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p not in chosen], RELATIVE_RATE: 1.0},
+        {"params": [p for p in parameters if p in chosen], RELATIVE_RATE: rate},
+    ]
+    optimizer = make(groups)
+    for group in optimizer.param_groups:
+        group["lr"] *= group[RELATIVE_RATE]
+    return optimizer
 
 
 def gradients_of(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from difftori_pl.models.world_model import WorldModel
+from difftori_pl.models.latent_model import LatentModel
 from difftori_pl.trajopt import RolloutReturn, Solution, TrajOptLayer
 from difftori_pl.trajopt.solvers.base import check_not_negative
 from difftori_pl.trajopt.starts import policy_rollouts
@@ -35,7 +35,7 @@ class Planner(nn.Module):
         self.policy_std = policy_std
 
     def forward(
-        self, world_model: WorldModel, discount: float, latent: Tensor, horizon: int, last: Tensor | None = None
+        self, world_model: LatentModel, discount: float, latent: Tensor, horizon: int, last: Tensor | None = None
     ) -> Solution:
         """Plan; the solution carries the gradient of the optimiser's backward mode.
 
@@ -48,11 +48,16 @@ class Planner(nn.Module):
                 no plan led to.
         """
         objective = RolloutReturn(
-            world_model.reward, world_model.next, world_model.min_value, world_model.act, discount
+            world_model.reward,
+            world_model.next,
+            world_model.plan_value,
+            world_model.act,
+            discount,
+            world_model.continuation if world_model.episodic else None,
         )
         return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), horizon, last))
 
-    def _starts(self, world_model: WorldModel, latent: Tensor, horizon: int, last: Tensor | None) -> Tensor:
+    def _starts(self, world_model: LatentModel, latent: Tensor, horizon: int, last: Tensor | None) -> Tensor:
         """Return the starts (B, S, H, A), in the order in which MPPI uses them."""
         starts = []
         if self.warm_start and last is not None:
@@ -62,7 +67,7 @@ class Planner(nn.Module):
         if self.n_policy_starts > 1:
             starts.append(
                 policy_rollouts(
-                    lambda latent: world_model.act(latent, self.policy_std),
+                    lambda latent: world_model.sample(latent, self.policy_std),
                     world_model.next,
                     latent,
                     horizon,

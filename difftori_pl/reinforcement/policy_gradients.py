@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from datamodules.distributed import mean, total
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.policy import Observation
+from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.skipped_updates import SkippedUpdates
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
@@ -51,6 +52,24 @@ class PolicyGradient(nn.Module, ABC):
 
     def episode_ended(self, parameters: Sequence[nn.Parameter], skipped: SkippedUpdates) -> None:
         """Called when all running episodes have ended; `skipped` counts steps that are not taken."""
+
+
+def check_parts(policy_gradient: PolicyGradient | None, critic: nn.Module | None, planner: Planner) -> None:
+    """Check that a policy gradient has a critic and a planner that can be differentiated.
+
+    Raises:
+        ConfigurationError: it lacks one of them, or there is a critic without a policy gradient.
+    """
+    if (critic is None) != (policy_gradient is None):
+        raise ConfigurationError(
+            "the policy gradient needs a critic, and a critic is used by nothing else: set both "
+            "model.init_args.critic and model.init_args.policy_gradient, or neither"
+        )
+    if policy_gradient is not None and not planner.trajopt.backward_mode.differentiable:
+        raise ConfigurationError(
+            "the policy gradient needs a differentiable planner, but its backward mode is Detached: set "
+            "model.init_args.planner.init_args.trajopt.init_args.backward_mode to Truncated or Unroll, for example"
+        )
 
 
 class ReplayedStates(PolicyGradient):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,13 +23,13 @@ from difftori_pl.losses import at_least_float32, policy_gradient
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.encoders.base import observation_specs
+from difftori_pl.models.latent_model import LatentModel, ModelLoss
 from difftori_pl.models.policy import Observation, OnlinePolicy, State
-from difftori_pl.models.world_model import WorldModel
 from difftori_pl.module import check_precision
-from difftori_pl.reinforcement.gradient_steps import Scaler, gradients_of, take_step
-from difftori_pl.reinforcement.model_losses import ModelLosses
+from difftori_pl.reinforcement.critic_loss import add_critic_loss
+from difftori_pl.reinforcement.gradient_steps import Scaler, build_optimizer, gradients_of, take_step
 from difftori_pl.reinforcement.planner import Planner
-from difftori_pl.reinforcement.policy_gradients import PolicyGradient
+from difftori_pl.reinforcement.policy_gradients import PolicyGradient, check_parts
 from difftori_pl.reinforcement.random_states import NAMES, begin_random_numbers, random_states
 from difftori_pl.reinforcement.schedules import LinearSchedule
 from difftori_pl.skipped_updates import SkippedUpdates
@@ -49,13 +50,14 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
     """Learn a latent world model from replayed experience and act by trajectory optimisation in it.
 
     With a policy gradient, the model is also trained to improve its plans (Eq. 6). Without one, and with the solver
-    `MPPI`, this is TD-MPC. All loss weights are those of the authors' code, which uses TD-MPC's.
+    `MPPI`, this is TD-MPC or TD-MPC2, depending on the world model. The world model defines its losses; this module
+    defines the order of an update.
 
     With several processes, gradients are averaged before they are clipped. They are computed by `torch.autograd.grad`,
     which does not trigger DDP's gradient exchange.
 
     Args:
-        world_model: encoder, dynamics, reward, values and policy.
+        world_model: encoder, dynamics, reward, values and policy, with their losses: `TDMPC` in the paper, or `TDMPC2`.
         planner: plans the executed actions; with a policy gradient, it is differentiated.
         horizon_schedule: number of planned actions over environment steps; its maximum is the length of training
             sequences.
@@ -67,7 +69,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
             policy gradient is taken until then.
         n_warmup_env_steps: number of environment steps; 6000 agent steps in the authors' code.
         augmentation: augments observations in training; None for no augmentation.
-        discount: γ.
+        discount: γ; None for the world model's value, here and in the next five. The authors' code uses `TDMPC`'s.
         decay: λ of Eq. 2.
         reward_weight: c1 of Eq. 3.
         value_weight: c2 of Eq. 3, and the weight of the critic's loss.
@@ -84,7 +86,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
 
     def __init__(
         self,
-        world_model: WorldModel,
+        world_model: LatentModel,
         planner: Planner,
         horizon_schedule: LinearSchedule,
         exploration: LinearSchedule,
@@ -93,12 +95,12 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         warmup_planner: Planner | None = None,
         n_warmup_env_steps: int = 0,
         augmentation: RandomShift | None = None,
-        discount: float = 0.99,
-        decay: float = 0.5,
-        reward_weight: float = 0.5,
-        value_weight: float = 0.1,
-        consistency_weight: float = 2.0,
-        policy_std: float = 0.05,
+        discount: float | None = None,
+        decay: float | None = None,
+        reward_weight: float | None = None,
+        value_weight: float | None = None,
+        consistency_weight: float | None = None,
+        policy_std: float | None = None,
         target_rate: float = 0.01,
         target_period: int = 2,
         max_grad_norm: float = 10.0,
@@ -107,42 +109,31 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         super().__init__()
         for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
+        settings = world_model.settings.override(
+            discount=discount, decay=decay, reward_weight=reward_weight, value_weight=value_weight,
+            consistency_weight=consistency_weight, policy_std=policy_std,
+        )  # fmt: skip
         check_positive(
-            horizon_schedule=min(horizon_schedule.start, horizon_schedule.end),
-            discount=discount,
-            target_rate=target_rate,
-            target_period=target_period,
-            max_grad_norm=max_grad_norm,
-        )
+            horizon_schedule=min(horizon_schedule.start, horizon_schedule.end), discount=settings.discount,
+            target_rate=target_rate, target_period=target_period, max_grad_norm=max_grad_norm,
+        )  # fmt: skip
         check_not_negative(
-            exploration=min(exploration.start, exploration.end),
-            n_warmup_env_steps=n_warmup_env_steps,
-            decay=decay,
-            reward_weight=reward_weight,
-            value_weight=value_weight,
-            consistency_weight=consistency_weight,
-            policy_std=policy_std,
-        )
-        if discount > 1 or target_rate > 1:
-            raise ConfigurationError(f"discount and target_rate must be at most 1, got {discount} and {target_rate}")
-        if (critic is None) != (policy_gradient is None):
+            exploration=min(exploration.start, exploration.end), n_warmup_env_steps=n_warmup_env_steps,
+            **asdict(settings),
+        )  # fmt: skip
+        if settings.discount > 1 or target_rate > 1:
             raise ConfigurationError(
-                "the policy gradient needs a critic, and a critic is used by nothing else: set both "
-                "model.init_args.critic and model.init_args.policy_gradient, or neither"
+                f"discount and target_rate must be at most 1, got {settings.discount} and {target_rate}"
             )
-        if policy_gradient is not None and not planner.trajopt.backward_mode.differentiable:
-            raise ConfigurationError(
-                "the policy gradient needs a differentiable planner, but its backward mode is Detached: set "
-                "model.init_args.planner.init_args.trajopt.init_args.backward_mode to Truncated or Unroll, for example"
-            )
+        check_parts(policy_gradient, critic, planner)
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
         self.automatic_optimization = False
         self.world_model = world_model
         self.action_dim = world_model.action_dim
         self.critic = critic
-        learned = nn.ModuleDict({"world_model": world_model} | ({} if critic is None else {"critic": critic}))
-        self.target = deepcopy(learned).requires_grad_(False)
+        averaged = {"world_model": world_model.averaged} | ({} if critic is None else {"critic": critic})
+        self.target = nn.ModuleDict(deepcopy(averaged)).requires_grad_(False)
         self.planner = planner
         self.warmup_planner = warmup_planner
         self.policy_gradient = policy_gradient
@@ -150,8 +141,8 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         self.exploration = exploration
         self.n_warmup_env_steps = n_warmup_env_steps
         self.augmentation = augmentation
-        self.discount = discount
-        self.losses = ModelLosses(discount, decay, reward_weight, value_weight, consistency_weight, policy_std)
+        self.settings = settings
+        self.discount = settings.discount
         self.target_rate = target_rate
         self.target_period = target_period
         self.max_grad_norm = max_grad_norm
@@ -197,7 +188,9 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Build one optimiser for model and critic, and one for the model's policy, which has a separate loss."""
-        return [self.optimizer(self._learned()), self.optimizer(list(self.world_model.pi.parameters()))]
+        model, pi = self.world_model, list(self.world_model.pi.parameters())
+        slow = model.encoder_parameters()
+        return [build_optimizer(self.optimizer, self._learned(), slow, model.encoder_rate), self.optimizer(pi)]
 
     def initial_state(self, batch_size: int) -> State:
         """Return a plan of zeros; see `Policy.initial_state`."""
@@ -273,10 +266,9 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         Returns:
             Values to log, and new priorities (B,).
         """
-        latents, loss, values, priorities = self.losses.model(
-            self.world_model, self.critic if self._critic_parameters() else None, self.target, batch
-        )
-        gradients = gradients_of(loss, self._learned(), self._scaler)
+        loss = self.model_loss(batch)
+        values = loss.logged | {"loss": loss.value.detach()}
+        gradients = gradients_of(loss.value, self._learned(), self._scaler)
         plan_loss = self.plan_loss(batch["obs"])
         if self.policy_gradient is not None and plan_loss is not None:
             # The critic and the policy are excluded, so that the loss cannot be lowered by changing them.
@@ -286,7 +278,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
         values["grad_norm"] = self._take_step(optimizer, self._learned(), gradients)
-        policy_loss = self.losses.policy(self.world_model, latents.detach())
+        policy_loss = self.world_model.policy_loss(loss.latents.detach(), self.settings)
         pi = list(self.world_model.pi.parameters())
         gradients = gradients_of(policy_loss, pi, self._scaler)
         self._take_step(policy_optimizer, pi, gradients)
@@ -295,7 +287,15 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         self.n_updates += 1
         if self.n_updates % self.target_period == 0:
             self._move_target()
-        return values, priorities
+        return values, loss.priorities
+
+    def model_loss(self, batch: dict[str, Any]) -> ModelLoss:
+        """Compute the loss on a batch of the world model and, if it is trained, of the critic."""
+        target: Any = self.target
+        found = self.world_model.loss(target["world_model"], batch, self.settings)
+        if self.critic is None or not self._critic_parameters():
+            return found
+        return add_critic_loss(found, self.critic, target["critic"], batch, self.settings)
 
     def plan_loss(self, obs: Observation) -> Tensor | None:
         """Compute Eq. 6 on replayed observations (B, H + 1, ...); None during warm-up or without a policy gradient."""
@@ -319,7 +319,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
 
     @torch.no_grad()
     def _move_target(self) -> None:
-        learned = [*self.world_model.parameters(), *(self.critic.parameters() if self.critic else ())]
+        learned = [*self.world_model.averaged.parameters(), *(self.critic.parameters() if self.critic else ())]
         torch._foreach_lerp_(list(self.target.parameters()), learned, self.target_rate)
 
     def _model_parameters(self) -> list[nn.Parameter]:

@@ -92,6 +92,8 @@ class RolloutReturn:
         terminal_value: the learned Q, for instance min(Q1, Q2), (B, Z) and (B, A) to (B,) or (B, 1).
         policy: π, (B, Z) to (B, A).
         discount: γ.
+        continuation: probability that the task has not ended, (B, Z) to (B,). All later terms are multiplied by that of
+            each latent z_1, ..., z_H that precedes them. None if tasks do not end.
     """
 
     reward: LatentActionFunction
@@ -99,6 +101,7 @@ class RolloutReturn:
     terminal_value: LatentActionFunction
     policy: Callable[[Tensor], Tensor]
     discount: float = 0.99
+    continuation: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Return G (B,) of all H `actions` (B, H, A) from `latent` (B, Z)."""
@@ -106,10 +109,15 @@ class RolloutReturn:
 
     def terms(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Return the terms of the sum (B, H + 1): the rewards and the terminal value."""
-        *latents, last = _latents(self.dynamics, latent, actions)
+        *latents, last = visited = _latents(self.dynamics, latent, actions)
         rewards = _scores(self.reward, self.discount, latents, actions)
         terminal = _per_element(self.terminal_value(last, self.policy(last)), len(actions), actions)
-        return torch.cat((rewards, self.discount ** actions.shape[1] * terminal.unsqueeze(1)), dim=1)
+        terms = torch.cat((rewards, self.discount ** actions.shape[1] * terminal.unsqueeze(1)), dim=1)
+        if self.continuation is None:
+            return terms
+        reached = torch.stack(visited[1:], dim=1).flatten(0, 1)
+        goes_on = _per_element(self.continuation(reached), len(reached), actions).view(actions.shape[:2])
+        return torch.cat((terms[:, :1], terms[:, 1:] * goes_on.cumprod(dim=1)), dim=1)
 
 
 @dataclass(frozen=True)

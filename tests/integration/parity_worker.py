@@ -19,6 +19,7 @@ from difftori_pl import (
     BC,
     BCRNNGMM,
     IBC,
+    TDMPC,
     BehaviorCloning,
     DiffTORIIL,
     DiffTORIRL,
@@ -38,7 +39,6 @@ from difftori_pl import (
     TrajOptLayer,
     Truncated,
     Unroll,
-    WorldModel,
 )
 from difftori_pl.trajopt.backward import BackwardMode
 
@@ -69,7 +69,7 @@ def rl() -> DiffTORIRL:
         return StateEncoder(OBS, 6, hidden_dims=[8], normalize=False)
 
     return DiffTORIRL(
-        world_model=WorldModel(state(), 7, 16),
+        world_model=TDMPC(state(), 7, 16),
         planner=Planner(TrajOptLayer(LevenbergMarquardt(3, 1e-3, 0.1), Truncated(2))),
         horizon_schedule=LinearSchedule(3, 3, 0),
         exploration=LinearSchedule(0.0, 0.0, 0),

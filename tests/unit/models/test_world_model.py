@@ -3,7 +3,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from datamodules import ObservationSpec
-from difftori_pl import ObservationCritic, PixelEncoder, RandomShift, StateEncoder, WorldModel
+from difftori_pl import TDMPC, ObservationCritic, PixelEncoder, RandomShift, StateEncoder
 from difftori_pl.models.critics import TwinQ
 
 
@@ -23,7 +23,7 @@ def test_stacked_networks_equal_single_ones() -> None:
 
 
 def test_the_networks_have_the_published_sizes() -> None:
-    model = WorldModel(StateEncoder({"state": 17}, 50, [256], normalize=False), 6)
+    model = TDMPC(StateEncoder({"state": 17}, 50, [256], normalize=False), 6)
 
     def sizes(part: nn.Module) -> list[tuple[int, int]]:
         return [(layer.in_features, layer.out_features) for layer in part.modules() if isinstance(layer, nn.Linear)]
@@ -36,7 +36,7 @@ def test_the_networks_have_the_published_sizes() -> None:
 
 
 def test_reward_and_value_start_at_zero_and_weights_orthogonal() -> None:
-    model = WorldModel(StateEncoder({"state": 4}, 8, [16], normalize=False), 2, 32)
+    model = TDMPC(StateEncoder({"state": 4}, 8, [16], normalize=False), 2, 32)
     latent, action = torch.randn(3, 8), torch.randn(3, 2)
     assert not model.reward(latent, action).any()
     assert not model.values(latent, action).any()
@@ -49,7 +49,7 @@ def test_reward_and_value_start_at_zero_and_weights_orthogonal() -> None:
 
 def test_the_policy_is_bounded_and_its_noise_is_clipped() -> None:
     torch.manual_seed(0)
-    model = WorldModel(StateEncoder({"state": 4}, 8, [16], normalize=False), 2, 32)
+    model = TDMPC(StateEncoder({"state": 4}, 8, [16], normalize=False), 2, 32)
     latent = torch.randn(500, 8)
     mean, noisy = model.act(latent), model.act(latent, std=5.0)
     assert (noisy - mean).abs().max() <= 0.3 + 1e-6

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from difftori_pl import (
     MPPI,
+    TDMPC,
     Detached,
     DiffTORIRL,
     ExecutedActions,
@@ -22,7 +23,6 @@ from difftori_pl import (
     StateEncoder,
     TrajOptLayer,
     Truncated,
-    WorldModel,
 )
 from difftori_pl.callbacks import Collect
 from difftori_pl.errors import CheckpointError, ConfigurationError
@@ -40,7 +40,7 @@ def make(policy_gradient: Any = None, **options: Any) -> DiffTORIRL:
     layer = TrajOptLayer(LevenbergMarquardt(6, 1e-3, 0.1), Truncated(3))
     module = DiffTORIRL(
         **{
-            "world_model": WorldModel(encoder(), A, 16),
+            "world_model": TDMPC(encoder(), A, 16),
             "planner": Planner(layer),
             "horizon_schedule": LinearSchedule(H, H, 0),
             "exploration": LinearSchedule(0.0, 0.0, 0),
@@ -120,15 +120,16 @@ def test_model_loss_against_a_step_by_step_reference() -> None:
         step = step + 0.1 * ((q1 - y) ** 2 + (q2 - y) ** 2 + (c1 - y_critic) ** 2 + (c2 - y_critic) ** 2)
         total = total + 0.5**t * step
         priorities = priorities + 0.5**t * ((q1 - y).abs() + (q2 - y).abs())
-    _, loss, _, found = module.losses.model(model, critic, target, batch)
-    torch.testing.assert_close(loss, (batch["weights"] * total).mean() / H, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found, priorities.detach(), rtol=1e-5, atol=1e-6)
+    result = module.model_loss(batch)
+    torch.testing.assert_close(result.value, (batch["weights"] * total).mean() / H, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result.priorities, priorities.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_targets_pass_no_gradient() -> None:
     module = make(ReplayedStates())
-    _, loss, _, _ = module.losses.model(module.world_model, module.critic, module.target, make_batch())
-    gradients = torch.autograd.grad(loss, list(module.world_model.pi.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(
+        module.model_loss(make_batch()).value, list(module.world_model.pi.parameters()), allow_unused=True
+    )
     assert all(gradient is None for gradient in gradients)
     assert not any(parameter.requires_grad for parameter in module.target.parameters())
 
@@ -140,7 +141,7 @@ def test_policy_loss_against_a_reference() -> None:
     for t in range(H + 1):
         action = torch.tanh(module.world_model.pi(latents[:, t]))
         expected = expected - 0.5**t * module.world_model.values(latents[:, t], action).amin(0).mean()
-    torch.testing.assert_close(module.losses.policy(module.world_model, latents), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(module.world_model.policy_loss(latents, module.settings), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_executed_actions_add_up_to_the_batched_gradient() -> None:

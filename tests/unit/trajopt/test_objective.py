@@ -72,6 +72,20 @@ def test_rollout_return_takes_its_last_action_from_the_policy(latent, actions):
     assert_close(objective(latent, actions), expected + 0.25 * terminal_value(last, last.tanh()))
 
 
+def test_rollout_return_is_discounted_by_the_probability_that_the_task_goes_on(latent, actions):
+    def continuation(z):
+        return torch.sigmoid(z.sum(dim=1))
+
+    objective = RolloutReturn(reward, dynamics, terminal_value, torch.tanh, 0.5, continuation)
+    second = latent + 2 * actions[:, 0]
+    last = second + 2 * actions[:, 1]
+    p, q = continuation(second), continuation(last)
+    expected = reward(latent, actions[:, 0]) + p * 0.5 * reward(second, actions[:, 1])
+    assert_close(objective(latent, actions), expected + p * q * 0.25 * terminal_value(last, last.tanh()))
+    with pytest.raises(ShapeError, match="a score must be one number per batch element"):
+        RolloutReturn(reward, dynamics, terminal_value, torch.tanh, 0.5, lambda z: z)(latent, actions)
+
+
 def test_optimised_terminal_return_takes_its_last_action_from_the_plan(latent, actions):
     objective = OptimisedTerminalReturn(reward, dynamics, terminal_value, discount=0.5)
     last = latent + 2 * actions[:, 0]
