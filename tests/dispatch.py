@@ -19,8 +19,8 @@ TRANSFERS = (Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.__array__, Tensor._
 """Methods that read a tensor on the host, but dispatch no operator if it is on a CPU."""
 
 NO_KERNEL = {
-    "_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "promote_types",
-    "_record_function_enter_new", "_record_function_exit",
+    "_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh",
+    "promote_types", "_record_function_enter_new", "_record_function_exit",
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def advance(
     """
     # Steps with a graph are not compiled: compiling their backward pass took minutes and made it no faster.
     if not problem.compiled or torch.is_grad_enabled():
-        if not (problem.traced or rest_when_done and solver.stops_early):
+        if not (problem.traced or (rest_when_done and solver.stops_early)):
             return _take_all(solver, problem, latent, loop, n_steps)
         for _ in range(n_steps):
             loop = _take_step(solver, problem, latent, loop, rest_when_done)

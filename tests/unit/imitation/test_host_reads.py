@@ -15,7 +15,7 @@ def behavior_cloning() -> BehaviorCloning:
     return BehaviorCloning(BC(StateEncoder({"x": 3}, normalize=False), action_dim=2, hidden_dims=(8,)))
 
 
-# Whether a gradient is finite decides whether the weights change. DiffTORI's solve also reads whether an element failed.
+# Whether a gradient is finite decides whether the weights change. A solve also reads whether an element failed.
 STEPS: dict[str, tuple[Any, int]] = {
     "BehaviorCloning": (behavior_cloning, 1),
     "DiffTORIIL": (policy, 2),

@@ -1,5 +1,6 @@
 """What an update and an action cost on a GPU besides arithmetic: reads on the host, and launched kernels."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_copies_on_the_host_follow_the_buffers() -> None:
     for _ in range(3):
         targets.append(torch.cat([parameter.flatten() for parameter in module.target.parameters()]))
         update()
-    moved = [not torch.equal(before, after) for before, after in zip(targets[:-1], targets[1:], strict=True)]
+    moved = [not torch.equal(before, after) for before, after in pairwise(targets)]
     assert moved == [False, True], "the target moves with update 3, counted from the start of the run"
 
 
