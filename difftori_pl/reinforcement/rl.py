@@ -22,7 +22,7 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, policy_gradient
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
-from difftori_pl.models.encoders.base import observation_specs
+from difftori_pl.models.encoders.base import observation_specs, unit_images
 from difftori_pl.models.host_counter import HostCounter
 from difftori_pl.models.latent_model import LatentModel, ModelLoss
 from difftori_pl.models.policy import Observation, OnlinePolicy, State
@@ -277,6 +277,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         Returns:
             Values to log, and new priorities (B,).
         """
+        batch = batch | {"obs": unit_images(self, batch["obs"], next(self.parameters()).dtype)}
         loss = self.model_loss(batch)
         values = loss.logged | {"loss": loss.value.detach()}
         gradients = gradients_of(loss.value, self._learned(), self._scaler)

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from datamodules.observation_spec import ObservationSpec

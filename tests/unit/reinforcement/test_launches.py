@@ -8,17 +8,21 @@ import torch
 
 from difftori_pl import (
     MPPI,
+    TDMPC,
     Detached,
     DiffTORIRL,
     ExecutedActions,
     LevenbergMarquardt,
     LinearSchedule,
+    ObservationCritic,
+    PixelEncoder,
     Planner,
     ReplayedStates,
     TrajOptLayer,
 )
-from tests.dispatch import HostReads, count_kernels
-from tests.unit.reinforcement.test_rl import OBS, make, make_batch
+from difftori_pl.models.encoders.base import unit_images
+from tests.dispatch import HostReads, Kernels, count_kernels
+from tests.unit.reinforcement.test_rl import OBS, A, B, H, make, make_batch
 
 
 def td_mpc() -> DiffTORIRL:
@@ -92,6 +96,59 @@ def test_copies_on_the_host_follow_the_buffers() -> None:
         update()
     moved = [not torch.equal(before, after) for before, after in pairwise(targets)]
     assert moved == [False, True], "the target moves with update 3, counted from the start of the run"
+
+
+def from_pixels() -> tuple[DiffTORIRL, dict[str, Any]]:
+    torch.manual_seed(0)
+    encoder = PixelEncoder(n_channels=3, image_size=64, latent_dim=5, n_filters=2, key="state")
+    module = make(ExecutedActions(), world_model=TDMPC(encoder, A, 8), critic=ObservationCritic(encoder, A, 8))
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(256, (B, H + 1, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    return module, make_batch() | {"obs": {"state": images}}
+
+
+def test_an_update_converts_images_once_and_each_network_encodes_a_frame_once() -> None:
+    module, batch = from_pixels()
+    encoded: dict[int, int] = {}
+
+    def count(encoder: Any, arguments: Any) -> None:
+        encoded[id(encoder)] = encoded.get(id(encoder), 0) + arguments[0]["state"].shape[1]
+
+    encoders = [part for part in module.modules() if isinstance(part, PixelEncoder)]
+    for encoder in encoders:
+        encoder.register_forward_pre_hook(count)
+    with Kernels() as kernels:
+        module.update(batch, *module.configure_optimizers())
+    assert kernels.names["div_"] == 1, "one division by 255"
+    # Model: all frames. Its target, and both critics and their targets: all but the last or the first frame.
+    assert [encoded[id(encoder)] for encoder in encoders] == [H + 1, H, H, H, H, H]
+
+
+def test_converted_images_give_the_same_update() -> None:
+    ends = []
+    for convert in (True, False):
+        module, batch = from_pixels()
+        for part in module.modules():
+            if isinstance(part, PixelEncoder):
+                part.takes_unit_images = convert  # type: ignore[misc]
+        torch.manual_seed(0)
+        module.update(batch, *module.configure_optimizers())
+        ends.append(torch.nn.utils.parameters_to_vector(module.parameters()))
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
+def test_images_that_an_encoder_reads_as_uint8_are_not_converted() -> None:
+    class Own(PixelEncoder):
+        takes_unit_images = False
+
+    sizes = {"n_channels": 3, "image_size": 64, "latent_dim": 5, "n_filters": 2}
+    both = torch.nn.ModuleList([PixelEncoder(**sizes, key="a"), PixelEncoder(**sizes, key="b"), Own(**sizes, key="b")])
+    obs = {key: torch.full((1, 1, 3, 64, 64), 255, dtype=torch.uint8) for key in ("a", "b", "c")}
+    found = unit_images(both, obs, torch.float32)
+    assert {key: value.dtype for key, value in found.items()} == {
+        "a": torch.float32, "b": torch.uint8, "c": torch.uint8,
+    }  # fmt: skip
+    assert found["a"].unique().tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("build", "ceiling"), [(td_mpc, 325), (replayed_states, 2625)])
