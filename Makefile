@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim gpu lint types docs package minimum format clean
+.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim gpu gpu-report lint types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -51,6 +51,9 @@ sim: .venv/ready ## run the tests with simulators
 
 gpu: .venv/ready ## run the tests that need a CUDA GPU
 	$(BIN)/pytest -m gpu
+
+gpu-report: .venv/ready ## run the tests and measurements that need a CUDA GPU, and write benchmarks/results/gpu.md
+	$(BIN)/python -m benchmarks.gpu_report
 
 lint: .venv/ready ## run ruff
 	$(BIN)/ruff check .
