@@ -9,6 +9,7 @@ import torch
 from difftori_pl import (
     MPPI,
     TDMPC,
+    TDMPC2,
     Detached,
     DiffTORIRL,
     ExecutedActions,
@@ -18,6 +19,7 @@ from difftori_pl import (
     PixelEncoder,
     Planner,
     ReplayedStates,
+    StateEncoder,
     TrajOptLayer,
 )
 from difftori_pl.models.encoders.base import unit_images
@@ -27,6 +29,12 @@ from tests.unit.reinforcement.test_rl import OBS, A, B, H, make, make_batch
 
 def td_mpc() -> DiffTORIRL:
     return make(planner=Planner(TrajOptLayer(MPPI(n_samples=16, n_elites=4), Detached()), 3, warm_start=True))
+
+
+def td_mpc2() -> DiffTORIRL:
+    encoder = StateEncoder({"state": OBS}, None, normalize=False)
+    planner = Planner(TrajOptLayer(MPPI(n_samples=16, n_elites=4), Detached()), 3, warm_start=True)
+    return make(world_model=TDMPC2(encoder, A, 16, (16,), 16), planner=planner)
 
 
 def without_backward() -> DiffTORIRL:
@@ -41,10 +49,10 @@ def executed_actions() -> DiffTORIRL:
     return make(ExecutedActions())
 
 
-METHODS = pytest.mark.parametrize("build", [td_mpc, without_backward, replayed_states, executed_actions])
+METHODS = pytest.mark.parametrize("build", [td_mpc, td_mpc2, without_backward, replayed_states, executed_actions])
 # Whether a gradient is finite decides whether the weights change: one read per optimiser step. A differentiated solve
 # reads whether an element failed, see tests/unit/trajopt/test_host_reads.py.
-UPDATE = {"td_mpc": 2, "without_backward": 2, "replayed_states": 3, "executed_actions": 2}
+UPDATE = {"td_mpc": 2, "td_mpc2": 2, "without_backward": 2, "replayed_states": 3, "executed_actions": 2}
 EXPLORE = {"executed_actions": 1}
 
 
