@@ -4,11 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 sim-robosuite15 gpu lint \
+.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 sim-robosuite15 gpu gpu-report lint \
     types docs package minimum format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
 
 system: ## install the system packages (Debian, Ubuntu)
 	@bash setup/system_packages.sh
@@ -64,6 +64,9 @@ sim-robosuite15: .robosuite15/ready ## run the tests with robosuite with its ver
 
 gpu: .venv/ready ## run the tests that need a CUDA GPU
 	$(BIN)/pytest -m gpu
+
+gpu-report: .venv/ready ## run the tests and measurements that need a CUDA GPU, and write benchmarks/results/gpu.md
+	$(BIN)/python -m benchmarks.gpu_report
 
 lint: .venv/ready ## run ruff
 	$(BIN)/ruff check .

@@ -128,8 +128,8 @@ class Collect(EnvStepLimit):
             return
         ahead = self._owed / self.updates_per_step * self._action_repeat
         assert isinstance(pl_module, OnlinePolicy)
-        pl_module.env_step.fill_(self._collected - round(ahead))
-        pl_module.log("env_step", float(pl_module.env_step), prog_bar=True, logger=False, batch_size=1)
+        pl_module.set_env_step(self._collected - round(ahead))
+        pl_module.log("env_step", float(pl_module.n_env_steps), prog_bar=True, logger=False, batch_size=1)
         if self._owed < 1.0 and self._collected >= self.n_env_steps:
             trainer.should_stop = True
         self._stop_if_interrupted(trainer)

@@ -181,7 +181,7 @@ def _steps(trainer: Trainer, pl_module: LightningModule) -> tuple[str, float, fl
     """Return the kind of steps, their number, and their number at the end; infinite if unknown."""
     limit = _env_step_limit(trainer)
     if limit is not None and isinstance(pl_module, OnlinePolicy):
-        env_step = int(pl_module.env_step)
+        env_step = pl_module.n_env_steps
         if env_step == 0:
             return "random env step", limit.n_collected, limit.n_seed_env_steps
         return "env step", env_step, limit.n_env_steps

@@ -129,7 +129,7 @@ class RolloutEvaluation(Callback):
         if self.env is None or self.every_n_env_steps <= 0:
             return
         assert isinstance(pl_module, OnlinePolicy)
-        env_step = int(pl_module.env_step)
+        env_step = pl_module.n_env_steps
         if env_step // self.every_n_env_steps > self._last_env_step // self.every_n_env_steps:
             self._evaluate(trainer, pl_module)
         self._last_env_step = env_step
@@ -303,7 +303,7 @@ class RolloutEvaluation(Callback):
     def _step(self, trainer: Trainer, pl_module: LightningModule) -> int:
         """Return how long the policy was trained: environment steps if the module counts them, else updates."""
         if isinstance(pl_module, OnlinePolicy):
-            return int(pl_module.env_step)
+            return pl_module.n_env_steps
         return trainer.global_step if trainer.training else self._loaded_step or 0
 
     def _description(self, policy: Policy, first_seed: int) -> dict[str, Any]:

@@ -303,7 +303,8 @@ class DiffTORIIL(ImitationModule):
             state |= join(base=self.base_policy.training_state(batch["demo"]))
         latent, proposals, _ = self.observe(obs, state, demonstrated if self.training else None)
         targets = demonstrated.flatten(0, 1) / self.action_scale
-        # When acting, chunks begin every H steps.
-        step = torch.arange(mask.numel(), device=mask.device) % mask.shape[1]
-        solved = step % (self.horizon if self.chunked else 1) == 0
-        return latent[solved], proposals[solved], targets[solved], mask.flatten()[solved]
+        if not self.chunked:
+            return latent, proposals, targets, mask.flatten()
+        # When acting, chunks begin every H steps. A boolean mask would make the host wait for the number of problems.
+        step = torch.arange(mask.numel(), device=mask.device).view(mask.shape)[:, :: self.horizon].flatten()
+        return latent[step], proposals[step], targets[step], mask.flatten()[step]

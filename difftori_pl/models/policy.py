@@ -62,11 +62,20 @@ class OnlinePolicy(Policy):
 
     Attributes:
         action_dim: size A of an action.
-        env_step: number of environment steps learned from, a scalar buffer that `Collect` sets.
+        env_step: number of environment steps learned from, a scalar buffer that checkpoints hold.
     """
 
     action_dim: int
     env_step: Tensor
+
+    @property
+    def n_env_steps(self) -> int:
+        """The value of `env_step`; reading it waits for the device, unless a subclass keeps a copy on the host."""
+        return int(self.env_step)
+
+    def set_env_step(self, n_env_steps: int) -> None:
+        """Set `env_step`; `Collect` calls this after each update."""
+        self.env_step.fill_(n_env_steps)
 
     @abstractmethod
     def explore(self, obs: Observation, state: State) -> tuple[Tensor, State]:

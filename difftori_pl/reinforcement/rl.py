@@ -22,7 +22,8 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, policy_gradient
 from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.critics import ObservationCritic
-from difftori_pl.models.encoders.base import observation_specs
+from difftori_pl.models.encoders.base import observation_specs, unit_images
+from difftori_pl.models.host_counter import HostCounter
 from difftori_pl.models.latent_model import LatentModel, ModelLoss
 from difftori_pl.models.policy import Observation, OnlinePolicy, State
 from difftori_pl.module import check_precision
@@ -149,6 +150,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         self.optimizer = optimizer
         self._skipped_updates = SkippedUpdates()
         self._random: dict[str, Any] = {}
+        self._env_step, self._n_updates = HostCounter(), HostCounter()
         self.register_buffer("env_step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
 
@@ -160,12 +162,21 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
     @property
     def horizon(self) -> int:  # type: ignore[override]  # read-only
         """Current horizon."""
-        return int(self.horizon_schedule(int(self.env_step)))
+        return int(self.horizon_schedule(self.n_env_steps))
+
+    @property
+    def n_env_steps(self) -> int:
+        """The value of `env_step`, from a copy on the host."""
+        return self._env_step.read(self.env_step)
+
+    def set_env_step(self, n_env_steps: int) -> None:
+        """Set `env_step` and its copy on the host."""
+        self._env_step.write(self.env_step, n_env_steps)
 
     @property
     def warming_up(self) -> bool:
         """Whether the warm-up planner still acts."""
-        return self.warmup_planner is not None and int(self.env_step) < self.n_warmup_env_steps
+        return self.warmup_planner is not None and self.n_env_steps < self.n_warmup_env_steps
 
     def setup(self, stage: str) -> None:
         """Check the precision and, for training, the datamodule.
@@ -213,7 +224,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
             action = solution.mark_failed(solution.best_actions)[:, 0]
         else:
             action, state = self.act(obs, state)
-        noise = self.exploration(int(self.env_step)) * torch.randn_like(action)
+        noise = self.exploration(self.n_env_steps) * torch.randn_like(action)
         return (action + noise).clamp(-1.0, 1.0), state
 
     def on_episodes_end(self) -> None:
@@ -266,6 +277,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         Returns:
             Values to log, and new priorities (B,).
         """
+        batch = batch | {"obs": unit_images(self, batch["obs"], next(self.parameters()).dtype)}
         loss = self.model_loss(batch)
         values = loss.logged | {"loss": loss.value.detach()}
         gradients = gradients_of(loss.value, self._learned(), self._scaler)
@@ -284,8 +296,9 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         self._take_step(policy_optimizer, pi, gradients)
         values["policy_loss"] = policy_loss.detach()
         values["skipped_updates"] = values["loss"].new_tensor(self._skipped_updates.count)
-        self.n_updates += 1
-        if self.n_updates % self.target_period == 0:
+        n_updates = self._n_updates.read(self.n_updates) + 1
+        self._n_updates.write(self.n_updates, n_updates)
+        if n_updates % self.target_period == 0:
             self._move_target()
         return values, loss.priorities
 

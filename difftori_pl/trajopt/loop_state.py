@@ -13,7 +13,7 @@ from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.quarantine import sever
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver
 from difftori_pl.trajopt.trace import Trace
-from difftori_pl.trajopt.tree import map_tensors, per_element, select
+from difftori_pl.trajopt.tree import Record, map_tensors, per_element, select
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def begin(solver: StepSolver, problem: Problem, latent: Latent, iterate: Tensor)
         n_steps=n_steps,
         limit=torch.full_like(n_steps, solver.max_steps),
         initial_value=value,
-        initial_grad_norm=state.evaluation.grad_norm,
+        initial_grad_norm=problem.grad_norm(state.iterate, state.evaluation.gradient),
         trace=trace,
     )
 
@@ -83,7 +83,8 @@ def advance(
     """Take up to `n_steps` steps with every element that has not failed.
 
     The number of evaluations is fixed and no value is read on the host: the steps of resting elements are computed and
-    discarded.
+    discarded. Where elements rest only because they failed, best iterates and failures are found after the last step
+    (`_take_all`), which saves two dozen kernels per step.
 
     Args:
         solver: computes the steps.
@@ -95,6 +96,8 @@ def advance(
     """
     # Steps with a graph are not compiled: compiling their backward pass took minutes and made it no faster.
     if not problem.compiled or torch.is_grad_enabled():
+        if not (problem.traced or (rest_when_done and solver.stops_early)):
+            return _take_all(solver, problem, latent, loop, n_steps)
         for _ in range(n_steps):
             loop = _take_step(solver, problem, latent, loop, rest_when_done)
         return loop
@@ -109,6 +112,36 @@ def advance(
     return map_tensors(torch.clone, loop) if iterate.is_cuda else loop
 
 
+def _take_all(solver: StepSolver, problem: Problem, latent: Latent, loop: LoopState, n_steps: int) -> LoopState:
+    """Take all steps, then find failures and best iterates; a failed element returns to its last finite iterate."""
+    states = [loop.state]
+    for _ in range(n_steps):
+        states.append(solver.step(problem, latent, states[-1]))
+    # One record of all states, with those of an element next to one another.
+    path = map_tensors(lambda *tensors: torch.stack([tensor.detach() for tensor in tensors], 1).flatten(0, 1), *states)
+    first_rows = (n_steps + 1) * torch.arange(len(loop.failed), device=loop.failed.device)
+
+    def pick(record: Record, step: Tensor) -> Record:
+        return map_tensors(lambda tensor: tensor.index_select(0, first_rows + step), record)
+
+    finite = path.is_finite().view(-1, n_steps + 1) & ~loop.failed.unsqueeze(1)
+    taken = finite.cumprod(dim=1)[:, 1:]
+    n_taken = taken.sum(dim=1)
+    failed = loop.failed | (n_taken < n_steps)
+    iterates, values = path.best()
+    values = torch.where(taken > 0, values.view(-1, n_steps + 1)[:, 1:], -torch.inf)
+    best_value, best_step = torch.cat((loop.best_value.unsqueeze(1), values), dim=1).max(dim=1)
+    earlier = per_element(best_step == 0, iterates)
+    return replace(
+        loop,
+        state=select(failed, pick(path, n_taken), states[-1]),
+        best_iterate=torch.where(earlier, loop.best_iterate, pick(iterates, best_step)),
+        best_value=best_value,
+        failed=failed,
+        n_steps=loop.n_steps + n_taken,
+    )
+
+
 def _detached_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
@@ -117,8 +150,8 @@ def _take_step(
     solver: StepSolver, problem: Problem, latent: Latent, loop: LoopState, rest_when_done: bool
 ) -> LoopState:
     resting = loop.failed | (loop.n_steps >= loop.limit)
-    if rest_when_done:
-        resting = resting | solver.done(loop.state)
+    if rest_when_done and solver.stops_early:
+        resting = resting | solver.done(problem, loop.state)
     if torch.is_grad_enabled():
         # Evaluate resting elements at their current iterate, not after the discarded step. A NaN there would reach the
         # parameters' gradients even though the loss gradient is zero, because 0 · NaN = NaN.

@@ -18,12 +18,10 @@ class Evaluation:
     Attributes:
         value: the objective (B,).
         gradient: its gradient with respect to the iterate (B, H, A).
-        grad_norm: Euclidean norm of `gradient` (B,), without components that push against an active bound; detached.
     """
 
     value: Tensor
     gradient: Tensor
-    grad_norm: Tensor
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,16 @@ class Problem:
                 gradient = self._gradient(value, iterate, differentiable)
         if not differentiable:
             value, gradient = value.detach(), gradient.detach()
-        # The norm stays out of the graph: nothing needs its derivative, which is infinite at a zero gradient.
+        return Evaluation(value, gradient)
+
+    def grad_norm(self, iterate: Tensor, gradient: Tensor) -> Tensor:
+        """Return the Euclidean norm (B,) of a `gradient` (B, H, A) without components that push against a bound.
+
+        It is detached: nothing needs its derivative, which is infinite at a zero gradient.
+        """
         point, slope = iterate.detach(), gradient.detach()
         free = slope.masked_fill(self.bounds.active(point, slope), 0.0)
-        return Evaluation(value, gradient, torch.linalg.vector_norm(free.flatten(1), dim=1))
+        return torch.linalg.vector_norm(free.flatten(1), dim=1)
 
     def curvature(self, latent: Latent, iterate: Tensor, damping: float = 0.0) -> Curvature:
         """Prepare products with the Hessian at an `iterate` (B, H, A), which counts as a constant.

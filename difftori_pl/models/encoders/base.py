@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from datamodules.observation_spec import ObservationSpec
@@ -21,10 +23,12 @@ class Encoder(nn.Module, ABC):
         latent_dim: size Z of the latent.
         obs_specs: kind, shape and dtype of each observation key that the encoder reads; empty if it reads through
             another encoder.
+        takes_unit_images: whether its images may also be floats in [0, 1], as from `unit_images`.
     """
 
     latent_dim: int
     obs_specs: dict[str, ObservationSpec]
+    takes_unit_images: ClassVar[bool] = False
 
     def initial_state(self, batch_size: int) -> State:
         """Return the memory before the first step of `batch_size` episodes."""
@@ -89,3 +93,25 @@ def observation_specs(policy: object) -> dict[str, ObservationSpec]:
         if isinstance(part, Encoder):
             specs |= part.obs_specs
     return specs
+
+
+def to_unit(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Map uint8 images of any shape to [0, 1]; return floats, which are already in [0, 1], in `dtype`."""
+    if images.is_floating_point():
+        return images.to(dtype)
+    # Divide in place: a division into a new tensor takes almost as long as the conversion.
+    return images.to(dtype, copy=True).div_(255.0)
+
+
+def unit_images(policy: nn.Module, obs: Observation, dtype: torch.dtype) -> Observation:
+    """Map the images that several encoders inside a policy read to [0, 1] once, instead of once in each encoder.
+
+    Images that an encoder reads as uint8 only are returned unchanged, as are other observations.
+    """
+    readers = [part for part in policy.modules() if isinstance(part, Encoder)]
+
+    def shared(key: str) -> bool:
+        own = [part for part in readers if key in part.obs_specs]
+        return bool(own) and all(part.takes_unit_images and part.obs_specs[key].kind == "image" for part in own)
+
+    return {key: to_unit(value, dtype) if shared(key) else value for key, value in obs.items()}

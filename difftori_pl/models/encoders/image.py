@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from datamodules.observation_spec import ObservationSpec
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.base import Encoder, to_unit
 from difftori_pl.models.normalizer import Normalizer
 from difftori_pl.models.policy import Observation, State
 
@@ -27,6 +27,8 @@ class ImageEncoder(Encoder):
         obs_dims: size of each low-dimensional key.
         latent_dim: output size Z of a final linear map; None returns the concatenated features.
     """
+
+    takes_unit_images = True
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class ImageEncoder(Encoder):
         features = [vectors[key] for key in self.obs_dims]
         for camera, backbone in zip(self.cameras, self.backbones, strict=True):
             images = self._crop(obs[camera])
-            flat = images.flatten(0, 1).to(next(backbone.parameters()).dtype) / 255.0 - 0.5
+            flat = to_unit(images.flatten(0, 1), next(backbone.parameters()).dtype) - 0.5
             features.append(backbone(flat).unflatten(0, images.shape[:2]))
         return self.project(torch.cat(features, dim=-1)), state
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.observation_spec import ObservationSpec
-from difftori_pl.models.encoders.base import Encoder
+from difftori_pl.models.encoders.base import Encoder, to_unit
 from difftori_pl.models.policy import Observation, State
 
 
@@ -18,6 +18,8 @@ class PixelEncoder(Encoder):
         n_filters: channels of each convolution.
         key: key of the observation.
     """
+
+    takes_unit_images = True
 
     def __init__(
         self,
@@ -42,7 +44,5 @@ class PixelEncoder(Encoder):
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Encode each step independently; see `Encoder.forward`."""
         images = obs[self.key]
-        # Divide in place: a division into a new tensor takes almost as long as the conversion.
-        pixels = images.flatten(0, 1).to(self.project.weight.dtype, copy=True).div_(255.0)
-        features = self.convolutions(pixels)
+        features = self.convolutions(to_unit(images.flatten(0, 1), self.project.weight.dtype))
         return self.project(features).unflatten(0, images.shape[:2]), state

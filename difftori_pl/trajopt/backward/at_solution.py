@@ -96,7 +96,7 @@ class AtSolution(BackwardMode):
         return replace(solution, status=status)
 
     def _is_stationary(self, problem: Problem, latent: Latent, loop: LoopState) -> Tensor:
-        grad_norm = loop.state.evaluation.grad_norm
+        grad_norm = problem.grad_norm(loop.state.iterate, loop.state.evaluation.gradient)
         with torch.no_grad():
             curvature = problem.curvature(latent, loop.state.iterate)
             ascent = curvature.gradient.detach() * curvature.free

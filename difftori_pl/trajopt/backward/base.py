@@ -47,7 +47,7 @@ class BackwardMode(Part, ABC):
 def conclude(solver: Solver, problem: Problem, loop: LoopState) -> Solution:
     """Convert a finished loop to a solution, with actions instead of iterates and a status per element."""
     evaluation = loop.state.evaluation
-    status = torch.where(solver.done(loop.state), int(Status.CONVERGED), int(Status.MAX_STEPS))
+    status = torch.where(solver.done(problem, loop.state), int(Status.CONVERGED), int(Status.MAX_STEPS))
     return Solution(
         actions=problem.bounds.to_actions(loop.state.iterate),
         value=evaluation.value,
@@ -55,7 +55,7 @@ def conclude(solver: Solver, problem: Problem, loop: LoopState) -> Solution:
         best_value=loop.best_value,
         status=torch.where(loop.failed, int(Status.FAILED), status),
         n_steps=loop.n_steps,
-        grad_norm=evaluation.grad_norm,
+        grad_norm=problem.grad_norm(loop.state.iterate, evaluation.gradient),
         initial_value=loop.initial_value,
         trace=loop.trace and replace(loop.trace, actions=problem.bounds.to_actions(loop.trace.actions)),
     )

@@ -98,6 +98,8 @@ def _last_steps(solver: StepSolver, problem: Problem, latent: Latent, start: Loo
         return _isolated(attempt, latent, replace(loop, limit=start.limit), loop.failed)
 
     outcome = differentiate_from(start.limit - n_attached)
+    if not solver.stops_early:
+        return outcome
     n_steps, early = outcome.n_steps, (outcome.n_steps < solver.max_steps) & ~outcome.failed
     if not early.any():
         return outcome

@@ -1,10 +1,16 @@
 """Bounds for actions in other units."""
 
+from collections.abc import MutableMapping
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from difftori_pl.errors import ConfigurationError, ShapeError
 from difftori_pl.trajopt.bounds.base import Bounds
+
+_checked: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
+"""Version of each unit that is positive and finite: a read on the host for every solve would wait for the device."""
 
 
 class InUnits(Bounds):
@@ -27,12 +33,8 @@ class InUnits(Bounds):
             raise ConfigurationError(f"unit must be a tensor, got {type(unit).__name__}; pass torch.as_tensor(unit)")
         if unit.ndim > 1:
             raise ShapeError(f"unit must have one value per action component, shape (A,), got {tuple(unit.shape)}")
-        # Compare Python numbers: comparing tensors would add a read on the host to exported programs.
-        sizes = unit.flatten().tolist()
-        if not all(0 < size < torch.inf for size in sizes):
-            raise ConfigurationError(
-                f"unit must be positive and finite, got {sizes}; for a component that never changes, use 1"
-            )
+        if unit.is_inference() or _checked.get(unit) != unit._version:  # inference tensors have no version
+            _check_sizes(unit)
         self.bounds = bounds
         self.unit = unit
 
@@ -68,3 +70,14 @@ class InUnits(Bounds):
                 f"unit must have one value per action component, shape ({actions.shape[-1]},), got "
                 f"{tuple(self.unit.shape)}"
             )
+
+
+def _check_sizes(unit: Tensor) -> None:
+    # Compare Python numbers: comparing tensors would add a read on the host to exported programs.
+    sizes = unit.flatten().tolist()
+    if not all(0 < size < torch.inf for size in sizes):
+        raise ConfigurationError(
+            f"unit must be positive and finite, got {sizes}; for a component that never changes, use 1"
+        )
+    if not unit.is_inference():
+        _checked[unit] = unit._version

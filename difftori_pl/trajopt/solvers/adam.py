@@ -81,13 +81,16 @@ class Adam(StepSolver):
     def step(self, problem: Problem, latent: Latent, state: SolverState) -> AdamState:
         """Take one step with bias-corrected means and project the iterate."""
         assert isinstance(state, AdamState)
-        gradient, n_steps = state.evaluation.gradient, state.n_steps.detach() + 1
-        mean = self.beta_1 * state.mean + (1 - self.beta_1) * gradient
-        square = self.beta_2 * state.square + (1 - self.beta_2) * gradient.square()
-        unbiased_mean = mean / per_element(1 - self.beta_1**n_steps, mean)
-        unbiased_square = square / per_element(1 - self.beta_2**n_steps, square)
-        remaining = (1 - (n_steps - 1) / self.max_steps).clamp(min=0)
+        gradient, n_before = state.evaluation.gradient, state.n_steps.detach()
+        n_steps = n_before + 1
+        mean = torch.lerp(state.mean, gradient, 1 - self.beta_1)
+        square = torch.addcmul(self.beta_2 * state.square, gradient, gradient, value=1 - self.beta_2)
+        remaining = (1 - n_before / self.max_steps).clamp(min=0)
         rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * remaining
-        direction = unbiased_mean / (unbiased_square + self.epsilon**2).sqrt()
-        iterate = problem.bounds.project(state.iterate + per_element(rate, direction) * direction)
+        # The correction of the mean's bias is part of the rate (B,), where it costs less than in the direction.
+        rate = rate / (1 - self.beta_1**n_steps)
+        unbiased_square = square / per_element(1 - self.beta_2**n_steps, square)
+        direction = mean / (unbiased_square + self.epsilon**2).sqrt()
+        moved = torch.addcmul(state.iterate, per_element(rate, direction), direction)
+        iterate = problem.bounds.project(moved)
         return AdamState(iterate, problem.evaluate(latent, iterate), mean, square, n_steps)

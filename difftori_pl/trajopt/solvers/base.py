@@ -66,9 +66,14 @@ class Solver(Part, ABC):
         """Largest distance that a solve moves an action, in the unit of the actions; None if there is no limit."""
         return None
 
-    def done(self, state: SolverState) -> Tensor:
+    @property
+    def stops_early(self) -> bool:
+        """Whether `done` can hold before all steps are taken."""
+        return self.grad_tolerance > 0 or type(self).done is not Solver.done
+
+    def done(self, problem: Problem, state: SolverState) -> Tensor:
         """Mark the elements (B,) that need no further steps."""
-        return state.evaluation.grad_norm < self.grad_tolerance
+        return problem.grad_norm(state.iterate, state.evaluation.gradient) < self.grad_tolerance
 
 
 class StepSolver(Solver):

@@ -101,21 +101,22 @@ class LBFGS(StepSolver):
         # Only pairs of positive curvature keep the approximation positive definite; this also skips empty entries.
         used = s_y > torch.finfo(s_y.dtype).eps * y_y
         rho = torch.where(used, 1 / torch.where(used, s_y, 1.0), 0.0)
+        curvature = s_y / torch.where(used, y_y, 1.0)
 
         alphas: list[Tensor] = []
         direction = gradient
         for i in reversed(range(self.memory)):
             alpha = rho[:, i] * (s[:, i] * direction).sum(dim=(1, 2))
-            direction = direction - per_element(alpha, direction) * y[:, i]
+            direction = torch.addcmul(direction, per_element(alpha, direction), y[:, i], value=-1)
             alphas.insert(0, alpha)
         length = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
         scale = state.first_length / length.clamp(min=torch.finfo(length.dtype).tiny)
         for i in range(self.memory):
-            scale = torch.where(used[:, i], s_y[:, i] / torch.where(used[:, i], y_y[:, i], 1.0), scale)
+            scale = torch.where(used[:, i], curvature[:, i], scale)
         direction = per_element(scale, direction) * direction
         for i in range(self.memory):
             beta = rho[:, i] * (y[:, i] * direction).sum(dim=(1, 2))
-            direction = direction + per_element(alphas[i] - beta, direction) * s[:, i]
+            direction = torch.addcmul(direction, per_element(alphas[i] - beta, direction), s[:, i])
         # Blocked components stay zero, because gradient, s and y are zero there.
         return direction
 

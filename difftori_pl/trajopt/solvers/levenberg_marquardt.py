@@ -1,5 +1,7 @@
 """Levenberg–Marquardt with one residual, in closed form."""
 
+import torch
+
 from difftori_pl.trajopt.objective import Latent, return_to_residual
 from difftori_pl.trajopt.problem import Problem
 from difftori_pl.trajopt.solvers.base import SolverState, StepSolver, check_not_negative, check_positive
@@ -61,6 +63,7 @@ class LevenbergMarquardt(StepSolver):
         gradient = state.evaluation.gradient
         residual = return_to_residual(state.evaluation.value, self.offset)
         # Dividing before multiplying by g keeps float32 finite for gradient norms up to 1e19.
-        scale = self.step_size * residual / (self.damping + gradient.square().sum(dim=(1, 2)))
-        iterate = problem.bounds.project(state.iterate + per_element(scale, gradient) * gradient)
+        scale = per_element(residual / (self.damping + gradient.square().sum(dim=(1, 2))), gradient)
+        moved = torch.addcmul(state.iterate, scale, gradient, value=self.step_size)
+        iterate = problem.bounds.project(moved)
         return SolverState(iterate, problem.evaluate(latent, iterate))

@@ -161,4 +161,4 @@ def _score(problem: Problem, latent: Latent, samples: Tensor) -> Tensor:
 
 def _evaluate(problem: Problem, latent: Latent, iterate: Tensor) -> Evaluation:
     value = problem.value(latent, iterate)
-    return Evaluation(value, torch.zeros_like(iterate), torch.full_like(value, torch.nan))
+    return Evaluation(value, torch.full_like(iterate, torch.nan))

@@ -78,7 +78,7 @@ def run(
         n_steps=torch.full_like(best_value, 0 if broken else settings.max_steps, dtype=torch.int64),
         limit=torch.full_like(best_value, settings.max_steps, dtype=torch.int64),
         initial_value=initial.value,
-        initial_grad_norm=initial.grad_norm,
+        initial_grad_norm=problem.grad_norm(iterate, initial.gradient),
     )
 
 

@@ -66,7 +66,7 @@ class _Negate(StepSolver):
     def step(self, problem, latent, state):
         return SolverState(-state.iterate, problem.evaluate(latent, -state.iterate))
 
-    def done(self, state):
+    def done(self, problem, state):
         return torch.zeros_like(state.evaluation.value, dtype=torch.bool)
 
 

@@ -21,12 +21,12 @@ def test_stand_in_copies_the_first_healthy_element():
 
 
 def test_stand_in_replaces_every_tensor_of_a_record():
-    evaluation = Evaluation(torch.tensor([1.0, 2.0]), torch.ones(2, 1, 1), torch.tensor([3.0, 4.0]))
+    evaluation = Evaluation(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]).view(2, 1, 1))
     state = SolverState(torch.tensor([5.0, 6.0]).view(2, 1, 1), evaluation)
     replaced = stand_in(torch.tensor([True, False]), state)
     assert replaced.iterate.flatten().tolist() == [6.0, 6.0]
     assert replaced.evaluation.value.tolist() == [2.0, 2.0]
-    assert replaced.evaluation.grad_norm.tolist() == [4.0, 4.0]
+    assert replaced.evaluation.gradient.flatten().tolist() == [4.0, 4.0]
 
 
 def test_severed_tensor_passes_no_gradient_even_through_nan():

@@ -1,0 +1,151 @@
+"""Count the kernels and the reads on the host of solver steps, updates and actions, and time updates on the processor.
+
+    python -m benchmarks.launches
+    python -m benchmarks.launches --pixels    # an update from pixels, with images converted once or by each encoder
+
+Counts do not depend on the machine. Times are medians of processor time, which depend little on other load; the methods
+alternate within one process. To compare two versions, run the script in both.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.rl_speed import build
+from difftori_pl import Detached, DiffTORIRL, LinearSchedule, ObservationCritic, PixelEncoder, TrajOptLayer, WorldModel
+from difftori_pl.reinforcement.policy_gradients import ExecutedActions
+from difftori_pl.trajopt.objective import RolloutReturn
+from difftori_pl.trajopt.solvers import LBFGS, MPPI, Adam, LevenbergMarquardt
+from tests.dispatch import HostReads, count_kernels
+
+SOLVERS: dict[str, Callable[[int], Any]] = {
+    "Levenberg-Marquardt": LevenbergMarquardt,
+    "Adam": Adam,
+    "L-BFGS": LBFGS,
+    "MPPI": lambda n_steps: MPPI(n_steps, n_samples=32, n_elites=8),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--obs_dim", type=int, default=24)
+    parser.add_argument("--action_dim", type=int, default=6)
+    parser.add_argument("--hidden_dim", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--horizon", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pixels", action="store_true")
+    options = parser.parse_args()
+    if options.pixels:
+        pixels(options)
+    else:
+        modules = build(options)
+        solver_steps(next(iter(modules.values())), options)
+        updates(modules, options)
+
+
+def solver_steps(module: DiffTORIRL, options: argparse.Namespace) -> None:
+    model = module.world_model
+    objective = RolloutReturn(model.reward, model.next, model.min_value, model.act, module.discount)
+    latent, actions = torch.randn(2, 50), torch.zeros(2, options.horizon, options.action_dim)
+
+    def evaluate() -> None:
+        point = actions.clone().requires_grad_()
+        torch.autograd.grad(objective(latent, point).sum(), point)
+
+    bare = count_kernels(evaluate) - 1  # without the copy of the actions
+    print("| solver | kernels of a step | beyond value and gradient |\n|---|---|---|")
+    print(f"| none: value and gradient | {bare} | |")
+    for name, solver in SOLVERS.items():
+        few, more = (
+            count_kernels(lambda n=n, solver=solver: TrajOptLayer(solver(n), Detached())(objective, latent, actions))
+            for n in (5, 6)
+        )
+        print(f"| {name} | {more - few} | {more - few - bare} |")
+
+
+def updates(modules: dict[str, DiffTORIRL], options: argparse.Namespace) -> None:
+    size, horizon = options.batch_size, options.horizon
+    batch = {
+        "obs": {"state": torch.randn(size, horizon + 1, options.obs_dim)},
+        "actions": torch.rand(size, horizon, options.action_dim) * 2 - 1,
+        "rewards": torch.rand(size, horizon),
+        "terminated": torch.zeros(size, horizon, dtype=torch.bool),
+        "weights": torch.ones(size),
+    }
+    obs = {"state": batch["obs"]["state"][:1, :1]}
+    jobs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
+    for name, module in modules.items():
+        module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        optimizers = module.configure_optimizers()
+        jobs[name] = (
+            lambda module=module, optimizers=optimizers: module.update(batch, *optimizers),
+            lambda module=module: module.explore(obs, module.initial_state(1)),
+        )
+    for update, act in jobs.values():  # builds the optimisers' moments and reads the counters
+        update()
+        act()
+    times = alternate([update for update, _ in jobs.values()], options.repeats)
+    print("\n| method | kernels: update | action | reads: update | action | update, ms |\n|---|---|---|---|---|---|")
+    for (name, both), milliseconds in zip(jobs.items(), times, strict=True):
+        kernels = " | ".join(f"{count_kernels(job):,}" for job in both)
+        reads = " | ".join(str(count_reads(job)) for job in both)
+        print(f"| {name} | {kernels} | {reads} | {milliseconds:.1f} |")
+
+
+def pixels(options: argparse.Namespace) -> None:
+    encoder, size, horizon = PixelEncoder(), options.batch_size, options.horizon
+    module = DiffTORIRL(
+        WorldModel(encoder, options.action_dim, options.hidden_dim),
+        build(options)["executed actions, LM 100, truncated 5"].planner,
+        LinearSchedule(horizon, horizon, 0),
+        LinearSchedule(0.05, 0.05, 0),
+        critic=ObservationCritic(encoder, options.action_dim, options.hidden_dim),
+        policy_gradient=ExecutedActions(),
+    )
+    module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    batch = {
+        "obs": {"pixels": torch.randint(256, (size, horizon + 1, 9, 84, 84), dtype=torch.uint8)},
+        "actions": torch.rand(size, horizon, options.action_dim) * 2 - 1,
+        "rewards": torch.rand(size, horizon),
+        "terminated": torch.zeros(size, horizon, dtype=torch.bool),
+        "weights": torch.ones(size),
+    }
+    optimizers = module.configure_optimizers()
+
+    def update(once: bool) -> None:
+        for part in module.modules():
+            if isinstance(part, PixelEncoder):
+                part.takes_unit_images = once
+        module.update(batch, *optimizers)
+
+    separate, once = alternate([lambda: update(False), lambda: update(True)], options.repeats)
+    print("| images converted | update, ms | ratio |\n|---|---|---|")
+    print(f"| by each encoder | {separate:.0f} | 1.00 |\n| once | {once:.0f} | {once / separate:.2f} |")
+
+
+def count_reads(job: Callable[[], object]) -> int:
+    with HostReads(allowed=10_000) as reads:
+        job()
+    return reads.count
+
+
+def alternate(jobs: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Return the median processor time of each job, in milliseconds."""
+    times: list[list[float]] = [[] for _ in jobs]
+    for repeat in range(repeats + 1):
+        for job, own in zip(jobs, times, strict=True):
+            start = time.process_time()
+            job()
+            if repeat:  # the first round is a warm-up
+                own.append(1000 * (time.process_time() - start))
+    return [statistics.median(own) for own in times]
+
+
+if __name__ == "__main__":
+    main()
