@@ -73,6 +73,10 @@ class WorldModel(nn.Module):
         """Return the minimum (N,) of Q1 and Q2."""
         return self.values(latent, action).amin(0)
 
+    def disagreement(self, latent: Tensor, action: Tensor) -> Tensor:
+        """Return the standard deviation (N,) of the Q ensemble; for two networks, half of their distance."""
+        return self.values(latent, action).std(0, correction=0)
+
     def act(self, latent: Tensor, std: float = 0.0) -> Tensor:
         """Apply π: return actions (N, A) in [-1, 1] for latents (N, Z).
 
