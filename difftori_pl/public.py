@@ -23,6 +23,7 @@ from difftori_pl.models.cvae import LatentDynamics, Posterior, Score
 from difftori_pl.models.encoders import (
     CloudAugmentation,
     DP3Encoder,
+    DrQEncoder,
     HistoryEncoder,
     PixelEncoder,
     PointNetEncoder,
@@ -33,6 +34,7 @@ from difftori_pl.models.encoders import (
 )
 from difftori_pl.models.noise_schedule import DDIM, DDPM
 from difftori_pl.models.world_model import WorldModel
+from difftori_pl.reinforcement.drq_v2 import DrQV2
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, ReplayedStates
 from difftori_pl.reinforcement.rl import DiffTORIRL
@@ -58,6 +60,8 @@ __all__ = [
     "DiffTORIIL",
     "DiffTORIRL",
     "DiffusionPolicy",
+    "DrQEncoder",
+    "DrQV2",
     "ExecutedActions",
     "HistoryEncoder",
     "InnerClamp",

@@ -42,6 +42,7 @@ from difftori_pl.models.base_policies import (
 )
 from difftori_pl.models.encoders import (
     DP3Encoder,
+    DrQEncoder,
     Encoder,
     HistoryEncoder,
     PixelEncoder,
@@ -164,6 +165,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "history of nothing": lambda: HistoryEncoder(StateEncoder(POSITION, None, normalize=False), n_obs_steps=1),
     "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims=POSITION),
     "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims=POSITION, latent_dim=9),
+    "drq": lambda: DrQEncoder(n_channels=3, n_filters=2, key="left_image"),
     "pixels": lambda: PixelEncoder(n_channels=3, latent_dim=7, n_filters=4, key="left_image"),
     "pointnet": lambda: PointNetEncoder(n_points=40, obs_dims=POSITION),
     "pointnet of clouds only": lambda: PointNetEncoder(n_points=40, n_channels=3, latent_dim=7),

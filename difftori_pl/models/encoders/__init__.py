@@ -3,6 +3,7 @@
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
 from difftori_pl.models.encoders.dp3 import DP3Encoder
+from difftori_pl.models.encoders.drq import DrQEncoder
 from difftori_pl.models.encoders.history import HistoryEncoder
 from difftori_pl.models.encoders.pixels import PixelEncoder
 from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
@@ -15,6 +16,7 @@ from difftori_pl.models.encoders.state import StateEncoder
 __all__ = [
     "CloudAugmentation",
     "DP3Encoder",
+    "DrQEncoder",
     "Encoder",
     "HistoryEncoder",
     "PixelEncoder",

@@ -80,8 +80,8 @@ def test_the_penalty_moves_the_plan_to_actions_on_which_the_critics_agree() -> N
     """The penalised reward is -c |Q1 - Q2| / 2 = -2 c (a - 0.3)^2, so that the optimum is at 0.3."""
     model = make_model(Fixed(safe=0.3))
     for head in (model.reward_head, model.pi):  # no reward, and a constant terminal value
-        nn.init.zeros_(head[-1].weight)
-        nn.init.zeros_(head[-1].bias)
+        for parameter in [*head.parameters()][-2:]:
+            nn.init.zeros_(parameter)
     latent, last = torch.randn(2, 5, dtype=torch.float64), torch.zeros(2, 1, A, dtype=torch.float64)
     with torch.no_grad():
         plan = make_planner(penalty=1.0, n_steps=200)(model, 0.9, latent, 1, last).best_actions
