@@ -47,6 +47,7 @@ def test_shipped_configurations_are_complete(config: str, capsys: pytest.Capture
     model_based = yaml.safe_load((SHIPPED_CONFIGS / f"rl_{task}.yaml").read_text())
     assert model["action_dim"] == model_based["model"]["init_args"]["world_model"]["init_args"]["action_dim"]
     env = collect["env"]["init_args"]
+    assert env["camera"] == model_based["collect"]["env"]["init_args"].get("camera", 0)
     assert (env["task"], env["action_repeat"], env["pixels"]) == (task.replace("_", "-"), 2, True)
     assert (collect["n_seed_env_steps"], collect["updates_per_step"]) == (4000, 0.5)
     assert printed["data"]["init_args"]["horizon"] == model["n_steps"] == (1 if task == "walker_run" else 3)
