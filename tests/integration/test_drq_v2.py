@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ import torch
 import yaml
 
 from difftori_pl import DrQV2, load_policy
-from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, run
+from difftori_pl.cli import SHIPPED_CONFIGS, run
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import ConfigurationError
 from tests.integration.test_rl import assert_same, everything, last_checkpoint
 
-Fit = Callable[..., DiffTORICLI]
+Fit = Callable[..., Any]
 CONFIGS = sorted(path.name for path in SHIPPED_CONFIGS.glob("drq_v2_*.yaml"))
 SMALL = [
     "--config=drq_v2_pendulum_swingup.yaml", "--collect.env=tests.envs.Point", "--collect.env.pixels=true",
@@ -30,7 +31,7 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
     # Starting another process takes longer than the run.
     monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", LocalPool)
 
-    def fit(*options: str, folder: str = "runs") -> DiffTORICLI:
+    def fit(*options: str, folder: str = "runs") -> Any:
         return run(["fit", *SMALL, *options, f"--trainer.logger.save_dir={tmp_path / folder}"])
 
     return fit

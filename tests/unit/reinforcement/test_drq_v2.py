@@ -87,7 +87,7 @@ def test_actor_loss_by_hand() -> None:
     loss = module.actor_loss(latent)
     # Actions 0.5 and -0.2: Q1 = 2 * 1.5 is the smaller value of the first, Q2 = 3 * -0.6 of the second.
     torch.testing.assert_close(loss, torch.tensor(-(3.0 - 1.8) / 2))
-    (gradient,) = torch.autograd.grad(loss, module.actor.parameters())
+    (gradient,) = torch.autograd.grad(loss, [*module.actor.parameters()])
     # d Q1 / d w = 2 * 1 and d Q2 / d w = 3 * -0.4.
     torch.testing.assert_close(gradient, torch.tensor([-(2.0 - 1.2) / 2]))
 
