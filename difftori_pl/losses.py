@@ -64,6 +64,21 @@ def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, discount: 
     return reward + discount * torch.where(terminated, 0.0, next_value)
 
 
+def n_step_target(rewards: Tensor, last_value: Tensor, terminated: Tensor, discount: float) -> Tensor:
+    """Return the target of n steps, Σ_{i<n} γ^i r_i + γ^n V, without what follows a termination.
+
+    Args:
+        rewards: (..., n).
+        last_value: value V (...) after the last step.
+        terminated: whether the task terminated with each step (..., n).
+        discount: γ.
+    """
+    value = last_value
+    for reward, end in zip(reversed(rewards.unbind(-1)), reversed(terminated.unbind(-1)), strict=True):
+        value = td_target(reward, value, end, discount)
+    return value
+
+
 def horizon_weights(n_steps: int, decay: float, like: Tensor) -> Tensor:
     """Return the weights λ^(i - t) of Eq. 2 for i = t, ..., t + n_steps - 1, shape (n_steps,)."""
     return decay ** torch.arange(n_steps, device=like.device, dtype=like.dtype)

@@ -26,6 +26,7 @@ from difftori_pl.models.encoders import (
     CloudAugmentation,
     CorruptedEncoder,
     DP3Encoder,
+    DrQEncoder,
     HistoryEncoder,
     PixelEncoder,
     PointNetEncoder,
@@ -39,6 +40,7 @@ from difftori_pl.models.noise_schedule import DDIM, DDPM
 from difftori_pl.models.td_mpc import TDMPC
 from difftori_pl.models.td_mpc2 import TDMPC2
 from difftori_pl.models.world_model import WorldModel
+from difftori_pl.reinforcement.drq_v2 import DrQV2
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions, ReplayedStates
 from difftori_pl.reinforcement.rl import DiffTORIRL
@@ -68,6 +70,8 @@ __all__ = [
     "DiffTORIIL",
     "DiffTORIRL",
     "DiffusionPolicy",
+    "DrQEncoder",
+    "DrQV2",
     "ExecutedActions",
     "HistoryEncoder",
     "InnerClamp",

@@ -44,6 +44,7 @@ from difftori_pl.models.base_policies import (
 from difftori_pl.models.encoders import (
     CorruptedEncoder,
     DP3Encoder,
+    DrQEncoder,
     Encoder,
     HistoryEncoder,
     PixelEncoder,
@@ -172,6 +173,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "corrupted": lambda: CorruptedEncoder(StateEncoder(POSITION, latent_dim=6), noise=0.1, dropout=0.2),
     "small_conv": lambda: SmallConvEncoder(CAMERAS, obs_dims=POSITION),
     "resnet18": lambda: ResNet18Encoder(CAMERAS, obs_dims=POSITION, latent_dim=9),
+    "drq": lambda: DrQEncoder(n_channels=3, n_filters=2, key="left_image"),
     "pixels": lambda: PixelEncoder(n_channels=3, latent_dim=7, n_filters=4, key="left_image"),
     "pointnet": lambda: PointNetEncoder(n_points=40, obs_dims=POSITION),
     "pointnet of clouds only": lambda: PointNetEncoder(n_points=40, n_channels=3, latent_dim=7),

@@ -61,7 +61,11 @@ class HeldOutError(Callback):
             return
         scaling = ActionScaling.from_interface(data.interface)
         policies = {"policy": pl_module, **pl_module.reference_policies()}
-        lines = ["", "| policy | root mean square error of the actions, in the units of the data (95 %) | episodes |", "|---|---|---|"]
+        lines = [
+            "",
+            "| policy | root mean square error of the actions, in the units of the data (95 %) | episodes |",
+            "|---|---|---|",
+        ]
         logged: dict[str, float] = {}
         found: dict[str, Tensor] = {}
         for name, policy in policies.items():

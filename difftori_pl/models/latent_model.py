@@ -97,6 +97,10 @@ class LatentModel(nn.Module, ABC):
     def plan_value(self, latent: Tensor, action: Tensor) -> Tensor:
         """Return the predicted return (N,) with which a plan ends."""
 
+    def disagreement(self, latent: Tensor, action: Tensor) -> Tensor:
+        """Return the standard deviation (N,) of the Q ensemble; for two networks, half of their distance."""
+        return self.values(latent, action).std(0, correction=0)
+
     @abstractmethod
     def act(self, latent: Tensor) -> Tensor:
         """Apply π without noise: return actions (N, A) in [-1, 1] for latents (N, Z)."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from difftori_pl.models.latent_model import LatentModel
 from difftori_pl.trajopt import RolloutReturn, Solution, TrajOptLayer
+from difftori_pl.trajopt.objective import LatentActionFunction
 from difftori_pl.trajopt.solvers.base import check_not_negative
 from difftori_pl.trajopt.starts import policy_rollouts
 
@@ -22,17 +23,28 @@ class Planner(nn.Module):
             TD-MPC. With 0 and without a warm start, plans start from zeros (an ablation of Figure 6).
         warm_start: also start from the last plan, shifted by one step, if there is one.
         policy_std: standard deviation of the noise in the roll-outs after the first.
+        disagreement_penalty: weight of the standard deviation of the Q ensemble, which is subtracted from the reward
+            of each step and from the terminal value, as in FOWM (arXiv:2310.16029): plans then avoid actions of
+            uncertain value. 0 for no penalty.
     """
 
     def __init__(
-        self, trajopt: TrajOptLayer, n_policy_starts: int = 1, warm_start: bool = False, policy_std: float = 0.05
+        self,
+        trajopt: TrajOptLayer,
+        n_policy_starts: int = 1,
+        warm_start: bool = False,
+        policy_std: float = 0.05,
+        disagreement_penalty: float = 0.0,
     ) -> None:
         super().__init__()
-        check_not_negative(n_policy_starts=n_policy_starts, policy_std=policy_std)
+        check_not_negative(
+            n_policy_starts=n_policy_starts, policy_std=policy_std, disagreement_penalty=disagreement_penalty
+        )
         self.trajopt = trajopt
         self.n_policy_starts = n_policy_starts
         self.warm_start = warm_start
         self.policy_std = policy_std
+        self.disagreement_penalty = disagreement_penalty
 
     def forward(
         self, world_model: LatentModel, discount: float, latent: Tensor, horizon: int, last: Tensor | None = None
@@ -47,15 +59,18 @@ class Planner(nn.Module):
             last: the last plan, shifted by one step (B, H, A); zeros at the start of an episode. None for states that
                 no plan led to.
         """
-        objective = RolloutReturn(
-            world_model.reward,
-            world_model.next,
-            world_model.plan_value,
-            world_model.act,
-            discount,
-            world_model.continuation if world_model.episodic else None,
-        )
+        reward, value = (self._penalised(part, world_model) for part in (world_model.reward, world_model.plan_value))
+        continuation = world_model.continuation if world_model.episodic else None
+        objective = RolloutReturn(reward, world_model.next, value, world_model.act, discount, continuation)
         return self.trajopt(objective, latent, self._starts(world_model, latent.detach(), horizon, last))
+
+    def _penalised(self, score: LatentActionFunction, world_model: LatentModel) -> LatentActionFunction:
+        """Subtract the penalty for disagreement from a score."""
+        if self.disagreement_penalty == 0.0:
+            return score
+        return lambda latent, action: (
+            score(latent, action) - self.disagreement_penalty * world_model.disagreement(latent, action)
+        )
 
     def _starts(self, world_model: LatentModel, latent: Tensor, horizon: int, last: Tensor | None) -> Tensor:
         """Return the starts (B, S, H, A), in the order in which MPPI uses them."""

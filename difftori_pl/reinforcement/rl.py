@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
-from difftori_pl.checkpoints.finite import check_finite
-from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
-from difftori_pl.checkpoints.provenance import record, verify
-from difftori_pl.checkpoints.reading import KEY
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, policy_gradient
 from difftori_pl.models.augmentation import RandomShift
@@ -25,29 +18,19 @@ from difftori_pl.models.critics import ObservationCritic
 from difftori_pl.models.encoders.base import observation_specs, unit_images
 from difftori_pl.models.host_counter import HostCounter
 from difftori_pl.models.latent_model import LatentModel, ModelLoss
-from difftori_pl.models.policy import Observation, OnlinePolicy, State
-from difftori_pl.module import check_precision
+from difftori_pl.models.policy import Observation, State
 from difftori_pl.reinforcement.critic_loss import add_critic_loss
-from difftori_pl.reinforcement.gradient_steps import Scaler, build_optimizer, gradients_of, take_step
+from difftori_pl.reinforcement.gradient_steps import build_optimizer, gradients_of, take_step
+from difftori_pl.reinforcement.online import OnlineModule
 from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.reinforcement.policy_gradients import PolicyGradient, check_parts
-from difftori_pl.reinforcement.random_states import NAMES, begin_random_numbers, random_states
 from difftori_pl.reinforcement.schedules import LinearSchedule
-from difftori_pl.skipped_updates import SkippedUpdates
 from difftori_pl.trajopt import Solution
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 from difftori_pl.trajopt.starts import shift
 
-_KNOWN_WARNINGS = (
-    # `training_step` takes the iterator on purpose.
-    "You are using the `dataloader_iter` step flavor",
-    "Found `dataloader_iter` argument",
-    # Checkpoints are saved after an update, not during it.
-    "Using ModelCheckpoint with manual optimization",
-)
 
-
-class DiffTORIRL(LightningModule, OnlinePolicy):
+class DiffTORIRL(OnlineModule):
     """Learn a latent world model from replayed experience and act by trajectory optimisation in it.
 
     With a policy gradient, the model is also trained to improve its plans (Eq. 6). Without one, and with the solver
@@ -82,7 +65,6 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         optimizer: Adam at 1e-3 from state, 3e-4 from pixels.
     """
 
-    env_step: Tensor
     n_updates: Tensor
 
     def __init__(
@@ -107,9 +89,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         max_grad_norm: float = 10.0,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
     ) -> None:
-        super().__init__()
-        for message in _KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message)
+        super().__init__(world_model.action_dim, int(max(horizon_schedule.start, horizon_schedule.end)))
         settings = world_model.settings.override(
             discount=discount, decay=decay, reward_weight=reward_weight, value_weight=value_weight,
             consistency_weight=consistency_weight, policy_std=policy_std,
@@ -127,11 +107,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
                 f"discount and target_rate must be at most 1, got {settings.discount} and {target_rate}"
             )
         check_parts(policy_gradient, critic, planner)
-        if _given_hyperparameters.get() is not None:
-            self.save_hyperparameters()
-        self.automatic_optimization = False
         self.world_model = world_model
-        self.action_dim = world_model.action_dim
         self.critic = critic
         averaged = {"world_model": world_model.averaged} | ({} if critic is None else {"critic": critic})
         self.target = nn.ModuleDict(deepcopy(averaged)).requires_grad_(False)
@@ -148,16 +124,13 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         self.target_period = target_period
         self.max_grad_norm = max_grad_norm
         self.optimizer = optimizer
-        self._skipped_updates = SkippedUpdates()
-        self._random: dict[str, Any] = {}
-        self._env_step, self._n_updates = HostCounter(), HostCounter()
-        self.register_buffer("env_step", torch.zeros((), dtype=torch.int64))
+        self._n_updates = HostCounter()
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
 
     @property
     def max_horizon(self) -> int:
         """Maximum of the horizon schedule, which is also the number of steps in a training sequence."""
-        return int(max(self.horizon_schedule.start, self.horizon_schedule.end))
+        return self.n_steps
 
     @property
     def horizon(self) -> int:  # type: ignore[override]  # read-only
@@ -165,37 +138,9 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return int(self.horizon_schedule(self.n_env_steps))
 
     @property
-    def n_env_steps(self) -> int:
-        """The value of `env_step`, from a copy on the host."""
-        return self._env_step.read(self.env_step)
-
-    def set_env_step(self, n_env_steps: int) -> None:
-        """Set `env_step` and its copy on the host."""
-        self._env_step.write(self.env_step, n_env_steps)
-
-    @property
     def warming_up(self) -> bool:
         """Whether the warm-up planner still acts."""
         return self.warmup_planner is not None and self.n_env_steps < self.n_warmup_env_steps
-
-    def setup(self, stage: str) -> None:
-        """Check the precision and, for training, the datamodule.
-
-        Raises:
-            ConfigurationError: there is no datamodule, its sequences are shorter than the maximum horizon, or weights
-                are in half precision.
-        """
-        check_precision(self.trainer.precision)
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if stage == "fit" and datamodule is None:
-            raise ConfigurationError(
-                "training needs a ReplayDataModule, got none: call Trainer.fit(module, datamodule=...)"
-            )
-        if stage == "fit" and datamodule.horizon < self.max_horizon:
-            raise ConfigurationError(
-                f"training sequences must have at least {self.max_horizon} steps, the maximum horizon, got "
-                f"{datamodule.horizon}: set data.init_args.horizon to the maximum of model.init_args.horizon_schedule"
-            )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Build one optimiser for model and critic, and one for the model's policy, which has a separate loss."""
@@ -247,24 +192,16 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return solution, {"plan": remaining}
 
     def training_step(self, dataloader_iter: Iterator[Any]) -> None:
-        """Update model and critic, the policy and, every `target_period` updates, the target networks.
-
-        It takes the iterator instead of a batch, because Lightning would otherwise prefetch a batch: the next one must
-        be drawn with the priorities that this one has changed.
-        """
+        """Update model and critic, the policy and, every `target_period` updates, the target networks."""
         trainer: Any = self.trainer
-        batch = trainer.strategy.batch_to_device(next(dataloader_iter)[0])
+        batch = self.next_batch(dataloader_iter)
         if self.augmentation is not None:
             batch["obs"] = self.augmentation(batch["obs"], observation_specs(self))
         optimizers: Any = self.optimizers()
         # Lightning counts the steps of its wrapped optimisers. Unwrap the second one, to count one step per update.
         values, priorities = self.update(batch, optimizers[0], optimizers[1].optimizer)
         trainer.datamodule.update_priorities(batch["index"], priorities)
-        logged = {f"train/{name}": value for name, value in values.items()}
-        self.log_dict(logged | {"step": self.env_step.float()}, batch_size=len(priorities))
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Do nothing: `difftori test` evaluates in the environment (the section `rollout`)."""
+        self.log_update(values, len(priorities))
 
     def update(self, batch: dict[str, Any], optimizer: Any, policy_optimizer: Any) -> tuple[dict[str, Tensor], Tensor]:
         """Update on a batch.
@@ -280,11 +217,11 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         batch = batch | {"obs": unit_images(self, batch["obs"], next(self.parameters()).dtype)}
         loss = self.model_loss(batch)
         values = loss.logged | {"loss": loss.value.detach()}
-        gradients = gradients_of(loss.value, self._learned(), self._scaler)
+        gradients = gradients_of(loss.value, self._learned(), self.scaler)
         plan_loss = self.plan_loss(batch["obs"])
         if self.policy_gradient is not None and plan_loss is not None:
             # The critic and the policy are excluded, so that the loss cannot be lowered by changing them.
-            found = gradients_of(plan_loss, self._model_parameters(), self._scaler, unused=True)
+            found = gradients_of(plan_loss, self._model_parameters(), self.scaler, unused=True)
             others = gradients[: len(found)]
             torch._foreach_add_(others, self.policy_gradient.scaled(found, others))
             values["plan_loss"] = plan_loss.detach()
@@ -292,7 +229,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         values["grad_norm"] = self._take_step(optimizer, self._learned(), gradients)
         policy_loss = self.world_model.policy_loss(loss.latents.detach(), self.settings)
         pi = list(self.world_model.pi.parameters())
-        gradients = gradients_of(policy_loss, pi, self._scaler)
+        gradients = gradients_of(policy_loss, pi, self.scaler)
         self._take_step(policy_optimizer, pi, gradients)
         values["policy_loss"] = policy_loss.detach()
         values["skipped_updates"] = values["loss"].new_tensor(self._skipped_updates.count)
@@ -324,11 +261,7 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return policy_gradient(self.critic(obs, solution.actions[:, :1]).squeeze(-1))
 
     def _take_step(self, optimizer: Any, parameters: list[nn.Parameter], gradients: list[Tensor]) -> Tensor:
-        return take_step(optimizer, parameters, gradients, self.max_grad_norm, self._scaler, self._skipped_updates)
-
-    @property
-    def _scaler(self) -> Scaler:
-        return None if self._trainer is None else getattr(self._trainer.precision_plugin, "scaler", None)
+        return take_step(optimizer, parameters, gradients, self.max_grad_norm, self.scaler, self._skipped_updates)
 
     @torch.no_grad()
     def _move_target(self) -> None:
@@ -349,24 +282,8 @@ class DiffTORIRL(LightningModule, OnlinePolicy):
         return [parameter for parameter in self.critic.parameters() if parameter.requires_grad] if self.critic else []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add provenance, and the random number generators' states of all processes."""
-        check_finite(self)
-        checkpoint[KEY] = record(self, self.action_dim)
+        """Add what `OnlineModule` adds, and the configuration of a pretrained critic."""
+        super().on_save_checkpoint(checkpoint)
         if self.critic is not None and self.critic.config is not None and "hyper_parameters" in checkpoint:
             # Loading this checkpoint then does not require the critic's file.
             checkpoint["hyper_parameters"]["critic"] = self.critic.config
-        checkpoint.update(random_states(self.device))
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Verify the checkpoint, and keep its random states for `on_train_start`.
-
-        Raises:
-            CheckpointError: the checkpoint belongs to another task or model.
-        """
-        verify(self, self.action_dim, checkpoint)
-        override_hyperparameters(self, checkpoint)
-        self._random = {name: checkpoint[name] for name in NAMES if name in checkpoint}
-
-    def on_train_start(self) -> None:
-        """Restore the random states of a resumed run; in a new run, seed each process differently."""
-        begin_random_numbers(self._random, self.global_rank, self.device)

@@ -15,10 +15,11 @@ from jsonargparse import ArgumentParser, Namespace
 import difftori_pl.public  # noqa: F401  jsonargparse resolves class names without a path among imported classes
 from difftori_pl.cli import SHIPPED_CONFIGS, run
 from difftori_pl.models.action_samplers import ActionSampler
+from difftori_pl.reinforcement.planner import Planner
 from difftori_pl.trajopt.backward import BackwardMode
 from difftori_pl.trajopt.solvers import Solver
 
-KINDS = {"solver": Solver, "backward_mode": BackwardMode, "sampler": ActionSampler}
+KINDS = {"solver": Solver, "backward_mode": BackwardMode, "sampler": ActionSampler, "planner": Planner}
 
 
 def pairs() -> list[tuple[str, Path, Path]]:
@@ -57,3 +58,28 @@ def test_td_mpc_plans_with_its_own_constants(task: str, capsys: pytest.CaptureFi
     }  # fmt: skip
     assert planner["trajopt"]["init_args"]["n_starts"] == 1
     assert (planner["n_policy_starts"], planner["warm_start"], planner["policy_std"]) == (25, True, 0.05)
+
+
+@pytest.mark.parametrize(
+    "task", ["rl_cartpole_swingup_state.yaml", "rl_reacher_easy_state.yaml", "rl_walker_walk.yaml"]
+)
+def test_gradient_plans_differ_from_td_mpc_in_the_planner_only(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for method in ("td_mpc", "gradient_plans"):
+        with pytest.raises(SystemExit):
+            run(["fit", f"--config={task}", f"--config=rl/{method}.yaml", "--print_config"])
+        printed.append(yaml.safe_load(capsys.readouterr().out))
+    sampling, gradient = (one["model"]["init_args"].pop("planner")["init_args"] for one in printed)
+    assert printed[0] == printed[1]
+    assert gradient["trajopt"]["init_args"]["solver"] == {
+        "class_path": "difftori_pl.trajopt.solvers.Adam",
+        "init_args": {
+            "max_steps": 5, "learning_rate": 0.2, "final_learning_rate": 0.0, "beta_1": 0.9, "beta_2": 0.999,
+            "epsilon": 1e-8, "grad_tolerance": 0.0,
+        },
+    }  # fmt: skip
+    assert gradient["trajopt"]["init_args"]["backward_mode"]["class_path"] == "difftori_pl.Detached"
+    assert (gradient["trajopt"]["init_args"]["n_starts"], gradient["n_policy_starts"], gradient["warm_start"]) == (
+        6, 1, True,
+    )  # fmt: skip
+    assert sampling["disagreement_penalty"] == gradient["disagreement_penalty"] == 0.0

@@ -4,6 +4,7 @@ from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.encoders.cloud_augmentation import CloudAugmentation
 from difftori_pl.models.encoders.corrupted import CorruptedEncoder
 from difftori_pl.models.encoders.dp3 import DP3Encoder
+from difftori_pl.models.encoders.drq import DrQEncoder
 from difftori_pl.models.encoders.history import HistoryEncoder
 from difftori_pl.models.encoders.pixels import PixelEncoder
 from difftori_pl.models.encoders.point_cloud import PointCloudEncoder
@@ -18,6 +19,7 @@ __all__ = [
     "CloudAugmentation",
     "CorruptedEncoder",
     "DP3Encoder",
+    "DrQEncoder",
     "Encoder",
     "HistoryEncoder",
     "PixelEncoder",
