@@ -18,6 +18,9 @@ ScalingMethod = Literal["none", "min_max", "quantiles", "mean_std"]
 KEY = "action_scaling"
 """Name of the scaling in the interface of a datamodule, and thus in a checkpoint."""
 
+UNSCALED: Mapping[str, Any] = {KEY: None}
+"""The interface of a policy that acts in [-1, 1], such as any whose checkpoint does not mention a scaling."""
+
 QUANTILES = (0.01, 0.99)
 
 
@@ -45,8 +48,6 @@ class ActionScaling:
         - mean_std: the mean becomes 0, and all components get the same standard deviation, the largest for which no
           training action leaves [-1, 1].
 
-        A component that is constant in the data becomes 0, with a half range of 1 unit.
-
         Args:
             method: none, min_max, quantiles or mean_std.
             actions: all training actions (N, A), in the data's units.
@@ -54,7 +55,8 @@ class ActionScaling:
                 demonstrated range.
 
         Raises:
-            DataError: the margin is negative.
+            DataError: the margin is negative, or a component has no range: it is constant, or constant between the two
+                quantiles.
         """
         check_at_least(0, action_margin=margin)
         if method == "none":
@@ -62,13 +64,13 @@ class ActionScaling:
         values = actions.astype(np.float64)
         if method == "mean_std":
             center, spread = values.mean(axis=0), values.std(axis=0)
-            used = spread > 1e-6 * np.maximum(np.abs(center), 1.0)
-            largest = np.max(np.abs(values - center)[:, used] / spread[used], initial=0.0)
-            half = np.where(used, spread * largest, 0.0)
+            _refuse_constant(center, spread, method)
+            half = spread * np.max(np.abs(values - center) / spread)
         else:
             low, high = np.quantile(values, (0.0, 1.0) if method == "min_max" else QUANTILES, axis=0)
             center, half = (low + high) / 2.0, (high - low) / 2.0
-        half = np.where(half > 1e-6 * np.maximum(np.abs(center), 1.0), half * (1.0 + margin), 1.0)
+            _refuse_constant(center, half, method)
+        half = half * (1.0 + margin)
         return cls(method, tuple(center.tolist()), tuple(half.tolist()))
 
     @classmethod
@@ -108,3 +110,23 @@ class ActionScaling:
             for numbers in (self.center, self.half_range)
         )
         return center + half_range * actions
+
+
+def described(record: Any) -> str:
+    """Describe the record of a scaling in the interface of a datamodule or a checkpoint, for error messages."""
+    if not isinstance(record, Mapping):
+        return "none"
+    centers = ", ".join(f"{number:.4g}" for number in record.get("center", ()))
+    ranges = ", ".join(f"{number:.4g}" for number in record.get("half_range", ()))
+    return f"{record.get('method')} ({centers} ± {ranges})"
+
+
+def _refuse_constant(center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], method: str) -> None:
+    constant = np.flatnonzero(spread <= 1e-6 * np.maximum(np.abs(center), 1.0))
+    if len(constant):
+        where = "between the 1 % and the 99 % quantile" if method == "quantiles" else "in the training demos"
+        remedy = "set data.init_args.action_scaling to min_max, or " if method == "quantiles" else ""
+        raise DataError(
+            f"action_scaling {method} needs a range of values in each component of the actions, got a constant "
+            f"{center[constant[0]]:.6g} in component {constant[0]} {where}: {remedy}remove the component from the data."
+        )

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,7 @@ class DemonstrationDataModule(DataModule):
         assert request.action_dim is not None
         self.action_dim = request.action_dim
         self.batch_size = batch_size
-        self._request = request
+        self._request = replace(request, unscaled_actions=action_scaling == "none")
         self._windows = partial(
             Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon
         )
@@ -190,9 +191,9 @@ class DemonstrationDataModule(DataModule):
 
     @property
     def interface(self) -> Mapping[str, Any]:
-        """The scaling of the actions, if there is one; a loaded policy undoes it."""
+        """The scaling of the actions, or None; rollouts and a loaded policy undo it."""
         self.setup()
-        return {} if self._scaling is None else {KEY: self._scaling.record()}
+        return {KEY: None if self._scaling is None else self._scaling.record()}
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -313,7 +314,10 @@ class DemonstrationDataModule(DataModule):
         if method == "none":
             return None
         actions = np.concatenate([self.file.read(demo, "actions") for demo in train])
-        return ActionScaling.fit(method, actions, margin)
+        try:
+            return ActionScaling.fit(method, actions, margin)
+        except DataError as error:
+            raise DataError(f"{self.file.path}: {error}") from error
 
     def _actions(self, demos: list[str], in_memory: bool = True) -> Column:
         if self._scaling is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.action_scaling import KEY, ScalingMethod
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
@@ -73,7 +73,7 @@ class LeRobotDataModule(DemonstrationDataModule):
             raise DataError(f"image_size must be at least 1, got {image_size}.")
         super().__init__(
             LeRobotFile(path),
-            Request(obs_keys, image_keys, action_dim, unscaled_actions=action_scaling == "none"),
+            Request(obs_keys, image_keys, action_dim),
             horizon=horizon,
             n_obs_steps=n_obs_steps,
             pad_obs=pad_obs,
@@ -95,7 +95,7 @@ class LeRobotDataModule(DemonstrationDataModule):
     @property
     def interface(self) -> Mapping[str, Any]:
         """LeRobot's name of each observation, the task strings, the frames per second, and the scaling of actions."""
-        return {KEY: None, **super().interface, **self._interface}
+        return {**super().interface, **self._interface}
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:

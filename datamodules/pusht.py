@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
@@ -31,6 +32,10 @@ class PushTDataModule(DemonstrationDataModule):
         image_max: the value of white in the file's images, 255 or 1.
         cache_images: keep images in memory (0.6 GB); otherwise reading one window decompresses 500 images.
         n_workers: number of worker processes per loader.
+        action_scaling: how the actions, in [-1, 1] over the whole board, are scaled further, see
+            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            policy undo it.
+        action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class PushTDataModule(DemonstrationDataModule):
         image_max: float = 255.0,
         cache_images: bool = True,
         n_workers: int = 0,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.05,
     ) -> None:
         unknown = [key for key in (*obs_keys, *image_keys) if f"obs/{key}" not in SOURCES]
         if unknown or "img" in obs_keys or set(image_keys) - {"img"}:
@@ -68,6 +75,8 @@ class PushTDataModule(DemonstrationDataModule):
             split_seed=split_seed,
             n_demos=n_demos,
             n_workers=n_workers,
+            action_scaling=action_scaling,
+            action_margin=action_margin,
         )
         self.save_hyperparameters(logger=False)
         self.file: PushTFile

@@ -1,14 +1,17 @@
 """Demonstrations in robomimic's HDF5 format: `RobomimicDataModule`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
 from datamodules.formats.robomimic_file import RobomimicFile
+from datamodules.robosuite_control import KEY as CONTROL_DELTA
+from datamodules.robosuite_control import control_delta
 from datamodules.windowing.columns import Column
 from datamodules.windowing.frame_cache import FrameCache
 
@@ -41,6 +44,10 @@ class RobomimicDataModule(DemonstrationDataModule):
         cloud_keys: keys among `obs_keys` that hold point clouds (points, channels).
         frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; reading a
             window from it decompresses nothing. None reads the HDF5 file.
+        action_scaling: how actions outside [-1, 1] become [-1, 1], see
+            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            policy undo it.
+        action_margin: fraction by which the range of the training actions is enlarged before scaling.
 
     Raises:
         DataError: both `cache_images` and `frame_cache` are set.
@@ -69,6 +76,8 @@ class RobomimicDataModule(DemonstrationDataModule):
         n_workers: int = 0,
         cloud_keys: Sequence[str] = (),
         frame_cache: str | None = None,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.05,
     ) -> None:
         if cache_images and frame_cache is not None:
             raise DataError(
@@ -88,6 +97,8 @@ class RobomimicDataModule(DemonstrationDataModule):
             split_seed=split_seed,
             n_demos=n_demos,
             n_workers=n_workers,
+            action_scaling=action_scaling,
+            action_margin=action_margin,
         )
         # Do not log: the model may have arguments of the same name with other values (its planning horizon), and
         # Lightning refuses to log both.
@@ -104,6 +115,12 @@ class RobomimicDataModule(DemonstrationDataModule):
         """The simulator and task in robomimic's format (env_args); empty if the file does not contain them."""
         self.setup()
         return self._env_meta
+
+    @property
+    def interface(self) -> Mapping[str, Any]:
+        """The scaling of the actions, and whether robosuite's actions are displacements."""
+        delta = control_delta(self.env_meta.get("env_kwargs") or {})
+        return super().interface if delta is None else {**super().interface, CONTROL_DELTA: delta}
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:

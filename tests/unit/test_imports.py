@@ -30,7 +30,9 @@ INDEPENDENT = [{"trajopt", "models"}]
 DATA_USERS = {"demos", "callbacks", "commands", "training", "cli"}
 """Parts that may import all of `datamodules`. Others may import only the modules in `DATA_CONTRACT`."""
 
-DATA_CONTRACT = {"action_scaling", "batch", "distributed", "errors", "observation_spec", "point_cloud"}
+DATA_CONTRACT = {
+    *("action_scaling", "batch", "distributed", "errors", "observation_spec", "point_cloud", "robosuite_control"),
+}
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr", "pyarrow", "av"),

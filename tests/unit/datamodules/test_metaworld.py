@@ -36,8 +36,9 @@ def test_statistics_exclude_clouds(file: Path) -> None:
 
 def test_interface_matches_the_environment(file: Path) -> None:
     clouds = MetaWorldDataModule("push-v3", str(file))
-    assert clouds.interface == {"env_id": "push-v3", **METAWORLD_CLOUD}
-    assert MetaWorldDataModule("push-v3", str(file), ["state"]).interface == {"env_id": "push-v3"}
+    assert clouds.interface == {"action_scaling": None, "env_id": "push-v3", **METAWORLD_CLOUD}
+    states = MetaWorldDataModule("push-v3", str(file), ["state"])
+    assert states.interface == {"action_scaling": None, "env_id": "push-v3"}
 
 
 def test_another_task_is_refused(file: Path) -> None:

@@ -1,0 +1,38 @@
+"""Whether the actions in robosuite's `env_args` are displacements or absolute poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+KEY = "control_delta"
+"""Name in the interface of data, environments and checkpoints, and in the controller settings of robosuite 1.4."""
+
+
+def control_delta(env_kwargs: Mapping[str, Any]) -> bool | None:
+    """Return whether actions are displacements (True) or absolute poses of the end effectors (False).
+
+    Args:
+        env_kwargs: the `env_kwargs` in the `env_args` of a robomimic file.
+
+    Returns:
+        None if no controller says so, or if the arms differ.
+    """
+    found = {bool(value) for value in _settings(env_kwargs.get("controller_configs"))}
+    return found.pop() if len(found) == 1 else None
+
+
+def with_control_delta(env_kwargs: Mapping[str, Any], value: bool) -> dict[str, Any]:
+    """Return a copy of `env_kwargs` in which the controllers of all arms take displacements or absolute poses."""
+    configs = env_kwargs.get("controller_configs")
+    if isinstance(configs, Mapping):
+        configs = {**configs, KEY: value}
+    elif isinstance(configs, (list, tuple)):
+        configs = [{**config, KEY: value} for config in configs]
+    return {**env_kwargs, "controller_configs": configs}
+
+
+def _settings(configs: Any) -> Iterator[Any]:
+    for config in configs if isinstance(configs, (list, tuple)) else [configs]:
+        if isinstance(config, Mapping) and KEY in config:
+            yield config[KEY]
