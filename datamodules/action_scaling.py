@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,9 +17,6 @@ ScalingMethod = Literal["none", "min_max", "quantiles", "mean_std"]
 
 KEY = "action_scaling"
 """Name of the scaling in the interface of a datamodule, and thus in a checkpoint."""
-
-UNSCALED: Mapping[str, Any] = {KEY: None}
-"""The interface of a policy that acts in [-1, 1], such as any whose checkpoint does not mention a scaling."""
 
 QUANTILES = (0.01, 0.99)
 
@@ -39,7 +36,9 @@ class ActionScaling:
     half_range: tuple[float, ...]
 
     @classmethod
-    def fit(cls, method: ScalingMethod, actions: npt.NDArray[Any], margin: float) -> ActionScaling | None:
+    def fit(
+        cls, method: ScalingMethod, actions: npt.NDArray[Any], margin: float, kept: Sequence[int] = ()
+    ) -> ActionScaling | None:
         """Choose the scaling from training actions.
 
         - none: actions already lie in [-1, 1]; the result is None.
@@ -53,6 +52,7 @@ class ActionScaling:
             actions: all training actions (N, A), in the data's units.
             margin: fraction by which the half range is enlarged, so that a policy can act a little outside the
                 demonstrated range.
+            kept: components to leave as they are, such as those of rotations.
 
         Raises:
             DataError: the margin is negative, or a component has no range: it is constant, or constant between the two
@@ -61,16 +61,19 @@ class ActionScaling:
         check_at_least(0, action_margin=margin)
         if method == "none":
             return None
-        values = actions.astype(np.float64)
+        scaled = np.setdiff1d(np.arange(actions.shape[1]), kept)
+        values = actions[:, scaled].astype(np.float64)
+        center, half = np.zeros(actions.shape[1]), np.ones(actions.shape[1])
         if method == "mean_std":
-            center, spread = values.mean(axis=0), values.std(axis=0)
-            _refuse_constant(center, spread, method)
-            half = spread * np.max(np.abs(values - center) / spread)
+            center[scaled], spread = values.mean(axis=0), values.std(axis=0)
+            _refuse_constant(scaled, center[scaled], spread, method)
+            widest = np.max(np.abs(values - center[scaled]) / spread)
+            half[scaled] = spread * widest * (1.0 + margin)
         else:
             low, high = np.quantile(values, (0.0, 1.0) if method == "min_max" else QUANTILES, axis=0)
-            center, half = (low + high) / 2.0, (high - low) / 2.0
-            _refuse_constant(center, half, method)
-        half = half * (1.0 + margin)
+            center[scaled], spread = (low + high) / 2.0, (high - low) / 2.0
+            _refuse_constant(scaled, center[scaled], spread, method)
+            half[scaled] = spread * (1.0 + margin)
         return cls(method, tuple(center.tolist()), tuple(half.tolist()))
 
     @classmethod
@@ -121,12 +124,15 @@ def described(record: Any) -> str:
     return f"{record.get('method')} ({centers} ± {ranges})"
 
 
-def _refuse_constant(center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], method: str) -> None:
+def _refuse_constant(
+    components: npt.NDArray[np.intp], center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], method: str
+) -> None:
     constant = np.flatnonzero(spread <= 1e-6 * np.maximum(np.abs(center), 1.0))
     if len(constant):
         where = "between the 1 % and the 99 % quantile" if method == "quantiles" else "in the training demos"
         remedy = "set data.init_args.action_scaling to min_max, or " if method == "quantiles" else ""
+        component, value = components[constant[0]], center[constant[0]]
         raise DataError(
             f"action_scaling {method} needs a range of values in each component of the actions, got a constant "
-            f"{center[constant[0]]:.6g} in component {constant[0]} {where}: {remedy}remove the component from the data."
+            f"{value:.6g} in component {component} {where}: {remedy}remove the component from the data."
         )

@@ -13,7 +13,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.action_scaling import KEY, ActionScaling, ScalingMethod
+from datamodules.action_scaling import ScalingMethod
+from datamodules.action_units import ActionUnits, check_rotations
 from datamodules.batch import Batch, DataModule
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums
@@ -38,7 +39,7 @@ class DemonstrationDataModule(DataModule):
 
     Args:
         file: the file of demonstrations.
-        request: the data required from the file; `action_dim` must be set.
+        request: the data required from the file; `action_dim`, the size of an action in the file, must be set.
         horizon: number of steps in a window from the current step on, including it.
         n_obs_steps: number of steps in a window up to the current step, including it.
         pad_obs: pad windows that begin before the demo.
@@ -51,6 +52,10 @@ class DemonstrationDataModule(DataModule):
         n_workers: number of worker processes per loader.
         action_scaling: how to scale actions to [-1, 1], see `ActionScaling.fit`; none for actions in [-1, 1].
         action_margin: fraction by which the range of the actions is enlarged before scaling.
+        action_rotations: first component of each axis-angle vector in an action; see `ActionUnits`.
+
+    Attributes:
+        action_dim: size of an action in a batch; three larger than in the file for each rotation.
 
     Raises:
         DataError: a number is out of range.
@@ -72,6 +77,7 @@ class DemonstrationDataModule(DataModule):
         n_workers: int = 0,
         action_scaling: ScalingMethod = "none",
         action_margin: float = 0.0,
+        action_rotations: Sequence[int] = (),
     ) -> None:
         super().__init__()
         check_at_least(1, action_dim=request.action_dim, horizon=horizon, n_obs_steps=n_obs_steps)
@@ -84,7 +90,8 @@ class DemonstrationDataModule(DataModule):
             )
         self.file = file
         assert request.action_dim is not None
-        self.action_dim = request.action_dim
+        check_rotations(action_rotations, request.action_dim)
+        self.action_dim = request.action_dim + 3 * len(action_rotations)
         self.batch_size = batch_size
         self._request = replace(request, unscaled_actions=action_scaling == "none")
         self._windows = partial(
@@ -95,7 +102,7 @@ class DemonstrationDataModule(DataModule):
         self._validation_fraction, self._split_seed, self._n_demos = validation_fraction, split_seed, n_demos
         self._n_workers = n_workers
         self._action_scaling: tuple[ScalingMethod, float] = action_scaling, action_margin
-        self._scaling: ActionScaling | None = None
+        self._units = ActionUnits(rotations=tuple(action_rotations))
         self._train: WindowDataset | None = None
         self._validation: WindowDataset | None = None
         self._demos: list[str] = []
@@ -170,7 +177,7 @@ class DemonstrationDataModule(DataModule):
         train = self._few(train)
         self._refuse(self.file.demo_faults([*train, *validation], self._request))
         self._keep_metadata()
-        self._scaling = self._fit_scaling(train)
+        self._units = self._fit_units(train)
         datasets = self._dataset(train), self._dataset(validation) if validation else None
         self._train, self._validation = datasets
 
@@ -191,9 +198,9 @@ class DemonstrationDataModule(DataModule):
 
     @property
     def interface(self) -> Mapping[str, Any]:
-        """The scaling of the actions, or None; rollouts and a loaded policy undo it."""
+        """The units of the actions, see `ActionUnits.record`; rollouts and a loaded policy undo them."""
         self.setup()
-        return {KEY: None if self._scaling is None else self._scaling.record()}
+        return self._units.record()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -309,19 +316,19 @@ class DemonstrationDataModule(DataModule):
         numbers = [self._demos.index(demo) for demo in demos]
         return WindowDataset(windows, self._columns(demos), self._image_keys, numbers)
 
-    def _fit_scaling(self, train: list[str]) -> ActionScaling | None:
+    def _fit_units(self, train: list[str]) -> ActionUnits:
         method, margin = self._action_scaling
         if method == "none":
-            return None
+            return self._units
         actions = np.concatenate([self.file.read(demo, "actions") for demo in train])
         try:
-            return ActionScaling.fit(method, actions, margin)
+            return ActionUnits.fit(method, self._units.rotations, actions, margin)
         except DataError as error:
             raise DataError(f"{self.file.path}: {error}") from error
 
     def _actions(self, demos: list[str], in_memory: bool = True) -> Column:
-        if self._scaling is not None:
-            return MemoryColumn([self._scaling.scale(self.file.read(demo, "actions")) for demo in demos])
+        if self._units != ActionUnits():
+            return MemoryColumn([self._units.to_policy(self.file.read(demo, "actions")) for demo in demos])
         return ClippedColumn(self._column(demos, "actions", np.float32, in_memory))
 
     def _column(self, demos: list[str], key: str, dtype: npt.DTypeLike, in_memory: bool) -> Column:

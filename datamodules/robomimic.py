@@ -24,7 +24,7 @@ class RobomimicDataModule(DemonstrationDataModule):
     Args:
         path: the HDF5 file.
         obs_keys: low-dim observation keys, e.g. "object"; for nested groups, paths such as "policy/joint_pos".
-        action_dim: size of an action, checked against the file.
+        action_dim: size of an action in the file, which is checked.
         image_keys: image observation keys, e.g. "agentview_image".
         horizon: number of steps in a window from the current step on, including it; robomimic's seq_length.
         n_obs_steps: number of steps in a window up to the current step, including it; robomimic's frame_stack.
@@ -48,6 +48,9 @@ class RobomimicDataModule(DemonstrationDataModule):
             `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
             policy undo it.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
+        action_rotations: first component of each axis-angle vector in the file's actions: [3] for an arm with absolute
+            poses, [3, 10] for two. The policy gets six continuous numbers instead, so `action_dim` of the model is
+            three larger for each.
 
     Raises:
         DataError: both `cache_images` and `frame_cache` are set.
@@ -78,6 +81,7 @@ class RobomimicDataModule(DemonstrationDataModule):
         frame_cache: str | None = None,
         action_scaling: ScalingMethod = "none",
         action_margin: float = 0.05,
+        action_rotations: Sequence[int] = (),
     ) -> None:
         if cache_images and frame_cache is not None:
             raise DataError(
@@ -99,6 +103,7 @@ class RobomimicDataModule(DemonstrationDataModule):
             n_workers=n_workers,
             action_scaling=action_scaling,
             action_margin=action_margin,
+            action_rotations=action_rotations,
         )
         # Do not log: the model may have arguments of the same name with other values (its planning horizon), and
         # Lightning refuses to log both.

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from datamodules.action_scaling import KEY as ACTION_SCALING
-from datamodules.action_scaling import UNSCALED, described
+from datamodules.action_scaling import described
+from datamodules.action_units import UNCHANGED
 from datamodules.batch import Batch, DataModule
 from difftori_pl.checkpoints.finite import check_finite
 from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
@@ -177,7 +178,7 @@ class ImitationModule(LightningModule, Policy):
         verify(self, self.action_dim, checkpoint)
         override_hyperparameters(self, checkpoint)
         self._seed = checkpoint.get("seed")
-        self.interface = {**UNSCALED, **checkpoint.get("interface", {})}
+        self.interface = {**UNCHANGED, **checkpoint.get("interface", {})}
         datamodule = None if self._trainer is None else self._trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(datamodule, DataModule):
             self.check_interface("data", datamodule.interface)

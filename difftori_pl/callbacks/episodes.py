@@ -109,7 +109,7 @@ def run_episodes(
         n_videos: number of episodes, from the first, whose frames are kept.
         on_finish: called with each episode when it ends.
         keep_tracks: keep observations, actions and rewards.
-        restore: maps actions (B, A) of the policy to the units of the environment, see `ActionScaling.restore`.
+        restore: maps actions (B, A) of the policy to the units of the environment, see `ActionUnits.restore`.
 
     Returns:
         The episodes, in the order of `seeds`.

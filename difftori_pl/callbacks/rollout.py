@@ -1,7 +1,7 @@
 """Evaluation in the simulator, during training and in `test`."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
-from torch import Tensor
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.action_units import ActionUnits
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
@@ -228,6 +227,8 @@ class RolloutEvaluation(Callback):
         pool = self._pool
         table = [*HEADER]
         scores: dict[str, float] = {}
+        # Also the units of the base policy: others are refused before training.
+        restore = ActionUnits.from_interface(getattr(pl_module, "interface", None)).restore
         try:
             _policy(pl_module).check_interface("environment", pool.interface())
             for name, policy in self._policies(_policy(pl_module)).items():
@@ -237,9 +238,7 @@ class RolloutEvaluation(Callback):
                 context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
                 with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
                     torch.manual_seed(first_seed + trainer.global_rank)
-                    episodes = run_episodes(
-                        policy, pool, seeds, pl_module.device, n_videos, on_finish, restore=_restore(pl_module)
-                    )
+                    episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish, restore=restore)
                 results = gather_results(episodes, pl_module.device)
                 self._report(trainer, name, episodes, results)
                 table.append(results.row(name))
@@ -342,12 +341,6 @@ def _selecting(trainer: Trainer) -> list[Checkpoint]:
     """Return the callbacks that select checkpoints by the results of rollouts."""
     checkpoints = [] if trainer.fast_dev_run else trainer.checkpoint_callbacks  # type: ignore[attr-defined]
     return [callback for callback in checkpoints if isinstance(callback, Checkpoint) and callback.selects_by_rollouts]
-
-
-def _restore(pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
-    """Return the map from the actions of a module and its base policy to the units of the environment."""
-    scaling = ActionScaling.from_interface(getattr(pl_module, "interface", None))
-    return (lambda actions: actions) if scaling is None else scaling.restore
 
 
 def _policy(pl_module: LightningModule) -> Policy:

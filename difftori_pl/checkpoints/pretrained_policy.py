@@ -1,6 +1,6 @@
 """Load a base policy from a checkpoint of this package."""
 
-from datamodules.action_scaling import UNSCALED
+from datamodules.action_units import UNCHANGED
 from difftori_pl.checkpoints.building import load_part
 from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.models.base_policies.base import BasePolicy
@@ -21,7 +21,7 @@ def from_checkpoint(checkpoint: str) -> BasePolicy:
     """
     policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _remedy(checkpoint))  # type: ignore[type-abstract]
     policy.config = content["hyper_parameters"]["policy"]
-    policy.interface = {**UNSCALED, **(content.get("interface") or {})}
+    policy.interface = {**UNCHANGED, **(content.get("interface") or {})}
     return policy
 
 

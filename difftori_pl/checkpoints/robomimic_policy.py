@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.action_scaling import UNSCALED
+from datamodules.action_units import UNCHANGED
 from difftori_pl.checkpoints.building import build, load_weights
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError
@@ -60,7 +60,7 @@ def from_robomimic(checkpoint: str) -> BCRNNGMM:
     policy = build(config, BCRNNGMM, checkpoint)
     load_weights(policy, _rename(weights), checkpoint)
     policy.config = config
-    policy.interface = dict(UNSCALED)
+    policy.interface = dict(UNCHANGED)
     return policy
 
 

@@ -8,10 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from datamodules.action_scaling import ActionScaling
 from difftori_pl import load_policy
 from difftori_pl.cli import run
+from difftori_pl.deployment.export import export
 from difftori_pl.errors import ConfigurationError
 from tests.conftest import SMALL, SQUARE_OBS
 from tests.data import write_robomimic
@@ -98,3 +100,46 @@ def test_a_checkpoint_without_the_entry_means_no_scaling(
     command = ["validate", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, f"--ckpt_path={tmp_path}/old.ckpt"]
     with pytest.raises(ConfigurationError, match="the policy was trained with action_scaling none"):
         run([*command, *scaled_data])
+
+
+@pytest.fixture(scope="module")
+def poses(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Write a file of absolute poses and return the options that turn their rotations into six numbers."""
+    path = write_robomimic(tmp_path_factory.mktemp("poses") / "poses.hdf5", [18, 20, 19], SQUARE_OBS)
+    with h5py.File(path, "a") as file:
+        for seed, demo in enumerate(file["data"].values()):
+            demo["actions"][:, 3:6] = Rotation.random(len(demo["actions"]), random_state=seed).as_rotvec()
+            demo["actions"][:, :3] += 1.0
+    return [f"--data.path={path}", "--data.action_scaling=min_max", "--data.action_rotations=[3]"]
+
+
+@pytest.fixture(scope="module")
+def posing_base(train: Callable[..., Path], poses: list[str]) -> Path:
+    return train("bc_rnn_square_low_dim.yaml", *SMALL, *poses, "--model.policy.action_dim=10")
+
+
+def test_a_policy_of_poses_returns_axis_angle_vectors(posing_base: Path, tmp_path: Path) -> None:
+    policy = load_policy(posing_base)
+    action = policy.act(OBSERVATION)
+    assert action.shape == (7,)
+    assert 0.0 < np.linalg.norm(action[3:6]) <= np.pi + 1e-6
+    exported = export(posing_base, tmp_path / "policy.pt2", n_runs=1)
+    assert exported.error < 1e-5
+    program = torch.export.load(tmp_path / "policy.pt2").module()
+    inputs = [torch.zeros(1, 1, *SQUARE_OBS[key]) for key in exported.inputs if key in SQUARE_OBS]
+    assert program(*inputs, *policy.policy.initial_state(1).values())[0].shape == (1, 7)
+
+
+def test_refinement_of_poses_and_other_rotations(
+    refine: Callable[..., Any], posing_base: Path, poses: list[str]
+) -> None:
+    assert refine(posing_base, *poses).model.action_dim == 10
+    with pytest.raises(
+        ConfigurationError, match=r"base_policy was trained with action_rotations \[3\], but the data has"
+    ):
+        refine(posing_base, *poses, "--data.action_rotations=[]")
+
+
+def test_a_policy_of_another_size_is_refused(quick: list[str], poses: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="expects actions of 7 numbers, got data with 10 per action"):
+        run(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, *poses])
