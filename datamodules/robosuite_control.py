@@ -8,6 +8,9 @@ from typing import Any
 KEY = "control_delta"
 """Name in the interface of data, environments and checkpoints, and in the controller settings of robosuite 1.4."""
 
+POSE_DIM = 6
+"""Components of an arm's action before those of the gripper: three of position and three of rotation."""
+
 
 def control_delta(env_kwargs: Mapping[str, Any]) -> bool | None:
     """Return whether actions are displacements (True) or absolute poses of the end effectors (False).

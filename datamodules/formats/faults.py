@@ -53,8 +53,8 @@ class Request:
         control_mode: the controller of the actions; None accepts any.
         obs_dims: size of each low-dim observation; None accepts any.
         drop_failed: drop failed and empty demos instead of reporting them.
-        unscaled_actions: the actions must lie in [-1, 1], because they are not scaled; None requires it of formats
-            whose actions are the input of a controller that takes [-1, 1].
+        unscaled_actions: the actions must lie in [-1, 1], because they are not scaled; None requires it of files whose
+            actions are the input of a controller that takes [-1, 1].
     """
 
     obs_keys: Sequence[str] | None = None
