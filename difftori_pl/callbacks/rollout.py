@@ -11,6 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from datamodules.action_units import ActionUnits
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.robosuite_control import KEY as CONTROL_DELTA
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
@@ -246,7 +248,7 @@ class RolloutEvaluation(Callback):
                 if name == "policy" and not results.all_crashed:
                     self.success_rate = results.success.rate
                 if files is not None and trainer.is_global_zero:
-                    files.describe(self._description(policy, first_seed) | _run(trainer, files.folder))
+                    files.describe(self._description(trainer, policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
             if selecting:
@@ -309,8 +311,13 @@ class RolloutEvaluation(Callback):
             return int(pl_module.env_step)
         return trainer.global_step if trainer.training else self._loaded_step or 0
 
-    def _description(self, policy: Policy, first_seed: int) -> dict[str, Any]:
+    def _description(self, trainer: Trainer, policy: Policy, first_seed: int) -> dict[str, Any]:
+        absolute = self.env is not None and self.env.interface.get(CONTROL_DELTA) is False
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = str(datamodule.file.path.resolve()) if isinstance(datamodule, DemonstrationDataModule) else ""
         return {
+            "controller": "position" if absolute else "",
+            "data": data,
             "task": (self.env and self.env.task) or type(self.env).__name__,
             "method": policy.describe(),
             "horizon": policy.horizon,

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from datamodules.formats.checks import check
 from difftori_pl.demos.absolute import to_absolute
@@ -21,7 +22,7 @@ N_STEPS = 25
 
 @pytest.fixture(scope="module")
 def delta_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Record random displacements, among them some without a rotation, and a few steps with both arms at rest."""
+    """Record random displacements, some of them without a rotation."""
     path = tmp_path_factory.mktemp("absolute") / "lift.hdf5"
     env = Robosuite("Lift")()
     random = np.random.default_rng(0)
@@ -61,6 +62,8 @@ def replayed(path: Path, demo: str) -> tuple[np.ndarray, RobosuiteEnv]:
         env = Robosuite.from_env_args(json.loads(file["data"].attrs["env_args"]), ())()
         env.reset(seed=0)
         env.set_state(group["states"][0], group.attrs["model_file"])
+        # The controller holds its redundant joint near the posture at the start of the episode.
+        env.robosuite.robots[0].controller.update_initial_joints(group["states"][0][1:8])
         for action in group["actions"]:
             env.robosuite.step(action)
     return env.state(), env
@@ -72,8 +75,8 @@ def test_absolute_actions_lead_to_the_recorded_state(absolute_file: Path, demo: 
     assert not env.robosuite.robots[0].controller.use_delta
     env.close()
     with h5py.File(absolute_file, "r") as file:
-        # Contacts with the table amplify rounding; the arm moves 0.2 m and 1 rad in these steps.
-        np.testing.assert_allclose(state, file["data"][demo]["final_state"][()], rtol=0, atol=1e-4)
+        # Integration amplifies the rounding of axis-angle vectors in robosuite's conversion to matrices.
+        np.testing.assert_allclose(state, file["data"][demo]["final_state"][()], rtol=0, atol=1e-5)
         assert np.abs(state - file["data"][demo]["states"][0]).max() > 0.1
 
 
@@ -88,6 +91,7 @@ def test_everything_else_is_copied(delta_file: Path, absolute_file: Path) -> Non
             np.testing.assert_array_equal(new["data"][demo]["states"], old["data"][demo]["states"])
             np.testing.assert_array_equal(new["data"][demo]["actions"][:, 6], old["data"][demo]["actions"][:, 6])
             assert new["data"][demo]["actions"].shape == (N_STEPS, 7)
+    rank_zero_only.rank = 0  # what importing a trainer sets
     assert check(absolute_file) == []
 
 
