@@ -1,5 +1,6 @@
 """Scaled actions from training to rollouts, refinement and a loaded policy."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from difftori_pl.cli import run
 from difftori_pl.deployment.export import export
 from difftori_pl.errors import ConfigurationError
 from tests.conftest import SMALL, SQUARE_OBS
-from tests.data import write_robomimic
+from tests.data import ENV_META, write_robomimic
 
 CENTER, SPREAD = 40.0, 3.0
 OBSERVATION = {key: np.zeros(shape) for key, shape in SQUARE_OBS.items()}
@@ -143,3 +144,14 @@ def test_refinement_of_poses_and_other_rotations(
 def test_a_policy_of_another_size_is_refused(quick: list[str], poses: list[str]) -> None:
     with pytest.raises(ConfigurationError, match="expects actions of 7 numbers, got data with 10 per action"):
         run(["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, *poses])
+
+
+def test_an_environment_with_another_controller_is_refused(quick: list[str], tmp_path: Path) -> None:
+    path = write_robomimic(tmp_path / "delta.hdf5", [18, 20, 19], SQUARE_OBS)
+    with h5py.File(path, "a") as file:
+        kwargs = {"controller_configs": {"type": "OSC_POSE", "control_delta": True}}
+        file["data"].attrs["env_args"] = json.dumps({**ENV_META, "env_kwargs": kwargs})
+    command = ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, f"--data.path={path}"]
+    refused = r"the policy was trained with control_delta True, but the environment has False: use the same"
+    with pytest.raises(ConfigurationError, match=refused):
+        run([*command, "--rollout.env.control_delta=false"])
