@@ -248,7 +248,7 @@ class RobosuiteEnv(SeededEnv):
 
         task._update_observables = update_when_forced
 
-    def _action_space(self) -> gymnasium.spaces.Box:
+    def _action_space(self) -> gymnasium.spaces.Space[NDArray[np.float32]]:
         """Return robosuite's range; absolute poses have none, although robosuite states [-1, 1] for them too."""
         low, high = (np.split(np.float32(limit), len(self.robosuite.robots)) for limit in self.robosuite.action_spec)
         if control_delta(self._env_kwargs) is False:
