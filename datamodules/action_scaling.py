@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -36,7 +36,9 @@ class ActionScaling:
     half_range: tuple[float, ...]
 
     @classmethod
-    def fit(cls, method: ScalingMethod, actions: npt.NDArray[Any], margin: float) -> ActionScaling | None:
+    def fit(
+        cls, method: ScalingMethod, actions: npt.NDArray[Any], margin: float, kept: Sequence[int] = ()
+    ) -> ActionScaling | None:
         """Choose the scaling from training actions.
 
         - none: actions already lie in [-1, 1]; the result is None.
@@ -45,30 +47,33 @@ class ActionScaling:
         - mean_std: the mean becomes 0, and all components get the same standard deviation, the largest for which no
           training action leaves [-1, 1].
 
-        A component that is constant in the data becomes 0, with a half range of 1 unit.
-
         Args:
             method: none, min_max, quantiles or mean_std.
             actions: all training actions (N, A), in the data's units.
             margin: fraction by which the half range is enlarged, so that a policy can act a little outside the
                 demonstrated range.
+            kept: components to leave as they are, such as those of rotations.
 
         Raises:
-            DataError: the margin is negative.
+            DataError: the margin is negative, or a component has no range: it is constant, or constant between the two
+                quantiles.
         """
         check_at_least(0, action_margin=margin)
         if method == "none":
             return None
-        values = actions.astype(np.float64)
+        scaled = np.setdiff1d(np.arange(actions.shape[1]), kept)
+        values = actions[:, scaled].astype(np.float64)
+        center, half = np.zeros(actions.shape[1]), np.ones(actions.shape[1])
         if method == "mean_std":
-            center, spread = values.mean(axis=0), values.std(axis=0)
-            used = spread > 1e-6 * np.maximum(np.abs(center), 1.0)
-            largest = np.max(np.abs(values - center)[:, used] / spread[used], initial=0.0)
-            half = np.where(used, spread * largest, 0.0)
+            center[scaled], spread = values.mean(axis=0), values.std(axis=0)
+            _refuse_constant(scaled, center[scaled], spread, method)
+            widest = np.max(np.abs(values - center[scaled]) / spread)
+            half[scaled] = spread * widest * (1.0 + margin)
         else:
             low, high = np.quantile(values, (0.0, 1.0) if method == "min_max" else QUANTILES, axis=0)
-            center, half = (low + high) / 2.0, (high - low) / 2.0
-        half = np.where(half > 1e-6 * np.maximum(np.abs(center), 1.0), half * (1.0 + margin), 1.0)
+            center[scaled], spread = (low + high) / 2.0, (high - low) / 2.0
+            _refuse_constant(scaled, center[scaled], spread, method)
+            half[scaled] = spread * (1.0 + margin)
         return cls(method, tuple(center.tolist()), tuple(half.tolist()))
 
     @classmethod
@@ -108,3 +113,26 @@ class ActionScaling:
             for numbers in (self.center, self.half_range)
         )
         return center + half_range * actions
+
+
+def described(record: Any) -> str:
+    """Describe the record of a scaling in the interface of a datamodule or a checkpoint, for error messages."""
+    if not isinstance(record, Mapping):
+        return "none"
+    centers = ", ".join(f"{number:.4g}" for number in record.get("center", ()))
+    ranges = ", ".join(f"{number:.4g}" for number in record.get("half_range", ()))
+    return f"{record.get('method')} ({centers} ± {ranges})"
+
+
+def _refuse_constant(
+    components: npt.NDArray[np.intp], center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], method: str
+) -> None:
+    constant = np.flatnonzero(spread <= 1e-6 * np.maximum(np.abs(center), 1.0))
+    if len(constant):
+        where = "between the 1 % and the 99 % quantile" if method == "quantiles" else "in the training demos"
+        remedy = "set data.init_args.action_scaling to min_max, or " if method == "quantiles" else ""
+        component, value = components[constant[0]], center[constant[0]]
+        raise DataError(
+            f"action_scaling {method} needs a range of values in each component of the actions, got a constant "
+            f"{value:.6g} in component {component} {where}: {remedy}remove the component from the data."
+        )

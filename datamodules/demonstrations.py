@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.action_scaling import KEY, ActionScaling, ScalingMethod
+from datamodules.action_scaling import ScalingMethod
+from datamodules.action_units import ActionUnits, check_rotations
 from datamodules.batch import Batch, DataModule, Fold
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums
@@ -37,7 +39,7 @@ class DemonstrationDataModule(DataModule):
 
     Args:
         file: the file of demonstrations.
-        request: the data required from the file; `action_dim` must be set.
+        request: the data required from the file; `action_dim`, the size of an action in the file, must be set.
         horizon: number of steps in a window from the current step on, including it.
         n_obs_steps: number of steps in a window up to the current step, including it.
         pad_obs: pad windows that begin before the demo.
@@ -53,6 +55,10 @@ class DemonstrationDataModule(DataModule):
         fold: train without this fold of the training demos, from 0, for `CrossFitted`; None trains on all of them. The
             validation demos and the scaling of the actions do not depend on it.
         n_folds: number of folds, into which the training demos are divided at random with `split_seed`.
+        action_rotations: first component of each axis-angle vector in an action; see `ActionUnits`.
+
+    Attributes:
+        action_dim: size of an action in a batch; three larger than in the file for each rotation.
 
     Raises:
         DataError: a number is out of range.
@@ -76,6 +82,7 @@ class DemonstrationDataModule(DataModule):
         action_margin: float = 0.0,
         fold: int | None = None,
         n_folds: int = 2,
+        action_rotations: Sequence[int] = (),
     ) -> None:
         super().__init__()
         check_at_least(1, action_dim=request.action_dim, horizon=horizon, n_obs_steps=n_obs_steps)
@@ -91,9 +98,10 @@ class DemonstrationDataModule(DataModule):
             raise DataError(f"fold must be from 0 to n_folds - 1 = {n_folds - 1}, got {fold}.")
         self.file = file
         assert request.action_dim is not None
-        self.action_dim = request.action_dim
+        check_rotations(action_rotations, request.action_dim)
+        self.action_dim = request.action_dim + 3 * len(action_rotations)
         self.batch_size = batch_size
-        self._request = request
+        self._request = replace(request, unscaled_actions=action_scaling == "none")
         self._windows = partial(
             Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon
         )
@@ -102,7 +110,7 @@ class DemonstrationDataModule(DataModule):
         self._validation_fraction, self._split_seed, self._n_demos = validation_fraction, split_seed, n_demos
         self._n_workers = n_workers
         self._action_scaling: tuple[ScalingMethod, float] = action_scaling, action_margin
-        self._scaling: ActionScaling | None = None
+        self._units = ActionUnits(rotations=tuple(action_rotations))
         self._train: WindowDataset | None = None
         self._validation: WindowDataset | None = None
         self._fold, self._n_folds = fold, n_folds
@@ -180,7 +188,7 @@ class DemonstrationDataModule(DataModule):
         train = self._few(train)
         self._refuse(self.file.demo_faults([*train, *validation], self._request))
         self._keep_metadata()
-        self._scaling = self._fit_scaling(train)
+        self._units = self._fit_units(train)
         if self._fold is not None:
             train, outside = leave_out(self.file, train, self._fold, self._n_folds, self._split_seed)
             self._left_out = {"fold": self._fold, "n_folds": self._n_folds, "demos": outside}
@@ -217,9 +225,9 @@ class DemonstrationDataModule(DataModule):
 
     @property
     def interface(self) -> Mapping[str, Any]:
-        """The scaling of the actions, if there is one; a loaded policy undoes it."""
+        """The units of the actions, see `ActionUnits.record`; rollouts and a loaded policy undo them."""
         self.setup()
-        return {} if self._scaling is None else {KEY: self._scaling.record()}
+        return self._units.record()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -335,16 +343,19 @@ class DemonstrationDataModule(DataModule):
         numbers = [self._demos.index(demo) for demo in demos]
         return WindowDataset(windows, self._columns(demos), self._image_keys, numbers)
 
-    def _fit_scaling(self, train: list[str]) -> ActionScaling | None:
+    def _fit_units(self, train: list[str]) -> ActionUnits:
         method, margin = self._action_scaling
         if method == "none":
-            return None
+            return self._units
         actions = np.concatenate([self.file.read(demo, "actions") for demo in train])
-        return ActionScaling.fit(method, actions, margin)
+        try:
+            return ActionUnits.fit(method, self._units.rotations, actions, margin)
+        except DataError as error:
+            raise DataError(f"{self.file.path}: {error}") from error
 
     def _actions(self, demos: list[str], in_memory: bool = True) -> Column:
-        if self._scaling is not None:
-            return MemoryColumn([self._scaling.scale(self.file.read(demo, "actions")) for demo in demos])
+        if self._units != ActionUnits():
+            return MemoryColumn([self._units.to_policy(self.file.read(demo, "actions")) for demo in demos])
         return ClippedColumn(self._column(demos, "actions", np.float32, in_memory))
 
     def _column(self, demos: list[str], key: str, dtype: npt.DTypeLike, in_memory: bool) -> Column:

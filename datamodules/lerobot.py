@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.action_scaling import KEY, ScalingMethod
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
@@ -23,7 +23,7 @@ class LeRobotDataModule(DemonstrationDataModule):
 
     Args:
         path: the folder of the data set, which contains `meta/info.json`; never written.
-        action_dim: size of an action, checked against the data set.
+        action_dim: size of an action in the data set, which is checked.
         obs_keys: keys of vectors; `task` is the task index as a one-hot vector.
         image_keys: keys of cameras.
         image_size: height and width to scale the images of all cameras to, or one number for both; None keeps the
@@ -31,6 +31,9 @@ class LeRobotDataModule(DemonstrationDataModule):
         action_scaling: how the data's units become [-1, 1], see `datamodules.action_scaling.ActionScaling.fit`: none,
             min_max, quantiles or mean_std. A loaded policy returns actions in the data's units.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
+        action_rotations: first component of each axis-angle vector in the file's actions: [3] for an arm with absolute
+            poses, [3, 10] for two. The policy gets six continuous numbers instead, so `action_dim` of the model is
+            three larger for each.
         task_filter: use only episodes of this task string; None uses all.
         horizon: number of steps in a window from the current step on, including it.
         n_obs_steps: number of steps in a window up to the current step, including it.
@@ -58,6 +61,7 @@ class LeRobotDataModule(DemonstrationDataModule):
         image_size: int | tuple[int, int] | None = None,
         action_scaling: ScalingMethod = "min_max",
         action_margin: float = 0.05,
+        action_rotations: Sequence[int] = (),
         task_filter: str | None = None,
         horizon: int = 10,
         n_obs_steps: int = 1,
@@ -77,7 +81,7 @@ class LeRobotDataModule(DemonstrationDataModule):
             raise DataError(f"image_size must be at least 1, got {image_size}.")
         super().__init__(
             LeRobotFile(path),
-            Request(obs_keys, image_keys, action_dim, unscaled_actions=action_scaling == "none"),
+            Request(obs_keys, image_keys, action_dim),
             horizon=horizon,
             n_obs_steps=n_obs_steps,
             pad_obs=pad_obs,
@@ -92,6 +96,7 @@ class LeRobotDataModule(DemonstrationDataModule):
             n_workers=n_workers,
             action_scaling=action_scaling,
             action_margin=action_margin,
+            action_rotations=action_rotations,
         )
         self.save_hyperparameters(logger=False)
         self.file: LeRobotFile
@@ -101,7 +106,7 @@ class LeRobotDataModule(DemonstrationDataModule):
     @property
     def interface(self) -> Mapping[str, Any]:
         """LeRobot's name of each observation, the task strings, the frames per second, and the scaling of actions."""
-        return {KEY: None, **super().interface, **self._interface}
+        return {**super().interface, **self._interface}
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.formats.faults import Request
 from datamodules.formats.maniskill_file import ManiSkillFile
@@ -38,6 +39,10 @@ class ManiSkillDataModule(DemonstrationDataModule):
         drop_failed: drop failed and empty trajectories instead of refusing the file.
         in_memory: keep all data in memory; clouds take two bytes per number.
         n_workers: number of worker processes per loader.
+        action_scaling: how actions outside [-1, 1] become [-1, 1], see
+            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            policy undo it.
+        action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class ManiSkillDataModule(DemonstrationDataModule):
         n_workers: int = 0,
         fold: int | None = None,
         n_folds: int = 2,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.05,
     ) -> None:
         super().__init__(
             ManiSkillFile(path, cloud),
@@ -78,6 +85,8 @@ class ManiSkillDataModule(DemonstrationDataModule):
             fold=fold,
             n_folds=n_folds,
             n_workers=n_workers,
+            action_scaling=action_scaling,
+            action_margin=action_margin,
         )
         # Do not log, as in `RobomimicDataModule`: the model may have arguments of the same name.
         self.save_hyperparameters(logger=False)
@@ -89,8 +98,7 @@ class ManiSkillDataModule(DemonstrationDataModule):
     @property
     def interface(self) -> dict[str, Any]:
         """The meaning of observations and actions; a policy refuses data or environments with another interface."""
-        self.setup()
-        return self._interface
+        return {**super().interface, **self._interface}
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:

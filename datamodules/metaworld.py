@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from datamodules.action_scaling import ScalingMethod
 from datamodules.formats.robomimic_file import RobomimicFile
 from datamodules.robomimic import RobomimicDataModule
 
@@ -35,6 +36,10 @@ class MetaWorldDataModule(RobomimicDataModule):
         n_folds: number of folds, drawn with `split_seed`.
         in_memory: keep all data in memory; a cloud of 512 points takes 6 kB per step.
         n_workers: number of worker processes per loader.
+        action_scaling: how actions outside [-1, 1] become [-1, 1], see
+            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            policy undo it.
+        action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class MetaWorldDataModule(RobomimicDataModule):
         n_workers: int = 0,
         fold: int | None = None,
         n_folds: int = 2,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.05,
     ) -> None:
         super().__init__(
             path,
@@ -68,6 +75,8 @@ class MetaWorldDataModule(RobomimicDataModule):
             cache_low_dim=in_memory,
             n_workers=n_workers,
             cloud_keys=(CLOUD,),
+            action_scaling=action_scaling,
+            action_margin=action_margin,
         )
         self.file = MetaWorldFile(path)
         self._request = replace(self._request, task=task)
@@ -76,4 +85,5 @@ class MetaWorldDataModule(RobomimicDataModule):
     def interface(self) -> dict[str, Any]:
         """The meaning of observations and actions; a policy refuses data or environments with another interface."""
         cloud = self.env_meta.get("env_kwargs", {}).get("cloud")
-        return {"env_id": self._request.task} | (cloud if cloud and CLOUD in self._obs_keys else {})
+        known = {**super().interface, "env_id": self._request.task}
+        return known | (cloud if cloud and CLOUD in self._obs_keys else {})

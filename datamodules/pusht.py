@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
@@ -36,6 +37,10 @@ class PushTDataModule(DemonstrationDataModule):
         n_workers: number of worker processes per loader.
         frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; it replaces
             `cache_images`, needs no memory, and is shared by all processes. None uses no such folder.
+        action_scaling: how the actions, in [-1, 1] over the whole board, are scaled further, see
+            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            policy undo it.
+        action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class PushTDataModule(DemonstrationDataModule):
         fold: int | None = None,
         n_folds: int = 2,
         frame_cache: str | None = None,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.05,
     ) -> None:
         unknown = [key for key in (*obs_keys, *image_keys) if f"obs/{key}" not in SOURCES]
         if unknown or "img" in obs_keys or set(image_keys) - {"img"}:
@@ -78,6 +85,8 @@ class PushTDataModule(DemonstrationDataModule):
             fold=fold,
             n_folds=n_folds,
             n_workers=n_workers,
+            action_scaling=action_scaling,
+            action_margin=action_margin,
         )
         self.save_hyperparameters(logger=False)
         self.file: PushTFile

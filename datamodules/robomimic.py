@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.action_scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
 from datamodules.formats.robomimic_file import RobomimicFile
-from datamodules.robosuite_version import KEY, recorded_generation
+from datamodules.robosuite_control import KEY as CONTROL_DELTA
+from datamodules.robosuite_control import control_delta
+from datamodules.robosuite_version import KEY as ROBOSUITE
+from datamodules.robosuite_version import recorded_generation
 from datamodules.windowing.columns import Column
 from datamodules.windowing.frame_cache import FrameCache
 
@@ -22,7 +26,7 @@ class RobomimicDataModule(DemonstrationDataModule):
     Args:
         path: the HDF5 file.
         obs_keys: low-dim observation keys, e.g. "object"; for nested groups, paths such as "policy/joint_pos".
-        action_dim: size of an action, checked against the file.
+        action_dim: size of an action in the file, which is checked.
         image_keys: image observation keys, e.g. "agentview_image".
         horizon: number of steps in a window from the current step on, including it; robomimic's seq_length.
         n_obs_steps: number of steps in a window up to the current step, including it; robomimic's frame_stack.
@@ -44,6 +48,13 @@ class RobomimicDataModule(DemonstrationDataModule):
         cloud_keys: keys among `obs_keys` that hold point clouds (points, channels).
         frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; reading a
             window from it decompresses nothing. None reads the HDF5 file.
+        action_scaling: how actions outside [-1, 1] become [-1, 1], see
+            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            policy undo it.
+        action_margin: fraction by which the range of the training actions is enlarged before scaling.
+        action_rotations: first component of each axis-angle vector in the file's actions: [3] for an arm with absolute
+            poses, [3, 10] for two. The policy gets six continuous numbers instead, so `action_dim` of the model is
+            three larger for each.
 
     Raises:
         DataError: both `cache_images` and `frame_cache` are set.
@@ -74,6 +85,9 @@ class RobomimicDataModule(DemonstrationDataModule):
         frame_cache: str | None = None,
         fold: int | None = None,
         n_folds: int = 2,
+        action_scaling: ScalingMethod = "none",
+        action_margin: float = 0.05,
+        action_rotations: Sequence[int] = (),
     ) -> None:
         if cache_images and frame_cache is not None:
             raise DataError(
@@ -95,6 +109,9 @@ class RobomimicDataModule(DemonstrationDataModule):
             fold=fold,
             n_folds=n_folds,
             n_workers=n_workers,
+            action_scaling=action_scaling,
+            action_margin=action_margin,
+            action_rotations=action_rotations,
         )
         # Do not log: the model may have arguments of the same name with other values (its planning horizon), and
         # Lightning refuses to log both.
@@ -114,9 +131,10 @@ class RobomimicDataModule(DemonstrationDataModule):
 
     @property
     def interface(self) -> Mapping[str, Any]:
-        """The scaling of the actions, and the generation of robosuite that recorded them, if it is known."""
-        known = recorded_generation(self.env_meta)
-        return {**super().interface, **({} if known is None else {KEY: known})}
+        """The units of the actions, whether they are displacements, and the generation of robosuite, if known."""
+        delta = control_delta(self.env_meta.get("env_kwargs") or {})
+        known = {CONTROL_DELTA: delta, ROBOSUITE: recorded_generation(self.env_meta)}
+        return {**super().interface, **{name: value for name, value in known.items() if value is not None}}
 
     @property
     def _low_dim_keys(self) -> Sequence[str]:

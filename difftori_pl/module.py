@@ -13,6 +13,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from datamodules.action_scaling import KEY as ACTION_SCALING
+from datamodules.action_scaling import described
+from datamodules.action_units import UNCHANGED
 from datamodules.batch import Batch, DataModule
 from difftori_pl.checkpoints.finite import check_finite
 from difftori_pl.checkpoints.hyperparameters import override_hyperparameters
@@ -140,9 +143,10 @@ class ImitationModule(LightningModule, Policy):
         for policy, known in self._interfaces().items():
             for name in sorted(known.keys() & interface.keys()):
                 if known[name] != interface[name]:
+                    show = described if name == ACTION_SCALING else repr
                     raise ConfigurationError(
-                        f"{policy} was trained with {name} {known[name]!r}, but the {other} has {interface[name]!r}: "
-                        "use the same one, or train again"
+                        f"{policy} was trained with {name} {show(known[name])}, but the {other} has "
+                        f"{show(interface[name])}: {_advice(name)}"
                     )
 
     def _interfaces(self) -> dict[str, dict[str, Any]]:
@@ -177,7 +181,7 @@ class ImitationModule(LightningModule, Policy):
         verify(self, self.action_dim, checkpoint)
         override_hyperparameters(self, checkpoint)
         self._seed = checkpoint.get("seed")
-        self.interface = checkpoint.get("interface", {})
+        self.interface = {**UNCHANGED, **checkpoint.get("interface", {})}
         datamodule = None if self._trainer is None else self._trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(datamodule, DataModule):
             self.check_interface("data", datamodule.interface)
@@ -267,3 +271,12 @@ class ImitationModule(LightningModule, Policy):
             return masked_mean(values, mask)
         count = self.trainer.strategy.reduce(mask.sum(dtype=torch.get_default_dtype()), reduce_op="mean")
         return masked_mean(values, mask, count.clamp(min=1.0 / self.trainer.world_size))
+
+
+def _advice(name: str) -> str:
+    if name != ACTION_SCALING:
+        return "use the same one, or train again"
+    return (
+        "set data.init_args.action_scaling and action_margin as in that training, and use its data (path, n_demos, "
+        "split), to which the scaling was fitted, or train again"
+    )

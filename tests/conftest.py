@@ -36,6 +36,11 @@ def files(square: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         "square": square,
         "transport": write_robomimic(folder / "transport.hdf5", [4, 3, 5], transport, cameras, 84, action_dim=14),
         "tool_hang": write_robomimic(folder / "tool_hang.hdf5", [4, 3, 5], hang, hang_cameras, image_size=240),
+        # Chunks of eight actions need longer demos, which would be slow to write with images.
+        "transport_absolute": write_robomimic(
+            folder / "transport_low_dim.hdf5", [18, 20, 19], transport, action_dim=14
+        ),
+        "tool_hang_absolute": write_robomimic(folder / "tool_hang_low_dim.hdf5", [18, 20, 19], hang),
         "pusht": write_pusht(folder / "pusht.zarr", [18, 20, 19]),
     }
 

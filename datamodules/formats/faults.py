@@ -53,7 +53,8 @@ class Request:
         control_mode: the controller of the actions; None accepts any.
         obs_dims: size of each low-dim observation; None accepts any.
         drop_failed: drop failed and empty demos instead of reporting them.
-        unscaled_actions: the actions of a format with units must lie in [-1, 1], because they are not scaled.
+        unscaled_actions: the actions must lie in [-1, 1], because they are not scaled; None requires it of files whose
+            actions are the input of a controller that takes [-1, 1].
     """
 
     obs_keys: Sequence[str] | None = None
@@ -65,7 +66,7 @@ class Request:
     control_mode: str | None = None
     obs_dims: dict[str, int] | None = None
     drop_failed: bool = False
-    unscaled_actions: bool = False
+    unscaled_actions: bool | None = None
 
 
 def merge(faults: Iterable[Fault]) -> list[Fault]:
@@ -116,6 +117,18 @@ def not_finite(demo: str, name: str, values: npt.NDArray[Any]) -> Fault | None:
     where, found = _first(demo, values, ~finite)
     problem = f"expected finite numbers in {name}, found {found}"
     return Fault("not_finite", where, problem, "Remove the demo, or correct the program that wrote it.", name)
+
+
+def not_scaled(demo: str, values: npt.NDArray[Any], advice: str = "") -> Fault | None:
+    """Return a fault for the first action outside [-1, 1].
+
+    Args:
+        demo: name of the demo.
+        values: actions (T, A), finite.
+        advice: what to try before a scaling.
+    """
+    option = "Set data.init_args.action_scaling to min_max, so that the data's units become [-1, 1]."
+    return out_of_range(demo, values, -1.0, 1.0, "actions in [-1, 1]", f"{advice} {option}".strip())
 
 
 def out_of_range(

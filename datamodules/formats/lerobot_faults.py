@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.formats.damage import clear_errors
-from datamodules.formats.faults import Fault, Request, merge, not_finite, out_of_range
+from datamodules.formats.faults import Fault, Request, merge, not_finite, not_scaled
 from datamodules.formats.lerobot_meta import INFO, Episode, Feature, LeRobotMeta
 from datamodules.formats.lerobot_tables import Tables
 from datamodules.formats.video_frames import VideoFacts, probe
@@ -134,8 +134,7 @@ def _data_faults(
             continue
         fault = not_finite(demo, feature.name, values)
         if fault is None and feature.name == "action" and request.unscaled_actions:
-            advice = "Set data.init_args.action_scaling to min_max, so that the data's units become [-1, 1]."
-            fault = out_of_range(demo, values, -1.0, 1.0, "actions in [-1, 1]", advice)
+            fault = not_scaled(demo, values)
         if fault is not None:
             yield fault
     yield from _time_faults(meta, tables, demo, episode, present, rows)

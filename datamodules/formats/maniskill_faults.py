@@ -12,7 +12,7 @@ from datamodules.formats.faults import (
     is_numeric,
     merge,
     not_finite,
-    out_of_range,
+    not_scaled,
     unreadable,
     wrong_actions,
 )
@@ -101,7 +101,7 @@ def demo_faults(file: ManiSkillReader, demos: Sequence[str], request: Request) -
         action_dim = next(
             (shape[1] for shape in (file.shape(demo, "actions") for demo in successful) if len(shape) == 2), 0
         )
-    faults = [*failures.values(), *(fault for demo in successful for fault in _wrong(file, demo, action_dim))]
+    faults = [*failures.values(), *(fault for demo in successful for fault in _wrong(file, demo, action_dim, request))]
     if not faults and request.obs_dims:
         found = {key: file.shape(demos[0], f"obs/{key}")[1] for key in file.obs_keys() if key != "point_cloud"}
         if found != request.obs_dims:
@@ -119,7 +119,7 @@ def failure(file: ManiSkillReader, demo: str) -> Fault | None:
     return None
 
 
-def _wrong(file: ManiSkillReader, demo: str, action_dim: int | None) -> Iterator[Fault]:
+def _wrong(file: ManiSkillReader, demo: str, action_dim: int | None, request: Request) -> Iterator[Fault]:
     fault = (
         _wrong_observations(file, demo)
         or _wrong_lengths(file, demo)
@@ -135,12 +135,12 @@ def _wrong(file: ManiSkillReader, demo: str, action_dim: int | None) -> Iterator
             yield unreadable(file.path, name, error)
             continue
         fault = not_finite(demo, name, values)
-        if fault is None and name == "actions":
+        if fault is None and name == "actions" and request.unscaled_actions is not False:
             advice = (
                 "Actions of a PPO policy may slightly exceed the range: clip them to [-1, 1] in the file, as the "
-                f"controller does. Joint positions are not supported as actions. {_REPLAY}"
+                f"controller does. {_REPLAY}"
             )
-            fault = out_of_range(demo, values, -1.0, 1.0, "actions in [-1, 1]", advice)
+            fault = not_scaled(demo, values, advice)
         if fault is not None:
             yield fault
 

@@ -15,7 +15,7 @@ from datamodules.formats.faults import (
     is_numeric,
     merge,
     not_finite,
-    out_of_range,
+    not_scaled,
     unreadable,
     wrong_actions,
 )
@@ -82,10 +82,13 @@ def demo_faults(file: DemoFile, demos: Sequence[str], request: Request) -> list[
     """Return the faults of these demos; equal faults of several demos are reported once and counted."""
     required = required_arrays(file, demos, request)
     shapes: dict[str, tuple[int, ...]] = {}
-    return merge(fault for demo in demos for fault in _wrong(file, demo, required, shapes))
+    unscaled = request.unscaled_actions is not False
+    return merge(fault for demo in demos for fault in _wrong(file, demo, required, shapes, unscaled))
 
 
-def _wrong(file: DemoFile, demo: str, required: RequiredArrays, shapes: dict[str, tuple[int, ...]]) -> Iterator[Fault]:
+def _wrong(
+    file: DemoFile, demo: str, required: RequiredArrays, shapes: dict[str, tuple[int, ...]], unscaled: bool
+) -> Iterator[Fault]:
     """Yield the faults of a demo and add the shape of one step of each new array to `shapes`."""
     arrays = stored_arrays(file.handle["data"][demo])
     yield from _missing(demo, arrays, required)
@@ -114,7 +117,7 @@ def _wrong(file: DemoFile, demo: str, required: RequiredArrays, shapes: dict[str
         fault = wrong_format(demo, name, arrays[name])
         fault = fault or _wrong_shape(demo, name, arrays[name].shape, n_steps, shapes)
         if fault is None and name not in required.images:
-            fault = _wrong_values(file, demo, name)
+            fault = _wrong_values(file, demo, name, unscaled)
         if fault is not None:
             yield fault
 
@@ -204,16 +207,12 @@ def _wrong_shape(
     return Fault("shape", demo, problem, "Do not mix recordings of different setups in one file.", name)
 
 
-def _wrong_values(file: DemoFile, demo: str, name: str) -> Fault | None:
+def _wrong_values(file: DemoFile, demo: str, name: str, unscaled: bool) -> Fault | None:
     try:
         values = file.read(demo, name)
     except DataError as error:
         return unreadable(file.path, name, error)
     fault = not_finite(demo, name, values)
-    if fault is None and name == "actions":
-        advice = (
-            "The actions may be absolute or from another controller: use the controller's normalised input, or scale "
-            "the actions by their range before training."
-        )
-        fault = out_of_range(demo, values, -1.0, 1.0, "actions in [-1, 1]", advice)
+    if fault is None and name == "actions" and unscaled:
+        fault = not_scaled(demo, values, "The actions may be absolute or from another controller.")
     return fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.robomimic_faults import demo_faults, file_faults
 from datamodules.formats.robomimic_request import required_arrays
+from datamodules.robosuite_control import control_delta
 
 
 class RobomimicFile(DemoFile):
@@ -40,6 +42,9 @@ class RobomimicFile(DemoFile):
 
     def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
         """See `DemoFile.demo_faults`."""
+        if request.unscaled_actions is None:
+            absolute = control_delta(self.env_meta().get("env_kwargs") or {}) is False
+            request = replace(request, unscaled_actions=not absolute)
         return demo_faults(self, demos, request)
 
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:

@@ -93,6 +93,7 @@ def run_episodes(
     n_videos: int = 0,
     on_finish: Callable[[Episode], None] = lambda episode: None,
     keep_tracks: bool = False,
+    restore: Callable[[Tensor], Tensor] = lambda actions: actions,
 ) -> list[Episode]:
     """Run one episode from each initial state, with as many episodes in parallel as the pool has environments.
 
@@ -108,6 +109,7 @@ def run_episodes(
         n_videos: number of episodes, from the first, whose frames are kept.
         on_finish: called with each episode when it ends.
         keep_tracks: keep observations, actions and rewards.
+        restore: maps actions (B, A) of the policy to the units of the environment, see `ActionUnits.restore`.
 
     Returns:
         The episodes, in the order of `seeds`.
@@ -151,7 +153,7 @@ def run_episodes(
         }
         actions, states = policy.act(obs, _stack([running[worker][2] for worker in workers]))
         acting = [(worker, running.pop(worker)[0]) for worker in workers]
-        numbers = actions.float().cpu().numpy()
+        numbers = restore(actions.float()).cpu().numpy()
         finite = np.isfinite(numbers).all(axis=1)
         steps = pool.step({worker: numbers[row] for row, worker in enumerate(workers) if finite[row]}, rendered(acting))
         for row, (worker, episode) in enumerate(acting):

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.action_units import ActionUnits
 from datamodules.demonstrations import DemonstrationDataModule
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.errors import ConfigurationError
@@ -27,8 +27,9 @@ class HeldOutError(Callback):
 
     At the end of `test`, each policy acts step by step with its memory, as on a robot, but each observation is the
     recorded one. The error of an episode is the root mean square over its steps and components, in the units of the
-    data. Logged and printed are the mean over episodes and its 95 % bootstrap interval; steps of one episode are not
-    independent, so the interval is over episodes. Without held-out episodes, the training episodes are used.
+    data; the error of a rotation is the axis-angle vector between both. Logged and printed are the mean over episodes
+    and its 95 % bootstrap interval; steps of one episode are not independent, so the interval is over episodes.
+    Without held-out episodes, the training episodes are used.
 
     A small error does not imply success: on a robot, errors change the next observations.
 
@@ -59,7 +60,7 @@ class HeldOutError(Callback):
             )
         if not trainer.is_global_zero:
             return
-        scaling = ActionScaling.from_interface(data.interface)
+        units = ActionUnits.from_interface(data.interface)
         policies = {"policy": pl_module, **pl_module.reference_policies()}
         lines = [
             "",
@@ -72,7 +73,7 @@ class HeldOutError(Callback):
             context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
             with torch.random.fork_rng(), context[0], context[1]:
                 torch.manual_seed(0)
-                errors = list(self._errors(policy, data, scaling, pl_module.device))
+                errors = list(self._errors(policy, data, units, pl_module.device))
             found[name] = torch.tensor(errors, dtype=torch.float64)
             lines.append(
                 f"| {name} | {_describe(found[name], logged, f'held_out/{name}/action_error')} | {len(errors)} |"
@@ -85,14 +86,14 @@ class HeldOutError(Callback):
         pl_module.log_dict(logged, rank_zero_only=True, batch_size=1)
 
     def _errors(
-        self, policy: Policy, data: DemonstrationDataModule, scaling: ActionScaling | None, device: torch.device
+        self, policy: Policy, data: DemonstrationDataModule, units: ActionUnits, device: torch.device
     ) -> Iterator[float]:
         episodes = data.held_out_episodes()
         while group := list(islice(episodes, self.batch_size)):
             actions = _act(policy, [observations for observations, _ in group], device)
             for chosen, (_, demonstrated) in zip(actions, group, strict=True):
-                restored = chosen if scaling is None else scaling.restore(chosen)
-                difference = restored[: len(demonstrated)] - demonstrated
+                restored = units.restore(chosen[: len(demonstrated)])
+                difference = units.difference(restored, demonstrated)
                 yield float(difference.double().square().mean().sqrt())
 
 

@@ -10,6 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 
+from datamodules.action_units import ActionUnits
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.robosuite_control import KEY as CONTROL_DELTA
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at
@@ -226,6 +229,8 @@ class RolloutEvaluation(Callback):
         pool = self._pool
         table = [*HEADER]
         scores: dict[str, float] = {}
+        # Also the units of the base policy: others are refused before training.
+        restore = ActionUnits.from_interface(getattr(pl_module, "interface", None)).restore
         try:
             _policy(pl_module).check_interface("environment", pool.interface())
             for name, policy in self._policies(_policy(pl_module)).items():
@@ -235,7 +240,7 @@ class RolloutEvaluation(Callback):
                 context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
                 with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
                     torch.manual_seed(first_seed + trainer.global_rank)
-                    episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish)
+                    episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish, restore=restore)
                 results = gather_results(episodes, pl_module.device)
                 self._report(trainer, name, episodes, results)
                 table.append(results.row(name))
@@ -243,7 +248,7 @@ class RolloutEvaluation(Callback):
                 if name == "policy" and not results.all_crashed:
                     self.success_rate = results.success.rate
                 if files is not None and trainer.is_global_zero:
-                    files.describe(self._description(policy, first_seed) | _run(trainer, files.folder))
+                    files.describe(self._description(trainer, policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
             if selecting:
@@ -306,8 +311,13 @@ class RolloutEvaluation(Callback):
             return pl_module.n_env_steps
         return trainer.global_step if trainer.training else self._loaded_step or 0
 
-    def _description(self, policy: Policy, first_seed: int) -> dict[str, Any]:
+    def _description(self, trainer: Trainer, policy: Policy, first_seed: int) -> dict[str, Any]:
+        absolute = self.env is not None and self.env.interface.get(CONTROL_DELTA) is False
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = str(datamodule.file.path.resolve()) if isinstance(datamodule, DemonstrationDataModule) else ""
         return {
+            "controller": "position" if absolute else "",
+            "data": data,
             "task": (self.env and self.env.task) or type(self.env).__name__,
             "method": policy.describe(),
             "horizon": policy.horizon,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from datamodules.action_units import UNCHANGED
 from difftori_pl.checkpoints.building import load_part
 from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.models.base_policies.base import BasePolicy
@@ -28,7 +29,7 @@ def policy_and_content(checkpoint: str) -> tuple[BasePolicy, dict[str, Any]]:
     """Load a policy as `from_checkpoint` does, and return the content of its checkpoint too."""
     policy, content = load_part(checkpoint, "policy", BasePolicy, "base policy", _remedy(checkpoint))  # type: ignore[type-abstract]
     policy.config = content["hyper_parameters"]["policy"]
-    policy.interface = content.get("interface")
+    policy.interface = {**UNCHANGED, **(content.get("interface") or {})}
     return policy, content
 
 

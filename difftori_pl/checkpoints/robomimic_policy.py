@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.action_units import UNCHANGED
 from datamodules.robosuite_version import KEY, recorded_generation
 from difftori_pl.checkpoints.building import build, load_weights
 from difftori_pl.checkpoints.reading import read_checkpoint
@@ -62,7 +63,7 @@ def from_robomimic(checkpoint: str) -> BCRNNGMM:
     policy.config = config
     # The `env_args` of the training data.
     recorded = recorded_generation(content.get("env_metadata") or {})
-    policy.interface = {} if recorded is None else {KEY: recorded}
+    policy.interface = {**UNCHANGED, **({} if recorded is None else {KEY: recorded})}
     return policy
 
 

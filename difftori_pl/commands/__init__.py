@@ -35,7 +35,13 @@ COMMANDS = {
     "checkpoint": Command("show the content of a checkpoint", {"show": "show_checkpoint"}),
     "data": Command(
         "check, convert and render demonstration files",
-        {"check": "check_data", "convert": "convert_data", "render": "render_data", "sums": "sum_data"},
+        {
+            "absolute": "absolute_data",
+            "check": "check_data",
+            "convert": "convert_data",
+            "render": "render_data",
+            "sums": "sum_data",
+        },
     ),
     "demos": Command(
         "record demonstrations of scripted experts",

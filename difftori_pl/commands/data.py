@@ -86,6 +86,23 @@ def render_data(
     say(f"{target}: {rendering.n_frames} images, {rendering.frames_per_second:.0f} per second")
 
 
+def absolute_data(path: Path, output: Path | None = None, n_processes: int | None = None) -> None:
+    """Copy a robomimic file and replace the displacements in its actions by absolute poses, found in the simulator.
+
+    Args:
+        path: an HDF5 file with `states`, recorded with robosuite's OSC_POSE controller.
+        output: the file to write; <path>_abs.hdf5 if not given.
+        n_processes: number of worker processes; as many as cores if not given.
+    """
+    from datamodules.formats.damage import write_check_sums
+    from difftori_pl.demos.absolute import to_absolute
+
+    target = output or path.with_name(f"{path.stem}_abs.hdf5")
+    n_demos = to_absolute(path, target, n_processes)
+    write_check_sums(target)
+    say(f"{target}: {n_demos} demos with absolute actions")
+
+
 def convert_data(
     path: Path,
     output: Path | None = None,

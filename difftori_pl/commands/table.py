@@ -9,7 +9,8 @@ def print_table(name: str, runs: Path = Path("runs"), csv: Path | None = None, p
     """Print a table of the paper with the success rates of our runs and the published ones.
 
     Args:
-        name: robomimic (Tables 1 and 3), maniskill (Tables 2 and 4), init (Table 3) or ablation-horizon (Table 6).
+        name: robomimic (Tables 1 and 3), maniskill (Tables 2 and 4), init (Table 3), controllers
+            (Table 5) or ablation-horizon (Table 6).
         runs: folder of the runs; all evaluated runs in it and its subfolders count.
         csv: also write the results to this CSV file.
         plot: also plot the results to this file (.png, .pdf).

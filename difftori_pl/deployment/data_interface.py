@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.action_units import ActionUnits
 from datamodules.errors import DataError
 from difftori_pl.errors import CheckpointError, ShapeError
 
@@ -30,14 +30,15 @@ class DataInterface:
     def __init__(self, policy: object) -> None:
         self._interface: Mapping[str, Any] = getattr(policy, "interface", None) or {}
         try:
-            self._scaling = ActionScaling.from_interface(self._interface)
+            self._units = ActionUnits.from_interface(self._interface)
         except DataError as error:
             raise CheckpointError(str(error)) from error
 
     @property
     def unit(self) -> Tensor:
-        """The size (A,) of a scaled action's unit in the data's units; 1 without scaling."""
-        return torch.ones(1) if self._scaling is None else torch.tensor(self._scaling.half_range)
+        """The size (A,) of a scaled action's unit in the data's units; 1 without scaling; rotations in radians."""
+        scaling = self._units.scaling
+        return torch.ones(1) if scaling is None else torch.tensor(scaling.half_range)
 
     def rename(self, observation: Mapping[str, npt.ArrayLike], keys: Iterable[str]) -> Mapping[str, npt.ArrayLike]:
         """Return an observation with the policy's keys.
@@ -61,7 +62,7 @@ class DataInterface:
 
     def restore(self, actions: Tensor) -> Tensor:
         """Map actions (..., A) of the policy to the data's units."""
-        return actions if self._scaling is None else self._scaling.restore(actions)
+        return self._units.restore(actions)
 
     def _one_hot(self, task: str) -> npt.NDArray[np.float32]:
         tasks = list(self._interface["tasks"])

@@ -19,8 +19,9 @@ class EnvFactory(ABC):
 
     A recipe is cheap to build from YAML and to send to a worker process; the environment itself is not.
 
-    Environments return float32 observations (images: uint8) and accept actions in [-1, 1]. They report
-    `info["success"]` if the task defines success. The seed passed to `reset` fixes the initial state of an episode.
+    Environments return float32 observations (images: uint8) and accept actions in their `action_space`: [-1, 1], or
+    the units of demonstrations that are trained on with `action_scaling`. They report `info["success"]` if the task
+    defines success. The seed passed to `reset` fixes the initial state of an episode.
 
     Attributes:
         task: name of the task; empty if it has none.

@@ -67,7 +67,7 @@ class Server:
                 return Step(obs, info=info, frame=self._frame(render))
             if command == "describe":
                 return Step(None, info=getattr(self._env, "interface", {}))
-            obs, reward, terminated, truncated, info = self._env.step(argument)
+            obs, reward, terminated, truncated, info = self._env.step(_clipped(argument, self._env))
             return Step(obs, float(reward), terminated or truncated, info, self._frame(render), None, terminated)
         except Exception as error:  # an error in a simulator ends the episode, not the evaluation
             self._env = None
@@ -75,6 +75,14 @@ class Server:
 
     def _frame(self, render: bool) -> np.ndarray[Any, Any] | None:
         return np.asarray(self._env.render()) if self._env is not None and render else None
+
+
+def _clipped(action: np.ndarray[Any, Any], env: gymnasium.Env[Any, Any]) -> np.ndarray[Any, Any]:
+    """Clip an action to the environment's range, which a policy with scaled actions may exceed by its margin."""
+    space = getattr(env, "action_space", None)
+    if isinstance(space, gymnasium.spaces.Box) and space.shape == np.shape(action):
+        return np.clip(action, space.low, space.high)
+    return action
 
 
 def _serve(connection: Connection, factory: EnvFactory) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from datamodules.robosuite_control import KEY as CONTROL_DELTA
+from datamodules.robosuite_control import control_delta, with_control_delta
 from difftori_pl.envs.base import EnvFactory
+from difftori_pl.envs.robosuite_import import robomimic_env_kwargs
 from difftori_pl.envs.robosuite_release import check_recorded, installed_interface
 from difftori_pl.errors import ConfigurationError
 
@@ -35,6 +38,8 @@ class Robosuite(EnvFactory):
         multisampling: antialias edges, as in the published image datasets; doubles the time of software rendering.
         reflections: render reflections, as in the published image datasets; doubles the time of software rendering.
         env_kwargs: further arguments of the robosuite task, as in the `env_args` of a robomimic file.
+        control_delta: whether actions are displacements, robomimic's default, or absolute poses (False): of each arm a
+            position in metres, an axis-angle vector in radians, and the gripper's command; None follows `env_kwargs`.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Robosuite(EnvFactory):
         multisampling: bool = True,
         reflections: bool = True,
         env_kwargs: dict[str, object] | None = None,
+        control_delta: bool | None = None,
     ) -> None:
         wrong = [key for key in image_keys if not key.endswith("_image")]
         if wrong:
@@ -69,11 +75,18 @@ class Robosuite(EnvFactory):
         self.multisampling = multisampling
         self.reflections = reflections
         self.env_kwargs = dict(env_kwargs or {})
+        self.control_delta = control_delta
 
     @property
     def interface(self) -> dict[str, Any]:
-        """The generation of the installed robosuite, compared with that of a policy's training data."""
-        return installed_interface()
+        """The generation of the installed robosuite, and whether actions are displacements, if `env_kwargs` say so."""
+        delta = control_delta(self._all_kwargs())
+        return installed_interface() | ({} if delta is None else {CONTROL_DELTA: delta})
+
+    def _all_kwargs(self) -> dict[str, Any]:
+        """Return the arguments of the robosuite task."""
+        kwargs = robomimic_env_kwargs(self.robots) | self.env_kwargs
+        return kwargs if self.control_delta is None else with_control_delta(kwargs, self.control_delta)
 
     @classmethod
     def from_env_args(
@@ -142,7 +155,7 @@ class Robosuite(EnvFactory):
             self.image_keys,
             self.image_size,
             self.max_episode_steps,
-            self.env_kwargs,
+            self._all_kwargs(),
             self.robots,
             self.shadows,
             self.multisampling,

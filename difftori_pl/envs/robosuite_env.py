@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import gymnasium
 import numpy as np
 
+from datamodules.robosuite_control import POSE_DIM, control_delta
 from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
 from difftori_pl.envs.robosuite_import import NO_RENDERING, make_task, robomimic_env_kwargs
@@ -87,8 +88,7 @@ class RobosuiteEnv(SeededEnv):
         self._n_steps = 0
         self._fresh = False
         self._model_file: str | None = None
-        low, high = self.robosuite.action_spec
-        self.action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        self.action_space = self._action_space()
         self.observation_space = self._observation_space()
 
     @property
@@ -107,7 +107,7 @@ class RobosuiteEnv(SeededEnv):
         """Act for one control period (0.05 s).
 
         Args:
-            action: (A,) in [-1, 1].
+            action: (A,) in [-1, 1], or absolute poses, see `Robosuite`.
 
         Returns:
             the observation; the reward, 1 at success, else 0; whether the episode terminated with success; whether it
@@ -268,6 +268,14 @@ class RobosuiteEnv(SeededEnv):
                 update(force=True)
 
         task._update_observables = update_when_forced
+
+    def _action_space(self) -> gymnasium.spaces.Space[NDArray[np.float32]]:
+        """Return robosuite's range; absolute poses have none, although robosuite states [-1, 1] for them too."""
+        low, high = (np.split(np.float32(limit), len(self.robosuite.robots)) for limit in self.robosuite.action_spec)
+        if control_delta(self._env_kwargs) is False:
+            for lower, upper in zip(low, high, strict=True):
+                lower[:POSE_DIM], upper[:POSE_DIM] = -np.inf, np.inf
+        return gymnasium.spaces.Box(np.concatenate(low), np.concatenate(high), dtype=np.float32)
 
     def _observation_space(self) -> gymnasium.spaces.Dict:
         values = self.low_dim()

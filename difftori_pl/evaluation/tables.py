@@ -15,9 +15,10 @@ from difftori_pl.errors import ConfigurationError, MissingPackageError
 from difftori_pl.evaluation.proportion import Proportion, wilson
 
 PUBLISHED = Path(__file__).parent / "published.csv"
-"""Tables 1, 2, 3, 4 and 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds.
+"""Tables 1 to 6 of the paper (arXiv:2402.05421): means and standard deviations over training seeds.
 
-Methods are patterns: `[!NZ]*` matches every base policy except Noise and Zeros.
+Methods are patterns: `[!NZ]*` matches every base policy except Noise and Zeros. The controller is `position` for
+absolute actions; `demos` is a folder in the path of the demonstrations, as in robomimic's downloads (ph, mh).
 """
 
 
@@ -34,6 +35,8 @@ class Evaluation:
         run: the training run.
         selected: whether the checkpoint was selected by rollouts in training (`best.ckpt`).
         is_biased: whether the selection used initial states of this evaluation.
+        controller: `position` for absolute actions in robosuite, otherwise empty.
+        data: path of the demonstrations; empty if it is unknown.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Evaluation:
     run: str = ""
     selected: bool = False
     is_biased: bool = False
+    controller: str = ""
+    data: str = ""
 
     @property
     def n_successes(self) -> int:
@@ -57,7 +62,7 @@ class Cell:
 
     Attributes:
         label: the paper's name of the method.
-        task: the environment's name of the task.
+        task: the environment's name of the task, and the kind of demonstrations if the table has several.
         published: mean and standard deviation over training seeds, as printed.
         success: our success rate over the episodes of all runs, with the selected checkpoint of each run if there is
             one, else with the last one.
@@ -231,7 +236,8 @@ def read_evaluations(runs: Path) -> Iterator[Evaluation]:
             first, n_states = description.get("selected_on") or (0, 0)
             is_biased = selected and any(seed in range(first, first + n_states) for seed in episodes)
             task, method, horizon = description["task"], description["method"], int(description["horizon"])
-            yield Evaluation(name, task, method, horizon, episodes, run, selected, is_biased)
+            facts = (str(description.get(key) or "") for key in ("controller", "data"))
+            yield Evaluation(name, task, method, horizon, episodes, run, selected, is_biased, *facts)
 
 
 def _cell(row: dict[str, str], evaluations: Sequence[Evaluation]) -> Cell:
@@ -241,6 +247,8 @@ def _cell(row: dict[str, str], evaluations: Sequence[Evaluation]) -> Cell:
         if evaluation.task == row["task"]
         and fnmatch(evaluation.method, row["method"])
         and row["horizon"] in ("", str(evaluation.horizon))
+        and row["controller"] == evaluation.controller
+        and (not row["demos"] or row["demos"] in Path(evaluation.data).parts)
     ]
     trained = [evaluation for evaluation in fitting if evaluation.name == "policy"]
     selecting = {evaluation.run for evaluation in trained if evaluation.selected}
@@ -251,7 +259,7 @@ def _cell(row: dict[str, str], evaluations: Sequence[Evaluation]) -> Cell:
     episodes = [episode for evaluation in used for episode in evaluation.episodes.values()]
     return Cell(
         label=row["label"],
-        task=row["task"],
+        task=f"{row['task']} ({row['demos']})" if row["demos"] else row["task"],
         published=(float(row["rate"]), float(row["std"])),
         success=_success(used),
         max_reward=sum(episode.get("max_reward", 0.0) for episode in episodes) / max(len(episodes), 1),

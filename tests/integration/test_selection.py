@@ -43,7 +43,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch, weights: list[torch.Tensor], seeds
     successes: list[int] = []
     remaining: Iterator[int] = iter(successes)
 
-    def run_episodes(policy: Any, pool: Any, given: Sequence[int], *rest: Any) -> list[Episode]:
+    def run_episodes(policy: Any, pool: Any, given: Sequence[int], *rest: Any, **_: Any) -> list[Episode]:
         n = BASE_SUCCESSES
         if hasattr(policy, "score"):
             n = next(remaining)

@@ -31,8 +31,8 @@ DATA_USERS = {"demos", "callbacks", "commands", "training", "cli"}
 """Parts that may import all of `datamodules`. Others may import only the modules in `DATA_CONTRACT`."""
 
 DATA_CONTRACT = {
-    *("action_scaling", "batch", "distributed", "errors", "observation_spec", "point_cloud"),
-    "robosuite_version",
+    *("action_scaling", "action_units", "batch", "distributed", "errors", "observation_spec", "point_cloud"),
+    *("robosuite_control", "robosuite_version"),
 }
 
 OPTIONAL = {

@@ -123,6 +123,27 @@ def test_a_non_finite_first_observation_never_reaches_the_policy() -> None:
     assert other.success
 
 
+def test_the_simulator_gets_restored_actions() -> None:
+    given: list[float] = []
+
+    class Recording(FakePool):
+        def step(self, actions: Mapping[int, Any], render: frozenset[int]) -> dict[int, Step]:
+            given.extend(float(action[0]) for action in actions.values())
+            return super().step({worker: (action - 100) / 2 for worker, action in actions.items()}, render)
+
+    (episode,) = run_episodes(
+        AgePolicy(),
+        Recording(1),  # type: ignore[arg-type]
+        [3],
+        torch.device("cpu"),
+        keep_tracks=True,
+        restore=lambda actions: 2 * actions + 100,
+    )
+    assert given == [100, 102, 104]
+    assert episode.track is not None
+    assert [action.item() for action in episode.track.actions] == given
+
+
 class FailingPolicy(AgePolicy):
     """A policy that returns NaN when three steps remain."""
 

@@ -7,7 +7,7 @@ import torch
 from datamodules.action_scaling import ActionScaling
 from datamodules.errors import DataError
 
-ACTIONS = np.random.default_rng(0).normal((10.0, -100.0, 5.0), (2.0, 40.0, 0.0), (1000, 3))
+ACTIONS = np.random.default_rng(0).normal((10.0, -100.0), (2.0, 40.0), (1000, 2))
 
 
 def fitted(method: str, margin: float = 0.0) -> ActionScaling:
@@ -29,8 +29,8 @@ def test_no_training_action_is_clipped_and_restoring_is_the_inverse(method: str,
 
 def test_min_max_reaches_both_ends() -> None:
     scaled = fitted("min_max").scale(ACTIONS)
-    np.testing.assert_allclose(scaled.min(axis=0), [-1, -1, 0], atol=1e-6)
-    np.testing.assert_allclose(scaled.max(axis=0), [1, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(scaled.min(axis=0), [-1, -1], atol=1e-6)
+    np.testing.assert_allclose(scaled.max(axis=0), [1, 1], atol=1e-6)
 
 
 def test_quantiles_clip_one_percent_at_each_end() -> None:
@@ -43,16 +43,25 @@ def test_quantiles_clip_one_percent_at_each_end() -> None:
 def test_mean_std_gives_all_components_one_spread() -> None:
     scaled = fitted("mean_std").scale(ACTIONS)
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-6)
-    first, second, constant = scaled.std(axis=0)
+    first, second = scaled.std(axis=0)
     assert first == pytest.approx(second, rel=1e-5)
-    assert constant == 0.0
 
 
-def test_a_constant_component_keeps_its_unit() -> None:
-    for method in ("min_max", "quantiles", "mean_std"):
-        scaling = fitted(method)
-        assert scaling.center[2] == pytest.approx(5.0)
-        assert scaling.half_range[2] == 1.0
+@pytest.mark.parametrize("method", ["min_max", "quantiles", "mean_std"])
+def test_a_constant_component_is_refused(method: str) -> None:
+    actions = np.column_stack([ACTIONS, np.full(len(ACTIONS), 5.0)])
+    with pytest.raises(DataError, match=rf"action_scaling {method} needs a range .*got a constant 5 in component 2 "):
+        ActionScaling.fit(method, actions, 0.05)  # type: ignore[arg-type]
+    actions[0, 2] += 0.01
+    if method != "quantiles":
+        assert ActionScaling.fit(method, actions, 0.05) is not None  # type: ignore[arg-type]
+
+
+def test_a_component_that_rarely_moves_has_no_quantiles() -> None:
+    actions = np.column_stack([ACTIONS, np.r_[1.0, np.zeros(len(ACTIONS) - 1)]])
+    with pytest.raises(DataError, match=r"between the 1 % and the 99 % quantile: set .*action_scaling to min_max"):
+        ActionScaling.fit("quantiles", actions, 0.05)
+    assert ActionScaling.fit("min_max", actions, 0.05) is not None
 
 
 def test_none() -> None:

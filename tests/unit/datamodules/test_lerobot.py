@@ -83,6 +83,7 @@ def test_the_interface_names_the_features(tmp_path: Path) -> None:
     data = made(V3, tmp_path, obs_keys=["state", "task"], image_keys=["images_front"], action_scaling="min_max")
     interface = dict(data.interface)
     assert interface.pop("action_scaling")["method"] == "min_max"
+    assert interface.pop("action_rotations") == []
     assert interface == {
         "fps": 30.0,
         "obs/state": "observation.state",

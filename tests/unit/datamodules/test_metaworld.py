@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datamodules import DataError, MetaWorldDataModule, ObservationSpec
+from datamodules.action_units import UNCHANGED
 from tests.data import METAWORLD_CLOUD, write_metaworld
 
 
@@ -36,8 +37,9 @@ def test_statistics_exclude_clouds(file: Path) -> None:
 
 def test_interface_matches_the_environment(file: Path) -> None:
     clouds = MetaWorldDataModule("push-v3", str(file))
-    assert clouds.interface == {"env_id": "push-v3", **METAWORLD_CLOUD}
-    assert MetaWorldDataModule("push-v3", str(file), ["state"]).interface == {"env_id": "push-v3"}
+    assert clouds.interface == {**UNCHANGED, "env_id": "push-v3", **METAWORLD_CLOUD}
+    states = MetaWorldDataModule("push-v3", str(file), ["state"])
+    assert states.interface == {**UNCHANGED, "env_id": "push-v3"}
 
 
 def test_another_task_is_refused(file: Path) -> None:

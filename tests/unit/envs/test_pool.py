@@ -69,6 +69,30 @@ def test_the_interface_of_a_running_environment_is_returned(pool: EnvPool) -> No
     assert pool.reset({0: 3})[0].obs["seed"][0] == 3
 
 
+class Bounded(Counter):
+    """An environment that returns the action as its reward."""
+
+    action_space = gymnasium.spaces.Box(np.float32([-1, -np.inf]), np.float32([1, np.inf]))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, _, *rest = super().step(np.zeros(1))
+        return obs | {"action": np.array(action)}, 0.0, *rest  # type: ignore[return-value]
+
+
+class BoundedFactory(EnvFactory):
+    def __call__(self, seed: int = 0) -> Counter:
+        return Bounded()
+
+
+def test_actions_are_clipped_to_the_range_of_the_environment() -> None:
+    pool = LocalPool(BoundedFactory(), n_envs=1)
+    pool.reset({0: 1})
+    for action, clipped in (([1.2, 7.0], [1.0, 7.0]), ([-0.5, -7.0], [-0.5, -7.0]), ([np.nan, 0.0], [np.nan, 0.0])):
+        found = pool.step({0: np.array(action, np.float32)})[0].obs
+        assert found is not None
+        np.testing.assert_array_equal(found["action"], np.float32(clipped))
+
+
 class NoTask(EnvFactory):
     def __call__(self, seed: int = 0) -> Counter:
         raise KeyError("no such robot")

@@ -79,6 +79,20 @@ def test_horizons_and_initialisations(tmp_path: Path) -> None:
     assert starts["DiffTORI + zero init.", "PushT"].startswith("0/4")
 
 
+def test_position_controllers_count_by_kind_of_demonstrations(tmp_path: Path) -> None:
+    known = {"controller": "position", "data": "/home/me/datasets/square/mh/low_dim_abs.hdf5"}
+    write_run(tmp_path / "mh", "NutAssemblySquare", "DiffusionPolicy", "xxx.", **known)
+    write_run(
+        tmp_path / "delta", "NutAssemblySquare", "DiffusionPolicy", "....", data="datasets/square/mh/low_dim.hdf5"
+    )
+    found = cells("controllers", tmp_path)
+    assert found["Diffusion", "NutAssemblySquare (mh)"] == "3/4 = 75 % (30 to 95) / 0.97 ± 0.02"
+    assert found["Diffusion", "NutAssemblySquare (ph)"] == "– / 0.98 ± 0.01"
+    assert found["DiffTORI + Diffusion", "ToolHang (ph)"] == "– / 0.96 ± 0.01"
+    assert len(found) == 10
+    assert cells("robomimic", tmp_path)["Diffusion", "NutAssemblySquare"].startswith("0/4"), "displacements only"
+
+
 def test_the_command_prints_and_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     write_run(tmp_path / "a", "PickCube-v0", "BC", "x.")
