@@ -54,9 +54,9 @@ def write(path: Path, delta: bool, scale: float = 1.0) -> Path:
 def test_data_and_environment_agree(delta: bool, tmp_path: Path) -> None:
     data = RobomimicDataModule(str(write(tmp_path / "demos.hdf5", delta)), ["object"], 7)
     assert data.interface["control_delta"] is delta
-    assert Robosuite.from_env_args(data.env_meta).interface == {"control_delta": delta}
-    assert Robosuite(control_delta=delta).interface == {"control_delta": delta}
-    assert Robosuite.from_env_args({**data.env_meta, "env_kwargs": {}}).interface == {"control_delta": True}
+    assert Robosuite.from_env_args(data.env_meta).interface["control_delta"] is delta
+    assert Robosuite(control_delta=delta).interface["control_delta"] is delta
+    assert Robosuite.from_env_args({**data.env_meta, "env_kwargs": {}}).interface["control_delta"] is True
 
 
 def test_data_check_accepts_metres_in_a_file_with_absolute_actions(tmp_path: Path) -> None:
