@@ -26,6 +26,7 @@ from difftori_pl.checkpoints.atomic import AtomicCheckpointIO
 from difftori_pl.checkpoints.folders import newest, resolve
 from difftori_pl.checkpoints.overrides import match_schedule_length, refuse_other_parts, value_overrides
 from difftori_pl.checkpoints.reading import read_checkpoint
+from difftori_pl.checkpoints.shared_folder import is_shared
 from difftori_pl.errors import ConfigurationError, UsageError
 from difftori_pl.runtime.quiet import leave_out_evaluation_warnings, leave_out_messages
 
@@ -165,6 +166,11 @@ class DiffTORICLI(LightningCLI):
         if options.get("ckpt_path") in ("best", "last"):
             options.ckpt_path = _checkpoint_of_run(options, options.ckpt_path)
         file = str(options.get("ckpt_path") or "")
+        if file and is_shared(file):
+            raise ConfigurationError(
+                f"--ckpt_path: expected a checkpoint of a run, got the shared policy {file}: load it with load_policy "
+                "or as --model.base_policy.checkpoint"
+            )
         if file and file not in _LIGHTNINGS_CHECKPOINTS and "://" not in file:
             # A run resumes from its last checkpoint; other commands use the selected one.
             file = options.ckpt_path = resolve(file, ("last",) if self.config.subcommand == "fit" else ("best", "last"))

@@ -7,6 +7,7 @@ import pytest
 from difftori_pl.cli import run
 from difftori_pl.deployment.share import share
 from difftori_pl.envs.local_pool import LocalPool
+from difftori_pl.errors import ConfigurationError
 from tests.integration.test_rl import CONFIG
 
 pytest.importorskip("safetensors")
@@ -38,4 +39,6 @@ def test_the_results_of_a_run_are_in_its_model_card(tmp_path: Path, monkeypatch:
     card = (tmp_path / "tested/README.md").read_text()
     assert f"| DiffTORIRL | {tested.success} | 4 | seeds 100000 to 100003, test |" in card
     assert "# DiffTORIRL on point" in card
+    with pytest.raises(ConfigurationError, match="expected a checkpoint of a run, got the shared policy"):
+        run(["test", f"--config={CONFIG}", *options, f"--ckpt_path={tmp_path / 'tested'}"])
     assert "The training data are not recorded" in card
