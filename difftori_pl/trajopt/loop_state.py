@@ -125,11 +125,11 @@ def _take_all(solver: StepSolver, problem: Problem, latent: Latent, loop: LoopSt
         return map_tensors(lambda tensor: tensor.index_select(0, first_rows + step), record)
 
     finite = path.is_finite().view(-1, n_steps + 1) & ~loop.failed.unsqueeze(1)
-    taken = finite.cumprod(dim=1)[:, 1:]
+    taken = ((~finite).cumsum(dim=1) == 0)[:, 1:]
     n_taken = taken.sum(dim=1)
     failed = loop.failed | (n_taken < n_steps)
     iterates, values = path.best()
-    values = torch.where(taken > 0, values.view(-1, n_steps + 1)[:, 1:], -torch.inf)
+    values = torch.where(taken, values.view(-1, n_steps + 1)[:, 1:], -torch.inf)
     best_value, best_step = torch.cat((loop.best_value.unsqueeze(1), values), dim=1).max(dim=1)
     earlier = per_element(best_step == 0, iterates)
     return replace(

@@ -1,6 +1,7 @@
 """The callbacks ask for a `Policy`: what it has by default, and how other modules are refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -81,9 +82,10 @@ def test_a_policy_has_defaults() -> None:
     callback = RolloutEvaluation(Point())
     callback.on_test_start(None, policy)  # type: ignore[arg-type]
     assert callback._policies(policy) == {"policy": policy}
-    description = callback._description(policy, 0)
+    without_data: Any = SimpleNamespace(datamodule=None)
+    description = callback._description(without_data, policy, 0)
     assert (description["task"], description["method"], description["horizon"]) == ("point", "Acting", 1)
-    assert RolloutEvaluation(Nameless())._description(policy, 0)["task"] == "Nameless"
+    assert RolloutEvaluation(Nameless())._description(without_data, policy, 0)["task"] == "Nameless"
 
 
 def test_environment_steps_are_counted_by_online_policies_only() -> None:

@@ -88,4 +88,4 @@ def test_a_file_of_1_5_is_refused_in_1_4(monkeypatch: pytest.MonkeyPatch) -> Non
         Robosuite.from_env_args(env_args)
     monkeypatch.setattr(robosuite_release, "version", lambda _: "1.5.2")
     assert Robosuite.from_env_args(env_args).task == "Lift"
-    assert Robosuite.from_env_args({**env_args, "env_version": "1.4.1"}).interface == {"robosuite": "1.5"}
+    assert Robosuite.from_env_args({**env_args, "env_version": "1.4.1"}).interface["robosuite"] == "1.5"
