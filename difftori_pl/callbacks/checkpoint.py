@@ -124,6 +124,8 @@ class Checkpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
         if self.selects_by_rollouts and self.best_model_score is not None and self._first_score is not None:
             rank_zero_info(self._outcome(pl_module, float(self.best_model_score), self._first_score))
+        elif saved := (self.best_model_path if self.monitor else self.last_model_path):
+            rank_zero_info(f"saved {saved}")
 
     def _outcome(self, pl_module: LightningModule, score: float, first: float) -> str:
         if self.best_step == 0:

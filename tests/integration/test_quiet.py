@@ -14,6 +14,7 @@ ALLOWED = {
     "the size of the policy": f"DiffTORIIL: {PARAMETERS}",
     "its range": r"the optimiser moves an action by at most [\d.]+ standard deviations from the base policy's",
     "its last line of progress": rf"step 2/2 · loss \S+ · val error \S+ · ({SPEED} · )?took \d+ s",
+    "the checkpoint to use": r"saved .*\.ckpt",
     "the tested checkpoint": r"Loaded model weights from the checkpoint at .*last\.ckpt",
     "the size of the agent": f"DiffTORIRL: {PARAMETERS}",
     "the head of the table": r"\| policy \| success \(Wilson 95 %\) \| return \(95 %\) \| .*",
