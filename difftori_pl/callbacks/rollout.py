@@ -250,6 +250,8 @@ class RolloutEvaluation(Callback):
                 if files is not None and trainer.is_global_zero:
                     files.describe(self._description(trainer, policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
+            if trainer.testing and self._loaded_step == 0 and "base" in _policy(pl_module).reference_policies():
+                table.append("this checkpoint is the untrained module, which acts as its base policy")
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
             if selecting:
                 self._selected_on = [first_seed, self.n_episodes]
