@@ -1,7 +1,7 @@
 """Run everything that needs a GPU within 8 minutes and write `benchmarks/results/gpu.md`.
 
     make gpu-report
-    python -m benchmarks.gpu_report --device cpu --small --output /tmp/report.md      # to try the script without a GPU
+    python -m benchmarks.gpu_report --device cpu --small --output report.md      # to try the script without a GPU
 
 It runs the tests marked `gpu` and measures the time of a plan with at least the return of the published solver, each
 solver with its steps as one CUDA graph, and updates and actions per second and memory of each method. A part that would

@@ -1,4 +1,4 @@
-"""Networks of DrQ-v2 (arXiv:2107.09645): the actor, the twin critic, and the noise of the actions."""
+"""Networks of DrQ-v2 (arXiv:2107.09645): the actor and the twin critic."""
 
 import torch
 from torch import Tensor, nn
@@ -53,18 +53,6 @@ class TwinCritic(nn.Module):
         """Return values (2, N) of actions (N, A) at latents (N, Z)."""
         features = torch.cat([self.trunk(latent), action], dim=-1)
         return torch.stack([network(features).squeeze(-1) for network in self.networks])
-
-
-def noisy(mean: Tensor, std: float, clip: float) -> Tensor:
-    """Add normal noise to actions (N, A), and clamp the sum to [-1, 1]; gradients pass straight through to the mean.
-
-    Args:
-        mean: actions in [-1, 1].
-        std: standard deviation of the noise.
-        clip: largest absolute value of the noise; infinity for no limit.
-    """
-    action = mean + (std * torch.randn_like(mean)).clamp(-clip, clip)
-    return action + (action.clamp(-1.0, 1.0) - action).detach()
 
 
 def _trunk(latent_dim: int, feature_dim: int) -> nn.Sequential:

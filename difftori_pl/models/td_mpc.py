@@ -12,6 +12,7 @@ from difftori_pl.models.critics import TwinQ
 from difftori_pl.models.encoders.base import Encoder
 from difftori_pl.models.latent_model import LatentModel, LossSettings, ModelLoss
 from difftori_pl.models.mlp import mlp
+from difftori_pl.models.noisy_actions import noisy
 from difftori_pl.models.policy import Observation
 
 NOISE_CLIP = 0.3
@@ -93,9 +94,7 @@ class TDMPC(LatentModel):
         mean = torch.tanh(self.pi(latent))
         if std <= 0:
             return mean
-        noise = (std * torch.randn_like(mean)).clamp(-NOISE_CLIP, NOISE_CLIP)
-        action = mean + noise
-        return action + (action.clamp(-1.0, 1.0) - action).detach()
+        return noisy(mean, std, NOISE_CLIP)
 
     def sample(self, latent: Tensor, std: float) -> Tensor:
         """Add noise to the policy's actions; see `LatentModel.sample`."""

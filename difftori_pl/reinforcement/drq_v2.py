@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import at_least_float32, n_step_target, value_error
 from difftori_pl.models.augmentation import RandomShift
-from difftori_pl.models.drq_v2 import Actor, TwinCritic, noisy
+from difftori_pl.models.drq_v2 import Actor, TwinCritic
 from difftori_pl.models.encoders.base import Encoder, observation_specs, refuse_memory
+from difftori_pl.models.noisy_actions import noisy
 from difftori_pl.models.policy import Observation, State
 from difftori_pl.models.td_mpc import orthogonal
 from difftori_pl.reinforcement.gradient_steps import gradients_of, take_step

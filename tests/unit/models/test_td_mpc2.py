@@ -14,6 +14,7 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.symlog_bins import symexp, symlog
 from difftori_pl.models.td_mpc2 import QEnsemble, SimNorm, discount_of, normed_mlp, percentile
 from difftori_pl.trajopt import RolloutReturn
+from tests.replayed import replayed_batch
 
 B, H, OBS, A, Z = 6, 3, 4, 2, 8
 
@@ -30,18 +31,7 @@ def make(**options: Any) -> TDMPC2:
 
 
 def make_batch() -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(1)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64)
-
-    return {
-        "obs": {"state": uniform(B, H + 1, OBS)},
-        "actions": 2 * uniform(B, H, A) - 1,
-        "rewards": uniform(B, H),
-        "terminated": uniform(B, H) > 0.7,
-        "weights": uniform(B),
-    }
+    return replayed_batch(B, H, OBS, A)
 
 
 def soft_cross_entropy(logits: Tensor, number: Tensor) -> Tensor:

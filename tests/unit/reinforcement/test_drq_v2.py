@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from difftori_pl import DrQEncoder, DrQV2, LinearSchedule, RandomShift, RecurrentEncoder, StateEncoder
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.losses import n_step_target
-from difftori_pl.models.drq_v2 import Actor, TwinCritic, noisy
+from difftori_pl.models.drq_v2 import Actor, TwinCritic
+from difftori_pl.models.noisy_actions import noisy
 
 B, N, OBS, A = 5, 3, 4, 2
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from difftori_pl import (
@@ -27,6 +27,7 @@ from difftori_pl import (
 from difftori_pl.callbacks import Collect
 from difftori_pl.errors import CheckpointError, ConfigurationError
 from difftori_pl.losses import consistency, horizon_weights, policy_gradient, td_target, value_error
+from tests.replayed import replayed_batch
 
 B, H, OBS, A = 6, 3, 4, 2
 
@@ -59,19 +60,7 @@ def make(policy_gradient: Any = None, **options: Any) -> DiffTORIRL:
 
 
 def make_batch() -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(1)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64)
-
-    return {
-        "obs": {"state": uniform(B, H + 1, OBS)},
-        "actions": 2 * uniform(B, H, A) - 1,
-        "rewards": uniform(B, H),
-        "terminated": uniform(B, H) > 0.7,
-        "weights": uniform(B),
-        "index": torch.arange(B),
-    }
+    return replayed_batch(B, H, OBS, A)
 
 
 def test_td_target_against_numpy() -> None:
