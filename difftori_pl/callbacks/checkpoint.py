@@ -15,6 +15,9 @@ from torch import Tensor
 
 from difftori_pl.models.policy import Policy
 
+_ROUNDING = 1e-6
+"""Relative difference that counts as equal: 26/50 - 23/50 is less than 0.06."""
+
 
 class Checkpoint(ModelCheckpoint):
     """`ModelCheckpoint` that also saves on SIGTERM and at the end of training.
@@ -22,7 +25,7 @@ class Checkpoint(ModelCheckpoint):
     With `every_n_train_steps`, Lightning does not save the updates after the last multiple; this class does.
 
     Lightning handles SIGTERM between two updates, so the state it saves is consistent. Other exceptions may interrupt
-    an update and lead to a checkpoint only with `save_on_exception`. The arguments are those of `ModelCheckpoint`.
+    an update and lead to a checkpoint only with `save_on_exception`.
 
     Several processes save together: after SIGTERM to any of them, all stop after the same update. An exception in only
     one of several processes leads to no checkpoint.
@@ -32,13 +35,29 @@ class Checkpoint(ModelCheckpoint):
     refinement that never succeeds more often than its base policy ends as that policy. The selected checkpoint is
     `best.ckpt`, unless `filename` is set; `last.ckpt` is saved as usual.
 
+    Args:
+        min_gain: smallest difference to the score of the untrained module, in the unit of `monitor`, with which a
+            trained one is selected. The best of several evaluations exceeds the untrained module's by chance. Used only
+            with results of rollouts.
+        args: arguments of `ModelCheckpoint`.
+        kwargs: arguments of `ModelCheckpoint`.
+
     Attributes:
         best_step: number of updates after which the best checkpoint was saved.
+
+    Raises:
+        ValueError: if `min_gain` is negative.
     """
 
     _terminated = False
     _first_score: float | None = None
     best_step = 0
+
+    def __init__(self, *args: Any, min_gain: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if min_gain < 0:
+            raise ValueError(f"min_gain must be at least 0, not {min_gain}")
+        self.min_gain = min_gain
 
     @property
     def selects_by_rollouts(self) -> bool:
@@ -61,13 +80,15 @@ class Checkpoint(ModelCheckpoint):
         if self.monitor is None or self.monitor not in scores:  # every episode crashed
             return
         score, best, saved_at = scores[self.monitor], self.best_model_score, self._last_global_step_saved
+        if self._first_score is None:
+            self._first_score = score
+        elif self.min_gain > 0 and self._gain(score) < self.min_gain * (1 - _ROUNDING):
+            return
         candidates = self._monitor_candidates(trainer) | {self.monitor: torch.tensor(score)}
         with _as_at_the_end_of_an_epoch(trainer):
             super()._save_topk_checkpoint(trainer, candidates)
         # Otherwise Lightning would take `last.ckpt` for saved, too.
         self._last_global_step_saved = saved_at
-        if self._first_score is None:
-            self._first_score = score
         if best is None or self.best_model_score != best:
             self.best_step = trainer.global_step
 
@@ -127,12 +148,17 @@ class Checkpoint(ModelCheckpoint):
         elif saved := (self.best_model_path if self.monitor else self.last_model_path):
             rank_zero_info(f"saved {saved}")
 
+    def _gain(self, score: float) -> float:
+        assert self._first_score is not None
+        return score - self._first_score if self.mode == "max" else self._first_score - score
+
     def _outcome(self, pl_module: LightningModule, score: float, first: float) -> str:
         if self.best_step == 0:
             base = isinstance(pl_module, Policy) and "base" in pl_module.reference_policies()
+            margin = f" by {self.min_gain:.3g}" if self.min_gain else ""
             return (
-                f"training did not improve {self.monitor} = {first:.3g} of the untrained module, which is selected"
-                + (" and acts as its base policy" if base else "")
+                f"training did not improve {self.monitor} = {first:.3g} of the untrained module{margin}, which is "
+                + ("selected and acts as its base policy" if base else "selected")
                 + f": {self.best_model_path}"
             )
         return (

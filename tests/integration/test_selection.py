@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from difftori_pl import load_policy
 from difftori_pl.callbacks import rollout
+from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.episodes import Episode
 from difftori_pl.cli import main, run
 from difftori_pl.evaluation.tables import read_evaluations
@@ -124,6 +125,27 @@ def test_a_refinement_that_does_not_help_ends_as_its_base(fit: Fit, caplog: pyte
         with torch.no_grad():
             expected, state = base.act(obs, state)
         assert_close(torch.as_tensor(acted), expected[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_gain_below_the_smallest_one_is_not_selected(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    folder = fit([1, 2, 3, 2, 4, 3], "--checkpoint.min_gain=0.5")
+    assert saved_step(folder / "checkpoints" / "best.ckpt") == 4 * steps_per_epoch(folder, 5)
+
+
+def test_a_gain_of_the_smallest_one_is_selected_despite_rounding(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    folder = fit([1, 3, 2], "--checkpoint.min_gain=0.5000000001")
+    assert saved_step(folder / "checkpoints" / "best.ckpt") == steps_per_epoch(folder, 2)
+
+
+def test_a_run_without_a_sufficient_gain_ends_as_its_base(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    folder = fit([2, 3, 3], "--checkpoint.min_gain=0.5")
+    assert saved_step(folder / "checkpoints" / "best.ckpt") == 0
+    assert "= 0.5 of the untrained module by 0.5, which is selected and acts as its base policy" in caplog.text
+
+
+def test_a_negative_smallest_gain_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"min_gain must be at least 0, not -0\.1"):
+        Checkpoint(min_gain=-0.1)
 
 
 def test_training_and_test_use_different_initial_states(
