@@ -82,6 +82,12 @@ class DiffTORICLI(LightningCLI):
         name = next((word for word in self._arguments if word in known), None)
         return known if name is None else {name: known[name]}
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "test":  # the callbacks print a summary
+            parser.set_defaults({"verbose": False})
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections `collect`, `rollout` and `checkpoint`, and the key `template`, which is already resolved."""
         parser.add_argument(

@@ -6,7 +6,6 @@ Reads the folder that setup/demo.sh has written.
 """
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from difftori_pl.commands.plot import plot_landscape
 from difftori_pl.deployment.deploy import load_module
 from difftori_pl.envs import MetaWorld
 from difftori_pl.envs.local_pool import LocalPool
+from difftori_pl.evaluation.paired import compare
 from difftori_pl.evaluation.proportion import wilson
 from difftori_pl.models.policy import Policy
 
@@ -32,11 +32,9 @@ def main(run: Path) -> None:
     outcomes = {name: read(run / "test", name) for name in NAMES}
     rates = {name: wilson(sum(found.values()), len(found)) for name, found in outcomes.items()}
     gained = [seed for seed, success in outcomes["policy"].items() if success and not outcomes["base"][seed]]
-    lost = [seed for seed, success in outcomes["base"].items() if success and not outcomes["policy"][seed]]
     lines = [f"| {TASK}, ten demonstrations | success (Wilson 95 %) |", "|---|---|"]
     lines += [f"| {label} | {rates[name]} |" for name, label in NAMES.items()]
-    lines += ["", f"gained {len(gained)}, lost {len(lost)} initial states; p = {sign_test(len(gained), len(lost)):.2g}"]
-    lines += ["(sign test)", "", f"success rates:  {draw(run, rates)}"]
+    lines += ["", str(compare(outcomes["policy"], outcomes["base"])), "", f"success rates:  {draw(run, rates)}"]
     if gained:
         lines.append(f"video:          {film(run, gained[0])}  (left: the controller, right: DiffTORI)")
     plot_landscape(
@@ -60,13 +58,6 @@ def read(folder: Path, name: str) -> dict[int, bool]:
     (path,) = folder.glob(f"rollouts_step*_{name}.jsonl")
     episodes = map(json.loads, path.read_text().splitlines())
     return {episode["seed"]: bool(episode["success"]) for episode in episodes}
-
-
-def sign_test(n_gained: int, n_lost: int) -> float:
-    """Return the two-sided p-value of a sign test."""
-    n = n_gained + n_lost
-    tail = sum(math.comb(n, k) for k in range(min(n_gained, n_lost) + 1)) / 2**n
-    return min(1.0, 2 * tail)
 
 
 def draw(run: Path, rates: dict[str, object]) -> Path:

@@ -11,9 +11,8 @@ from html import escape
 from itertools import takewhile
 from pathlib import Path
 
-from scipy.stats import binomtest
-
 from difftori_pl.evaluation.metrics import wilson
+from difftori_pl.evaluation.paired import Paired
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -103,7 +102,7 @@ def table() -> str:
     lines = ["| task | base policy | base | DiffTORI | p | details |", "|---|---|---|---|---|---|"]
     for comparison in COMPARISONS:
         base, refined = read(comparison)
-        p = binomtest(refined.gained, refined.gained + refined.lost).pvalue if refined.gained + refined.lost else 1.0
+        p = Paired(refined.gained, refined.lost).p_value
         cells = [_percent(counts, p < 0.05 and counts.solved > other.solved) for counts, other in _both(base, refined)]
         link = f"[{comparison.page}](benchmarks/results/{comparison.page}.md)"
         lines.append(f"| {comparison.task} | {comparison.base} | {' | '.join(cells)} | {_p_value(p)} | {link} |")

@@ -27,6 +27,7 @@ from difftori_pl.callbacks import (
     ParameterCount,
     Progress,
     RolloutEvaluation,
+    TestErrors,
 )
 from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
 from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Langevin
@@ -255,6 +256,7 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     ParameterCount: ParameterCount,
     Progress: Progress,
     RolloutEvaluation: RolloutEvaluation,
+    TestErrors: TestErrors,
 }
 
 # Each base class, and the concrete classes listed above.

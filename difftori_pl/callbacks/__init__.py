@@ -9,6 +9,7 @@ from difftori_pl.callbacks.log_interval import LogInterval
 from difftori_pl.callbacks.parameter_count import ParameterCount
 from difftori_pl.callbacks.progress import Progress
 from difftori_pl.callbacks.rollout import RolloutEvaluation
+from difftori_pl.callbacks.test_errors import TestErrors
 
 __all__ = [
     "Checkpoint",
@@ -20,4 +21,5 @@ __all__ = [
     "ParameterCount",
     "Progress",
     "RolloutEvaluation",
+    "TestErrors",
 ]

@@ -19,7 +19,7 @@ from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.rollout_files import RolloutFiles
 from difftori_pl.callbacks.rollout_progress import show_and_write
-from difftori_pl.callbacks.rollout_results import HEADER, Results, gather_results
+from difftori_pl.callbacks.rollout_results import HEADER, Results, comparisons, gather_results
 from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
@@ -45,7 +45,8 @@ class RolloutEvaluation(Callback):
     Logs for each policy under `rollout/<policy>/`: `success_rate`, `success_low`, `success_high` (fractions),
     `episode_length_steps` (mean, environment steps), `return` (mean, undiscounted) with a 95 % interval over episodes,
     `return_low` and `return_high`, `max_reward` (mean of the largest reward of each episode) and `crashed_episodes`.
-    In reinforcement learning the x axis is the number of environment steps.
+    If several policies were evaluated, `rollout/policy_minus_<other>/` has the number of initial states `gained` and
+    `lost` and the `p_value` of the sign test. In reinforcement learning the x axis is the number of environment steps.
 
     If a `Checkpoint` monitors one of these values (`checkpoint.monitor: rollout/policy/success_rate`), it selects among
     the evaluations of training. The untrained module, which acts as its base policy, is then evaluated first and is
@@ -229,6 +230,7 @@ class RolloutEvaluation(Callback):
         pool = self._pool
         table = [*HEADER]
         scores: dict[str, float] = {}
+        found: dict[str, Results] = {}
         # Also the units of the base policy: others are refused before training.
         restore = ActionUnits.from_interface(getattr(pl_module, "interface", None)).restore
         try:
@@ -241,7 +243,7 @@ class RolloutEvaluation(Callback):
                 with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
                     torch.manual_seed(first_seed + trainer.global_rank)
                     episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish, restore=restore)
-                results = gather_results(episodes, pl_module.device)
+                results = found[name] = gather_results(episodes, pl_module.device)
                 self._report(trainer, name, episodes, results)
                 table.append(results.row(name))
                 scores |= self._log(trainer, pl_module, name, results.values())
@@ -250,6 +252,9 @@ class RolloutEvaluation(Callback):
                 if files is not None and trainer.is_global_zero:
                     files.describe(self._description(trainer, policy, first_seed) | _run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
+            for name, paired in comparisons(found).items():
+                table.append(f"policy compared with {name}: {paired}")
+                self._log(trainer, pl_module, f"policy_minus_{name}", paired.values())
             if trainer.testing and self._loaded_step == 0 and "base" in _policy(pl_module).reference_policies():
                 table.append("this checkpoint is the untrained module, which acts as its base policy")
             rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))

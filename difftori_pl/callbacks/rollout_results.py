@@ -1,6 +1,6 @@
 """Results of a policy's episodes on all ranks: values to log and a row of the printed table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from datamodules.distributed import gather
 from difftori_pl.callbacks.episodes import Episode
 from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval
+from difftori_pl.evaluation.paired import Paired, compare
 
 HEADER = (
     "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps per episode | crashed |",
@@ -23,6 +24,7 @@ class Results:
 
     Attributes:
         crashes: error of each episode; None for an episode without a crash.
+        solved: seed of the initial state -> whether the episode succeeded; a crashed episode did not.
         success: success rate with its interval.
         total_reward: mean return with a 95 % interval over episodes.
         max_reward: mean of the largest reward of each episode.
@@ -30,6 +32,7 @@ class Results:
     """
 
     crashes: Sequence[str | None]
+    solved: Mapping[int, bool]
     success: Proportion
     total_reward: tuple[float, float, float]
     max_reward: float
@@ -80,11 +83,23 @@ def gather_results(episodes: Sequence[Episode], device: torch.device) -> Results
     returns = _of_all_ranks([episode.total_reward for episode in episodes])
     return Results(
         crashes=list(chain(*gather([episode.crash for episode in episodes]))),
+        solved=dict(chain(*gather([(episode.seed, episode.success) for episode in episodes]))),
         success=metric.compute(),
         total_reward=(float(returns.mean()), *mean_interval(returns.tolist())),
         max_reward=float(_of_all_ranks([episode.max_reward for episode in episodes]).mean()),
         length=float(_of_all_ranks([episode.length for episode in episodes]).mean()),
     )
+
+
+def comparisons(found: Mapping[str, Results]) -> dict[str, Paired]:
+    """Compare the trained policy with each other policy on the same initial states; return other policy -> comparison.
+
+    Args:
+        found: name of a policy -> its results, with the trained policy under `policy`.
+    """
+    known = {name: results.solved for name, results in found.items() if not results.all_crashed}
+    ours = known.pop("policy", None)
+    return {} if ours is None else {name: compare(ours, theirs) for name, theirs in known.items()}
 
 
 def _of_all_ranks(values: Sequence[float]) -> Tensor:

@@ -16,6 +16,7 @@ ALLOWED = {
     "its last line of progress": rf"step 2/2 · loss \S+ · val error \S+ · ({SPEED} · )?took \d+ s",
     "the checkpoint to use": r"saved .*\.ckpt",
     "the tested checkpoint": r"Loaded model weights from the checkpoint at .*last\.ckpt",
+    "its errors": r"squared error of the actions on test demonstrations, in training units: policy \S+, base \S+",
     "the size of the agent": f"DiffTORIRL: {PARAMETERS}",
     "the head of the table": r"\| policy \| success \(Wilson 95 %\) \| return \(95 %\) \| .*",
     "its rule": r"\|(---\|)+",

@@ -172,6 +172,30 @@ def test_training_and_test_use_different_initial_states(
     }
 
 
+def test_a_test_ends_with_a_summary(
+    fit: Fit,
+    words: list[str],
+    outcomes: list[int],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fit([2, 2])
+    outcomes.append(4)
+    caplog.clear()
+    values = run(["test", *words, *MONITOR, "--ckpt_path=last"]).trainer.callback_metrics
+    assert "| policy | 4/4 = 100 % (51 to 100) |" in caplog.text
+    assert "| base | 2/4 = 50 % (15 to 85) |" in caplog.text
+    assert "policy compared with base: gained 2, lost 0 initial states; p = 0.5 (sign test)" in caplog.text
+    errors = f"policy {values['test/action_error']:.4g}, base {values['test/base_action_error']:.4g}"
+    assert f"squared error of the actions on test demonstrations, in training units: {errors}" in caplog.text
+    compared = {name: float(values[f"rollout/policy_minus_base/{name}"]) for name in ("gained", "lost", "p_value")}
+    assert compared == {"gained": 2.0, "lost": 0.0, "p_value": 0.5}
+    assert "Test metric" not in capsys.readouterr().out
+    outcomes.append(4)
+    run(["test", *words, *MONITOR, "--ckpt_path=last", "--verbose=true"])
+    assert "Test metric" in capsys.readouterr().out
+
+
 def test_rollouts_use_averaged_weights(fit: Fit, weights: list[torch.Tensor]) -> None:
     folder = fit([0, 1, 2], "--trainer.callbacks=ExponentialMovingAverage")
     content = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)

@@ -13,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, TQDMProgressBar
 from torch.utils.data import DataLoader, TensorDataset
 
-from difftori_pl.callbacks import LogInterval, ParameterCount, Progress
+from difftori_pl.callbacks import LogInterval, ParameterCount, Progress, TestErrors
 from difftori_pl.callbacks.defaults import add_defaults
 from difftori_pl.callbacks.progress_line import ProgressLine
 from difftori_pl.callbacks.progress_text import WINDOW, Speed, duration, number, of_total, speed
@@ -208,21 +208,21 @@ def test_a_given_interval_is_kept_and_explained(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("config", "added", "summary"),
     [
-        ({}, [LogInterval, Progress, ParameterCount], False),
-        ({"enable_progress_bar": True}, [LogInterval, Progress, ParameterCount], False),
-        ({"enable_progress_bar": False}, [LogInterval, ParameterCount], False),
-        ({"callbacks": [TQDMProgressBar()]}, [LogInterval, ParameterCount], False),
-        ({"callbacks": TQDMProgressBar()}, [LogInterval, ParameterCount], False),
-        ({"callbacks": [ModelSummary()]}, [LogInterval, Progress], None),
-        ({"enable_model_summary": True}, [LogInterval, Progress], True),
-        ({"enable_model_summary": False}, [LogInterval, Progress], False),
+        ({}, [Progress, ParameterCount], False),
+        ({"enable_progress_bar": True}, [Progress, ParameterCount], False),
+        ({"enable_progress_bar": False}, [ParameterCount], False),
+        ({"callbacks": [TQDMProgressBar()]}, [ParameterCount], False),
+        ({"callbacks": TQDMProgressBar()}, [ParameterCount], False),
+        ({"callbacks": [ModelSummary()]}, [Progress], None),
+        ({"enable_model_summary": True}, [Progress], True),
+        ({"enable_model_summary": False}, [Progress], False),
     ],
 )
 def test_the_users_choices_are_kept(config: dict[str, Any], added: list[type], summary: bool | None) -> None:
     other = Callback()
     changed, callbacks = add_defaults(config, [other])
     assert callbacks[0] is other
-    assert [type(callback) for callback in callbacks[1:]] == added
+    assert [type(callback) for callback in callbacks[1:]] == [LogInterval, TestErrors, *added]
     assert changed.get("enable_model_summary") == summary
     assert {**changed, "enable_model_summary": None} == {"enable_model_summary": None} | {
         key: value for key, value in config.items() if key != "enable_model_summary"
