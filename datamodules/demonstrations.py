@@ -212,6 +212,12 @@ class DemonstrationDataModule(DataModule):
         return self._training_demos
 
     @property
+    def holds_out(self) -> bool:
+        """Whether demos are held out for validation."""
+        self.setup()
+        return self._validation is not None
+
+    @property
     def left_out(self) -> Fold | None:
         """The fold that is left out, which checkpoints store; None without `fold`."""
         self.setup()

@@ -72,6 +72,8 @@ class ImitationModule(LightningModule, Policy):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._seed: int | None = None
+        self._validation: dict[str, float] | None = None
+        self._validated_step: int | None = None
         self._skipped_updates = SkippedUpdates()
 
     def setup(self, stage: str) -> None:
@@ -160,7 +162,7 @@ class ImitationModule(LightningModule, Policy):
         Resuming then does not require the files.
         """
         check_finite(self)
-        checkpoint[KEY] = record(self, self.action_dim)
+        checkpoint[KEY] = record(self, self.action_dim) | {"validation": self._validation_errors()}
         checkpoint["interface"] = self.interface
         checkpoint["seed"] = self._seed
         for name, part in self.named_modules():
@@ -181,6 +183,7 @@ class ImitationModule(LightningModule, Policy):
         verify(self, self.action_dim, checkpoint)
         override_hyperparameters(self, checkpoint)
         self._seed = checkpoint.get("seed")
+        self._validation = checkpoint.get(KEY, {}).get("validation")
         self.interface = {**UNCHANGED, **checkpoint.get("interface", {})}
         datamodule = None if self._trainer is None else self._trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(datamodule, DataModule):
@@ -244,6 +247,19 @@ class ImitationModule(LightningModule, Policy):
         """Evaluate on held-out demonstrations."""
         del batch_idx
         self.evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Remember after how many updates the module was validated; the values are complete after this hook."""
+        if not self.trainer.sanity_checking:
+            self._validated_step = self.trainer.global_step
+
+    def _validation_errors(self) -> dict[str, float] | None:
+        """Return `step` and the action errors of the last validation; None before the first one."""
+        if self._validated_step is not None:
+            metrics = self.trainer.callback_metrics
+            names = [name for name in ("action_error", "base_action_error") if f"val/{name}" in metrics]
+            self._validation = {"step": self._validated_step} | {name: float(metrics[f"val/{name}"]) for name in names}
+        return self._validation
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate on test demonstrations."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from datamodules.action_units import ActionUnits
 from datamodules.demonstrations import DemonstrationDataModule
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.errors import ConfigurationError
-from difftori_pl.evaluation.metrics import mean_interval
+from difftori_pl.evaluation.action_errors import ActionErrors, MeanError, mean_error, write_errors
+from difftori_pl.evaluation.run_files import identify_run
 from difftori_pl.models.policy import Policy
 
 Recording = tuple[dict[str, Tensor], Tensor]
@@ -29,7 +32,8 @@ class HeldOutError(Callback):
     recorded one. The error of an episode is the root mean square over its steps and components, in the units of the
     data; the error of a rotation is the axis-angle vector between both. Logged and printed are the mean over episodes
     and its 95 % bootstrap interval; steps of one episode are not independent, so the interval is over episodes.
-    Without held-out episodes, the training episodes are used.
+    Without held-out episodes, the training episodes are used. The errors of all episodes are written to the log folder,
+    where `difftori share` finds them.
 
     A small error does not imply success: on a robot, errors change the next observations.
 
@@ -44,6 +48,12 @@ class HeldOutError(Callback):
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
+        self._loaded_step = 0
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember after how many updates the checkpoint was saved."""
+        del trainer, pl_module
+        self._loaded_step = checkpoint.get("global_step", 0)
 
     @torch.no_grad()
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,6 +68,7 @@ class HeldOutError(Callback):
                 f"HeldOutError needs a policy and demonstrations, got {type(pl_module).__name__} and "
                 f"{type(data).__name__}: remove it from trainer.callbacks"
             )
+        log_dir = trainer.log_dir  # read on every rank: Lightning broadcasts it
         if not trainer.is_global_zero:
             return
         units = ActionUnits.from_interface(data.interface)
@@ -68,21 +79,25 @@ class HeldOutError(Callback):
             "|---|---|---|",
         ]
         logged: dict[str, float] = {}
-        found: dict[str, Tensor] = {}
+        errors: dict[str, list[float]] = {}
         for name, policy in policies.items():
             context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
             with torch.random.fork_rng(), context[0], context[1]:
                 torch.manual_seed(0)
-                errors = list(self._errors(policy, data, units, pl_module.device))
-            found[name] = torch.tensor(errors, dtype=torch.float64)
-            lines.append(
-                f"| {name} | {_describe(found[name], logged, f'held_out/{name}/action_error')} | {len(errors)} |"
-            )
+                errors[name] = list(self._errors(policy, data, units, pl_module.device))
+        methods = {name: policy.describe() for name, policy in policies.items()}
+        found = ActionErrors(methods, errors, held_out=data.holds_out)
+        for name in policies:
+            means = {name: mean_error(errors[name])}
             if name != "policy":
-                difference = found["policy"] - found[name]
-                text = _describe(difference, logged, f"held_out/policy_minus_{name}/action_error")
-                lines.append(f"| policy - {name} | {text} | {len(errors)} |")
+                means[f"policy - {name}"] = found.difference(name)
+            for label, mean in means.items():
+                lines.append(f"| {label} | {mean} | {len(errors[name])} |")
+                logged |= _values(f"held_out/{label.replace(' - ', '_minus_')}/action_error", mean)
         rank_zero_info("\n".join([*lines, ""]))
+        if log_dir is not None:
+            folder = Path(log_dir)
+            write_errors(found, folder, self._loaded_step, identify_run(trainer, folder))
         pl_module.log_dict(logged, rank_zero_only=True, batch_size=1)
 
     def _errors(
@@ -112,12 +127,7 @@ def _act(policy: Policy, episodes: Sequence[dict[str, Tensor]], device: torch.de
     return list(torch.stack(actions, dim=1))
 
 
-def _describe(values: Tensor, logged: dict[str, float], name: str) -> str:
-    """Add the mean and its interval to `logged`, and return them as text."""
-    mean = float(values.mean())
-    logged[name] = mean
-    if len(values) < 2:
-        return f"{mean:.4g} (one episode has no interval)"
-    low, high = mean_interval(values.tolist())
-    logged |= {f"{name}_low": low, f"{name}_high": high}
-    return f"{mean:.4g} ({low:.4g} to {high:.4g})"
+def _values(name: str, mean: MeanError) -> dict[str, float]:
+    """Return the values to log; a single episode has no interval."""
+    interval = {} if math.isinf(mean.low) else {f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return {name: mean.mean} | interval

@@ -26,6 +26,7 @@ from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import EnvPool
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.evaluation.run_files import identify_run
 from difftori_pl.models.policy import OnlinePolicy, Policy
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
@@ -250,7 +251,7 @@ class RolloutEvaluation(Callback):
                 if name == "policy" and not results.all_crashed:
                     self.success_rate = results.success.rate
                 if files is not None and trainer.is_global_zero:
-                    files.describe(self._description(trainer, policy, first_seed) | _run(trainer, files.folder))
+                    files.describe(self._description(trainer, policy, first_seed) | identify_run(trainer, files.folder))
                     self._save_videos(trainer, files, episodes)
             for name, paired in comparisons(found).items():
                 table.append(f"policy compared with {name}: {paired}")
@@ -340,15 +341,6 @@ class RolloutEvaluation(Callback):
                 if isinstance(logger, TensorBoardLogger):
                     tag = f"rollout/{files.policy}/seed{episode.seed}"
                     log_gif(logger.experiment, tag, episode.frames, self.video_fps, files.step)
-
-
-def _run(trainer: Trainer, folder: Path) -> dict[str, Any]:
-    """Identify the training run of the policy, so that the tables do not count its evaluations as several runs."""
-    if trainer.testing and trainer.ckpt_path:
-        folder = Path(trainer.ckpt_path).parent
-        folder = folder.parent if folder.name == "checkpoints" else folder
-    checkpoint = Path(trainer.ckpt_path).name if trainer.testing and trainer.ckpt_path else None
-    return {"run": str(folder.resolve()), "stage": "test" if trainer.testing else "fit", "checkpoint": checkpoint}
 
 
 def _selecting(trainer: Trainer) -> list[Checkpoint]:

@@ -39,6 +39,11 @@ def _describe(file: str, content: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {name} {value}" for name, value in content.get("interface", {}).items())
     if known.get("data"):
         yield "  data {file}, {bytes} bytes, sha256 {sha256}".format(**known["data"])
+    if validation := known.get("validation"):
+        yield "  validated after {step} updates: {errors}".format(
+            step=validation["step"],
+            errors=", ".join(f"{name} {value:.4g}" for name, value in validation.items() if name != "step"),
+        )
     if known.get("left_out"):
         yield "  trained without fold {fold} of {n_folds}".format(**known["left_out"])
     yield f"  {', '.join(f'{name} {value}' for name, value in known.get('versions', {}).items()) or 'no versions'}"

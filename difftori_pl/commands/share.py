@@ -20,6 +20,7 @@ def share_policy(
     """
     from difftori_pl.deployment.hub import check_name, upload
     from difftori_pl.deployment.share import share
+    from difftori_pl.evaluation.action_errors import mean_error
 
     if push is not None:
         check_name(push)
@@ -27,8 +28,11 @@ def share_policy(
     say(f"{output}: {written.n_weights:,} weights, config.json, README.md")
     for part in written.rollouts:
         say(f"  {part.policy}: {part.success}{', selected on these episodes' if part.is_biased else ''}")
-    if not written.rollouts:
-        say("  no rollouts of this checkpoint found: run `lightning test` first to have them in the model card")
+    if written.errors:
+        for name, errors in written.errors.errors.items():
+            say(f"  {name}: error {mean_error(errors)}, in the units of the data")
+    if not written.rollouts and not written.errors:
+        say("  no results of this checkpoint found: run `lightning test` first to have them in the model card")
     if written.foreign:
         say(f"  others must allow {', '.join(written.foreign)} when they load it")
     if push is not None:

@@ -19,6 +19,7 @@ from difftori_pl.checkpoints.shared_folder import CARD, write_flushed, write_sha
 from difftori_pl.deployment.deploy import load_module
 from difftori_pl.deployment.model_card import model_card
 from difftori_pl.errors import CheckpointError, ExportError
+from difftori_pl.evaluation.action_errors import ActionErrors, errors_of
 from difftori_pl.evaluation.checkpoint_rollouts import Rollouts, rollouts_of
 
 
@@ -29,11 +30,13 @@ class Shared:
     Attributes:
         n_weights: number of numbers in the weights.
         rollouts: results in the model card.
+        errors: errors on held-out episodes in the model card; None if there are none.
         foreign: import paths of classes outside this package, which a reader must allow.
     """
 
     n_weights: int
     rollouts: list[Rollouts]
+    errors: ActionErrors | None
     foreign: list[str]
 
 
@@ -61,12 +64,14 @@ def share(checkpoint: Path, output: Path, name: str | None = None) -> Shared:
     described = {name: value for name, value in content["hyper_parameters"].items() if name != "_instantiator"}
     foreign = foreign_classes(described)
     rollouts = rollouts_of(Path(path), _step(content), _selected(content, Path(path)))
+    errors = errors_of(Path(path), int(content.get("global_step", 0)))
+    card = model_card(content, rollouts, errors, foreign, name or output.name)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         try:
             write_shared(content, draft)
-            write_flushed(draft / CARD, model_card(content, rollouts, foreign, name or output.name).encode())
+            write_flushed(draft / CARD, card.encode())
             _compare(module.state_dict(), load_module(draft, allow=foreign).state_dict())
             draft.chmod(0o777 & ~_umask())  # mkdtemp's folder is readable by its owner only
             draft.replace(output)
@@ -74,7 +79,7 @@ def share(checkpoint: Path, output: Path, name: str | None = None) -> Shared:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise ExportError(f"{output} cannot be written ({error}): choose another --output") from error
-    return Shared(sum(value.numel() for value in content["state_dict"].values()), rollouts, foreign)
+    return Shared(sum(value.numel() for value in content["state_dict"].values()), rollouts, errors, foreign)
 
 
 def _step(content: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from difftori_pl.evaluation.proportion import Proportion, wilson
+from difftori_pl.evaluation.run_files import descriptions_of
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,17 @@ def rollouts_of(checkpoint: Path, step: int, selected: bool) -> list[Rollouts]:
     """Read the rollouts of a checkpoint, those by `test` if there are some, else those in training.
 
     Args:
-        checkpoint: a `.ckpt` file in its run's folder `<version>/checkpoints`, or next to the run's rollout files.
+        checkpoint: a `.ckpt` file; see `descriptions_of`.
         step: environment steps in reinforcement learning, else updates, after which the checkpoint was saved.
         selected: whether the checkpoint was selected by rollouts in training.
 
     Returns:
         The rollouts of each policy, the trained policy first; empty if there are none.
     """
-    checkpoint = checkpoint.resolve()
-    in_run = checkpoint.parent.name == "checkpoints"
-    run = checkpoint.parents[1] if in_run else checkpoint.parent
-    files = run.parent.glob("*/rollouts_step*_*.json") if in_run else run.glob("rollouts_step*_*.json")
     found: dict[tuple[str, str], dict[int, list[Path]]] = {}
-    for path in sorted(files, key=lambda path: path.stat().st_mtime):
+    for path, description in descriptions_of(checkpoint, "rollouts_step*_*.json"):
         at, policy = path.stem.removeprefix("rollouts_step").split("_", 1)
-        description = json.loads(path.read_text())
-        if _fits(description, path, run, checkpoint.name) and (int(at) == step or policy != "policy"):
+        if int(at) == step or policy != "policy":
             found.setdefault((description["stage"], policy), {}).setdefault(int(at), []).append(path)
     stage = "test" if ("test", "policy") in found else "fit"
     if (stage, "policy") not in found:
@@ -60,14 +56,6 @@ def rollouts_of(checkpoint: Path, step: int, selected: bool) -> list[Rollouts]:
     chosen = {name: at.get(step) or at[max(at)] for (of, name), at in found.items() if of == stage}
     results = [_read(name, paths, selected) for name, paths in chosen.items()]
     return sorted((result for result in results if result), key=lambda result: result.policy != "policy")
-
-
-def _fits(description: dict[str, Any], path: Path, run: Path, name: str) -> bool:
-    if description.get("stage") == "fit":
-        return path.parent == run
-    # The last two parts, because a run may have been moved.
-    same_run = Path(description.get("run", "")).parts[-2:] == run.parts[-2:]
-    return description.get("stage") == "test" and same_run and description.get("checkpoint") == name
 
 
 def _read(policy: str, paths: list[Path], selected: bool) -> Rollouts | None:

@@ -11,7 +11,9 @@ from datamodules.lerobot import LeRobotDataModule
 from difftori_pl import load_policy
 from difftori_pl.cli import main, run
 from difftori_pl.deployment.export import export
+from difftori_pl.deployment.share import share
 from difftori_pl.errors import CheckpointError, ConfigurationError, ShapeError
+from difftori_pl.evaluation.action_errors import mean_error
 from difftori_pl.evaluation.metrics import mean_interval
 from tests.lerobot_data import FIXTURES
 
@@ -52,9 +54,16 @@ def base(options: list[str]) -> Path:
 def refined(options: list[str], base: Path) -> Path:
     small = ["--trainer.max_steps=2", "--model.trajopt.solver.max_steps=2", f"--model.base_policy.checkpoint={base}"]
     trainer = run(["fit", "--config=il_lerobot.yaml", *options, *small]).trainer
+    path = Path(trainer.checkpoint_callback.last_model_path)  # type: ignore[union-attr]
+    recorded = torch.load(path, weights_only=True)["difftori"]["validation"]
     for name in ("action_error", "base_action_error"):
         assert torch.isfinite(trainer.callback_metrics[f"val/{name}"])
-    return Path(trainer.checkpoint_callback.last_model_path)  # type: ignore[union-attr]
+        assert recorded[name] == float(trainer.callback_metrics[f"val/{name}"])
+    assert recorded["step"] == 2
+    best = trainer.checkpoint_callback
+    chosen = torch.load(best.best_model_path, weights_only=True)["difftori"]["validation"]  # type: ignore[union-attr]
+    assert chosen["action_error"] == float(best.best_model_score)  # type: ignore[union-attr]
+    return path
 
 
 def test_a_policy_acts_in_degrees_from_lerobots_keys(base: Path) -> None:
@@ -94,7 +103,9 @@ def test_other_training_episodes_have_another_scaling(options: list[str], base: 
         run(["fit", "--config=il_lerobot.yaml", *options, *other])
 
 
-def test_the_error_on_held_out_episodes_is_in_degrees(options: list[str], refined: Path, base: Path) -> None:
+def test_the_error_on_held_out_episodes_is_in_degrees(
+    options: list[str], refined: Path, base: Path, tmp_path: Path
+) -> None:
     chosen = [
         f"--model.base_policy.checkpoint={base}",
         "--model.trajopt.solver.max_steps=2",
@@ -115,6 +126,14 @@ def test_the_error_on_held_out_episodes_is_in_degrees(options: list[str], refine
     assert found == pytest.approx([float(np.mean(errors)), *mean_interval(errors)], rel=1e-4)
     difference = float(metrics["held_out/policy/action_error"] - metrics["held_out/base/action_error"])
     assert float(metrics["held_out/policy_minus_base/action_error"]) == pytest.approx(difference, abs=1e-3)
+    written = share(refined, tmp_path / "policy").errors
+    assert written is not None
+    assert written.errors["base"] == pytest.approx(errors, rel=1e-4)
+    card = (tmp_path / "policy/README.md").read_text()
+    assert f"| BC (base) | {mean_error(written.errors['base'])} | 2 |" in card
+    recorded = torch.load(refined, weights_only=True)["difftori"]["validation"]
+    assert f"Validation after {recorded['step']} updates" in card
+    assert f"policy {recorded['action_error']:.4g}, base policy {recorded['base_action_error']:.4g}." in card
 
 
 def test_a_damaged_scaling_in_a_checkpoint(base: Path, tmp_path: Path) -> None:
