@@ -19,11 +19,18 @@ def find_config(name: str) -> str:
     """Return the path of a configuration: an existing file, else the package's file of that name, else `name`.
 
     Paths inside a configuration are relative to its folder while it is read.
+
+    Raises:
+        UsageError: a mapping in the file has a key twice.
+        ConfigurationError: the file cannot be read, or is not YAML.
     """
     shipped = SHIPPED_CONFIGS / name
-    if shipped.suffix not in (".yaml", ".yml") or not shipped.is_file() or _exists(name):
+    if shipped.suffix not in (".yaml", ".yml"):
         return name
-    return str(shipped)
+    if own := _existing(name):
+        read_yaml(own)  # the parser would merge keys that are given twice
+        return name
+    return str(shipped) if shipped.is_file() else name
 
 
 def find_fragments(content: Any) -> Any:
@@ -94,10 +101,26 @@ def read_options(path: Path) -> dict[str, Any]:
     """Read a configuration.
 
     Raises:
+        UsageError: a mapping in the file has a key twice.
         ConfigurationError: the file cannot be read, is not YAML, or is not a mapping of options.
     """
+    content = read_yaml(path)
+    if content is not None and not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: expected a mapping of options, got a {type(content).__name__}")
+    return content or {}
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UsageError: a mapping in the file has a key twice.
+        ConfigurationError: the file cannot be read, or is not YAML.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except _RepeatedKey as error:
+        raise UsageError(f"{path}, {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -112,16 +135,39 @@ def read_options(path: Path) -> dict[str, Any]:
         ) from error
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
-    if content is not None and not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: expected a mapping of options, got a {type(content).__name__}")
-    return content or {}
 
 
-def _exists(name: str) -> bool:
+class _RepeatedKey(Exception):
+    """A mapping has a key twice."""
+
+
+class _UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """A loader that refuses a key that is given twice, of which PyYAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping, before the keys that `<<` merges are added to it.
+
+        Raises:
+            _RepeatedKey: a key is given twice.
+        """
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, Any], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise _RepeatedKey(f"line {line}: expected each key once, got {key.value!r} also in line {lines[name]}")
+            lines[name] = line
+        return node
+
+
+def _existing(name: str) -> Path | None:
+    """Return the path of an existing file, as the user gave it if it is relative to the current folder."""
     from jsonargparse.typing import Path_fr  # relative to the configuration that jsonargparse reads
 
     try:
-        Path_fr(name)
+        found = Path(Path_fr(name).absolute)
     except TypeError:
-        return False
-    return True
+        return None
+    return Path(name) if Path(name).absolute() == found else found

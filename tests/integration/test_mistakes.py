@@ -21,6 +21,11 @@ FILES = {
     "template.yaml": "template: il_sqare.yaml\n",
     "reference.yaml": "template: bc_rnn_square_low_dim.yaml\ndata: {init_args: {path: '${data.init_args.pth}'}}\n",
     "empty.yaml": "a: 1\n",
+    "twice.yaml": "template: il_square.yaml\ntrainer:\n  max_steps: 1\ntrainer:\n  min_steps: 1\n",
+    "within.yaml": "template: [own/twice.yaml]\n",
+    "own/twice.yaml": "data: {init_args: {batch_size: 3, batch_size: 4}}\n",
+    "part.yaml": "template: il_square.yaml\nmodel: {init_args: {encoder: own/encoder.yaml}}\n",
+    "own/encoder.yaml": "class_path: StateEncoder\ninit_args:\n  obs_dims: {object: 14}\nclass_path: Recurrent\n",
 }
 
 MISTAKES = {
@@ -105,6 +110,15 @@ MISTAKES = {
     "fit --config=reference.yaml": (
         "reference.yaml: data.path: expected a reference to another value, got '${data.init_args.pth}'"
     ),
+    "fit --config=twice.yaml": "twice.yaml, line 4: expected each key once, got 'trainer' also in line 2",
+    "fit --config within.yaml": "own/twice.yaml, line 1: expected each key once, got 'batch_size' also in line 1",
+    "fit --config=part.yaml": "own/encoder.yaml, line 4: expected each key once, got 'class_path' also in line 1",
+    f"{IL} --model.encoder own/encoder.yaml": (
+        "own/encoder.yaml, line 4: expected each key once, got 'class_path' also in line 1"
+    ),
+    f"{IL} --model.encoder=own/encoder.yaml": (
+        "own/encoder.yaml, line 4: expected each key once, got 'class_path' also in line 1"
+    ),
     "fit --config": "--config: expected a value, got none",
     "fit": "--config: expected a configuration, got none: `difftori fit --config il_square.yaml`",
     # other commands
@@ -122,6 +136,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["difftori"])
     for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
 
 
@@ -132,6 +147,12 @@ def test_a_mistake_is_described_in_one_line(arguments: str, expected: str, capsy
         main(arguments.split())
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {expected}\n"
+
+
+def test_keys_that_are_merged_from_an_anchor_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("b: {c: &deep {<<: &base {x: 1, y: 2}, x: 3}}\nd: {<<: *deep, y: 4}\n")
+    assert read_options(path) == {"b": {"c": {"x": 3, "y": 2}}, "d": {"x": 3, "y": 4}}
 
 
 @pytest.mark.usefixtures("_files")
