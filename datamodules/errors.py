@@ -5,6 +5,10 @@ class DataError(Exception):
     """A data file, a batch or an argument cannot be used; the command line prints it without a traceback."""
 
 
+class MissingDataError(DataError):
+    """The path of the data does not exist."""
+
+
 def check_at_least(minimum: float, **arguments: float | None) -> None:
     """Check that arguments are not below a minimum; None is accepted.
 

@@ -59,7 +59,8 @@ def run(arguments: Sequence[str] | None = None) -> "DiffTORICLI":
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run any command; on a user error, print one to three lines and exit.
 
-    The exit code is 2 if an argument or a value in a configuration is wrong, and 1 for all other errors.
+    The exit code is 2 if an argument or a value in a configuration is wrong, or names data that do not exist, and 1
+    for all other errors.
 
     Args:
         arguments: the arguments after the program's name; None for those of this process.
@@ -76,7 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cause = _user_error(error)
         if cause is None:
             raise
-        sys.exit(f"error: {' '.join(str(cause).split())}")
+        if _names_no_data(cause):
+            sys.stderr.write(f"error: {_in_one_line(cause)}\n")
+            sys.exit(2)
+        sys.exit(f"error: {_in_one_line(cause)}")
 
 
 def _dispatch(given: list[str]) -> None:
@@ -122,6 +126,16 @@ def _user_error(error: BaseException | None) -> BaseException | None:
             break
         error = error.__cause__ or error.__context__
     return error
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _names_no_data(error: BaseException) -> bool:
+    from datamodules.errors import MissingDataError
+
+    return isinstance(error, MissingDataError)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingDataError
 from datamodules.formats.damage import clear_errors, verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request, merge, unreadable
@@ -56,12 +56,17 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
 
     Returns:
         The faults of the file as a whole or, if there are none, the faults of its demos; empty for a valid file.
+
+    Raises:
+        MissingDataError: the path does not exist.
     """
     file = _file(path)
     try:
         with clear_errors(file.path):
             verify_check_sums(file.path)
             faults = _faults(file, request or Request())
+    except MissingDataError:
+        raise
     except DataError as error:
         problem = str(error).removeprefix(f"{file.path}: ").rstrip(".")
         faults = [Fault("unreadable", str(file.path), problem, "Nothing was checked.")]

@@ -8,7 +8,7 @@ from traceback import walk_tb
 
 from lightning_utilities.core.rank_zero import rank_zero_debug
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingDataError
 
 _READERS = {"h5py", "zarr", "numcodecs", "zipfile", "json", "pyarrow", "PIL"}
 """Packages whose exceptions, of many types, indicate damaged bytes."""
@@ -62,11 +62,11 @@ def write_check_sums(path: Path) -> Path:
         The path of the list.
 
     Raises:
-        DataError: the path does not exist.
+        MissingDataError: the path does not exist.
     """
     path = path.expanduser()
     if not path.exists():
-        raise DataError(
+        raise MissingDataError(
             f"{path}: expected a file of demonstrations or a zarr folder, but there is no such path. Correct the path."
         )
     companion = path.with_suffix(".json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingDataError
 from datamodules.formats.damage import clear_errors
 from datamodules.formats.faults import Fault, Request
 
@@ -171,10 +171,11 @@ class DemoFile(ABC):
         """Check that the path exists and is of the expected kind, a file or a folder.
 
         Raises:
-            DataError: the path is missing or of another kind.
+            MissingDataError: the path does not exist.
+            DataError: the path is of another kind.
         """
         if not self.path.exists():
-            raise DataError(f"{self.path}: no such {self.kind}. {self.how_to_get}")
+            raise MissingDataError(f"{self.path}: no such {self.kind}. {self.how_to_get}")
         if not is_expected_kind:
             raise DataError(f"{self.path}: expected {self.format_name}, got {describe(self.path)}")
 

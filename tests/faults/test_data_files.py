@@ -112,11 +112,6 @@ def test_only_a_check_of_a_file_mentions_missing_check_sums(
     assert "checksums" not in capsys.readouterr().out
 
 
-def test_check_sums_of_a_missing_file_are_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"missing\.hdf5: expected a file of demonstrations"):
-        main(["data", "sums", str(tmp_path / "missing.hdf5")])
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_check_sums_detect_every_change(name: str, tmp_path: Path) -> None:
     make, damage = FORMATS[name]

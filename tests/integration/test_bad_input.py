@@ -38,11 +38,11 @@ def bc(quick: list[str]) -> list[str]:
     return ["fit", "--config=bc_rnn_square_low_dim.yaml", *quick, *SMALL, "--trainer.fast_dev_run=1"]
 
 
-def test_the_process_exits_with_1_and_no_traceback(tmp_path: Path) -> None:
+def test_the_process_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "difftori_pl", "fit", "--config=bc_rnn_square_low_dim.yaml"]
     command += [f"--data.path={tmp_path}/none.hdf5", f"--trainer.logger.save_dir={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "download_datasets" in done.stderr
     assert "difftori demos square" in done.stderr

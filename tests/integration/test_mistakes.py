@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.formats.lerobot_file import LeRobotFile
+from datamodules.formats.pusht_file import PushTFile
+from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.arguments.configurations import SHIPPED_CONFIGS, read_options, with_templates
 from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.cli import main, run
@@ -121,6 +124,14 @@ MISTAKES = {
     ),
     "fit --config": "--config: expected a value, got none",
     "fit": "--config: expected a configuration, got none: `difftori fit --config il_square.yaml`",
+    f"{BC} --data.path=none.hdf5": f"none.hdf5: no such file. {RobomimicFile.how_to_get}",
+    "fit --config=bc_lerobot.yaml --data.path=none": f"none: no such folder. {LeRobotFile.how_to_get}",
+    "data check none.hdf5": f"none.hdf5: no such file. {RobomimicFile.how_to_get}",
+    "fit --config=bc_rnn_pusht_low_dim.yaml --data.path=no.zarr": f"no.zarr: no such folder. {PushTFile.how_to_get}",
+    "data sums none.hdf5": (
+        "none.hdf5: expected a file of demonstrations or a zarr folder, but there is no such path. Correct the path."
+    ),
+    "data render none.hdf5": f"none.hdf5: no such file. {RobomimicFile.how_to_get}",
     # other commands
     "fitt": "fitt: no such command; did you mean fit?",
     "data chek x": "chek: no such command; did you mean check?",
@@ -173,11 +184,12 @@ def test_in_python_a_mistake_is_an_exception() -> None:
     ],
 )
 def test_a_missing_base_policy_is_reported_after_the_data_with_the_command_that_trains_it(
-    config: str, command: str, monkeypatch: pytest.MonkeyPatch
+    config: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["fit", *f"--config={config}".split(), "--trainer.logger=false", "--rollout.env=null"]
-    with pytest.raises(SystemExit, match="no such file"):
+    with pytest.raises(SystemExit, match="2"):
         main(arguments)
+    assert "no such file" in capsys.readouterr().err
     monkeypatch.setattr("datamodules.demonstrations.DemonstrationDataModule.look_at_file", lambda self: None)
     with pytest.raises(SystemExit, match=f"train the base policy first, `lightning fit --config {command}`"):
         main(arguments)
