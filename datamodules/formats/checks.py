@@ -33,7 +33,7 @@ class Summary:
         filters: number of demos of each filter key.
         action_min: smallest value of each action coordinate, (A,).
         action_max: largest value of each action coordinate, (A,).
-        env_name: the simulator's name of the task; empty if the file does not contain one.
+        content: description of the content, e.g. the task; see `DemoFile.content`.
     """
 
     n_demos: int
@@ -44,7 +44,7 @@ class Summary:
     filters: dict[str, int]
     action_min: tuple[float, ...]
     action_max: tuple[float, ...]
-    env_name: str
+    content: str
 
 
 def check(path: str | os.PathLike[str], request: Request | None = None) -> list[Fault]:
@@ -102,7 +102,7 @@ def _summary(file: DemoFile) -> Summary:
         filters={name: len(file.filtered(name)) for name in file.filters()},
         action_min=tuple(np.min([low for low, _ in ranges], axis=0).tolist()),
         action_max=tuple(np.max([high for _, high in ranges], axis=0).tolist()),
-        env_name=file.env_name(),
+        content=file.content(),
     )
 
 

@@ -84,6 +84,10 @@ class DemoFile(ABC):
     def env_name(self) -> str:
         """Return the simulator's name of the task; empty if the file does not contain one."""
 
+    def content(self) -> str:
+        """Describe the content in a few words: the task, and what else a format tells."""
+        return self.env_name() or "unknown task"
+
     @abstractmethod
     def file_faults(self, request: Request) -> Iterable[Fault]:
         """Return the faults of the file as a whole.

@@ -22,6 +22,8 @@ from datamodules.formats.video_frames import frames_at
 ACTION = "action"
 TASK = "task"
 """Observation key of the task index as a one-hot vector."""
+_LISTED = 3
+"""Number of tasks that a description of the content names; the filters name all."""
 
 
 class LeRobotFile(DemoFile):
@@ -85,6 +87,13 @@ class LeRobotFile(DemoFile):
     def env_name(self) -> str:
         """Return an empty string: a data set has no simulator."""
         return ""
+
+    def content(self) -> str:
+        """Return the robot, the steps per second and the tasks; see `DemoFile.content`."""
+        tasks = self.meta.tasks
+        listed = ", ".join(map(repr, tasks[:_LISTED])) + (", ..." if len(tasks) > _LISTED else "")
+        number = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
+        return f"{self.meta.robot or 'unknown robot'} at {self.meta.fps:g} steps per second, {number} ({listed})"
 
     def filters(self) -> list[str]:
         """Return the task strings."""

@@ -80,6 +80,7 @@ class LeRobotMeta:
     Attributes:
         version: format version, e.g. (3, 0).
         fps: steps per second.
+        robot: LeRobot's name of the robot; empty if the data set has none.
         features: the features by LeRobot's name.
         episodes: the episodes by the name of the demo, `episode_<index>`.
         tasks: the task strings; their position is the task index.
@@ -88,6 +89,7 @@ class LeRobotMeta:
 
     version: tuple[int, int]
     fps: float
+    robot: str
     features: Mapping[str, Feature]
     episodes: Mapping[str, Episode]
     tasks: tuple[str, ...]
@@ -136,7 +138,8 @@ def read_meta(folder: Path) -> LeRobotMeta:
                 f"{folder / 'meta'}: expected episodes and tasks as LeRobot writes them, got {type(error).__name__}: "
                 f"{error}. Copy or record the data set again."
             ) from error
-    return LeRobotMeta(version, fps, features, dict(sorted(episodes.items(), key=_index)), tasks, totals)
+    robot = str(info.get("robot_type") or "")
+    return LeRobotMeta(version, fps, robot, features, dict(sorted(episodes.items(), key=_index)), tasks, totals)
 
 
 def _index(item: tuple[str, Episode]) -> int:

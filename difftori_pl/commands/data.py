@@ -22,7 +22,7 @@ def check_data(path: Path) -> None:
         sys.exit("\n".join([*map(str, faults), f"{len(faults)} kinds of fault in {path}"]))
     facts = summary(path)
     size = f"{facts.n_demos} demos, {facts.n_steps} steps ({facts.shortest} to {facts.longest} each)"
-    say(f"{path}: no faults. {facts.env_name or 'unknown task'}, {size}")
+    say(f"{path}: no faults. {facts.content}, {size}")
     for name, shape in sorted(facts.shapes.items()):
         say(f"  {name} {shape}")
     say(f"  actions from {min(facts.action_min):.3g} to {max(facts.action_max):.3g}")

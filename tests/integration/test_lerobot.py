@@ -219,6 +219,7 @@ def test_only_the_episodes_of_a_task_are_used(options: list[str]) -> None:
 def test_the_command_summarises_a_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "check", str(V3)])
     printed = capsys.readouterr().out
-    assert "no faults. unknown task, 5 demos, 150 steps (24 to 36 each)" in printed
+    content = "so101_follower at 30 steps per second, 2 tasks ('reach another goal', 'reach the goal')"
+    assert f"no faults. {content}, 5 demos, 150 steps (24 to 36 each)" in printed
     assert "obs/images_front (96, 128, 3)" in printed
     assert "filter reach the goal: 2 demos" in printed

@@ -134,3 +134,12 @@ def test_the_metadata_of_a_later_format(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"codebase_version": "v4.0"}))
     with pytest.raises(DataError, match=r"expected LeRobot format v2\.0, v2\.1 or v3\.0, got v4\.0"):
         LeRobotFile(tmp_path).demos()
+
+
+def test_the_content_of_a_data_set_in_words(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "one", tasks=["push"], fps=25)
+    assert LeRobotFile(tmp_path / "one").content() == "unknown robot at 25 steps per second, 1 task ('push')"
+    write_lerobot(tmp_path / "many", lengths=[3] * 4, tasks=["a", "b", "c", "d"])
+    info = tmp_path / "many/meta/info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"robot_type": "aloha"}))
+    assert LeRobotFile(tmp_path / "many").content() == "aloha at 10 steps per second, 4 tasks ('a', 'b', 'c', ...)"
