@@ -23,12 +23,13 @@ QUANTILES = (0.01, 0.99)
 
 @dataclass(frozen=True)
 class ActionScaling:
-    """The map a -> (a - center) / half_range of each action component.
+    """The map a -> (a - center) / half_range of each action component; a constant component becomes 0.
 
     Attributes:
         method: how the numbers were chosen, see `fit`.
         center: the value in the data's units that becomes 0, (A,).
-        half_range: distance from the center that becomes 1, (A,).
+        half_range: distance from the center that becomes 1, (A,); 0 for a component that is constant in the training
+            actions, which `restore` sets to its center.
     """
 
     method: str
@@ -55,25 +56,32 @@ class ActionScaling:
             kept: components to leave as they are, such as those of rotations.
 
         Raises:
-            DataError: the margin is negative, or a component has no range: it is constant, or constant between the two
+            DataError: the margin is negative, all components are constant, or one is constant only between the two
                 quantiles.
         """
         check_at_least(0, action_margin=margin)
         if method == "none":
             return None
-        scaled = np.setdiff1d(np.arange(actions.shape[1]), kept)
-        values = actions[:, scaled].astype(np.float64)
-        center, half = np.zeros(actions.shape[1]), np.ones(actions.shape[1])
+        actions = actions.astype(np.float64)
+        low, high = actions.min(axis=0), actions.max(axis=0)
+        center, half = (low + high) / 2.0, np.zeros(actions.shape[1])
+        moving = np.setdiff1d(np.flatnonzero(~_is_constant(center, (high - low) / 2.0)), kept)
+        center[[*kept]], half[[*kept]] = 0.0, 1.0
+        if not half.any() and len(moving) == 0:
+            raise DataError(
+                f"action_scaling {method} needs a component of the actions that changes in the training demos, got "
+                f"{len(center)} constant components: use other demos."
+            )
+        values = actions[:, moving]
         if method == "mean_std":
-            center[scaled], spread = values.mean(axis=0), values.std(axis=0)
-            _refuse_constant(scaled, center[scaled], spread, method)
-            widest = np.max(np.abs(values - center[scaled]) / spread)
-            half[scaled] = spread * widest * (1.0 + margin)
+            center[moving], spread = values.mean(axis=0), values.std(axis=0)
+            widest = np.max(np.abs(values - center[moving]) / spread, initial=0.0)
+            half[moving] = spread * widest * (1.0 + margin)
         else:
             low, high = np.quantile(values, (0.0, 1.0) if method == "min_max" else QUANTILES, axis=0)
-            center[scaled], spread = (low + high) / 2.0, (high - low) / 2.0
-            _refuse_constant(scaled, center[scaled], spread, method)
-            half[scaled] = spread * (1.0 + margin)
+            center[moving], spread = (low + high) / 2.0, (high - low) / 2.0
+            _refuse_constant(moving, center[moving], spread)
+            half[moving] = spread * (1.0 + margin)
         return cls(method, tuple(center.tolist()), tuple(half.tolist()))
 
     @classmethod
@@ -88,8 +96,9 @@ class ActionScaling:
             return None
         try:
             center, half = ([float(number) for number in record[name]] for name in ("center", "half_range"))
-            if len(center) != len(half) or not all(0.0 < size < float("inf") for size in half):
-                raise ValueError("half_range must be positive and as long as center")
+            sizes_valid = all(0.0 <= size < float("inf") for size in half) and any(half)
+            if len(center) != len(half) or not sizes_valid:
+                raise ValueError("half_range must be at least 0, above 0 somewhere, and as long as center")
             return cls(str(record["method"]), tuple(center), tuple(half))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -102,8 +111,9 @@ class ActionScaling:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def scale(self, actions: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Map actions (..., A) from the data's units to [-1, 1] and clip them."""
-        scaled = (actions.astype(np.float64) - self.center) / self.half_range
+        """Map actions (..., A) from the data's units to [-1, 1] and clip them; a constant component becomes 0."""
+        half = np.array(self.half_range)
+        scaled = (actions.astype(np.float64) - self.center) / np.where(half > 0.0, half, np.inf)
         return scaled.clip(-1.0, 1.0).astype(np.float32)
 
     def restore(self, actions: Tensor) -> Tensor:
@@ -124,15 +134,20 @@ def described(record: Any) -> str:
     return f"{record.get('method')} ({centers} ± {ranges})"
 
 
+def _is_constant(center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return for each component whether its half range is only rounding."""
+    constant: npt.NDArray[np.bool_] = spread <= 1e-6 * np.maximum(np.abs(center), 1.0)
+    return constant
+
+
 def _refuse_constant(
-    components: npt.NDArray[np.intp], center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], method: str
+    components: npt.NDArray[np.intp], center: npt.NDArray[np.float64], spread: npt.NDArray[np.float64]
 ) -> None:
-    constant = np.flatnonzero(spread <= 1e-6 * np.maximum(np.abs(center), 1.0))
+    constant = np.flatnonzero(_is_constant(center, spread))
     if len(constant):
-        where = "between the 1 % and the 99 % quantile" if method == "quantiles" else "in the training demos"
-        remedy = "set data.init_args.action_scaling to min_max, or " if method == "quantiles" else ""
         component, value = components[constant[0]], center[constant[0]]
         raise DataError(
-            f"action_scaling {method} needs a range of values in each component of the actions, got a constant "
-            f"{value:.6g} in component {component} {where}: {remedy}remove the component from the data."
+            f"action_scaling quantiles needs a range of values in each component of the actions, got a constant "
+            f"{value:.6g} in component {component} between the 1 % and the 99 % quantile: set "
+            "data.init_args.action_scaling to min_max, or remove the component from the data."
         )

@@ -36,9 +36,11 @@ class DataInterface:
 
     @property
     def unit(self) -> Tensor:
-        """The size (A,) of a scaled action's unit in the data's units; 1 without scaling; rotations in radians."""
+        """The size (A,) of a scaled action's unit in the data's units (radians for rotations); 1 without scaling."""
         scaling = self._units.scaling
-        return torch.ones(1) if scaling is None else torch.tensor(scaling.half_range)
+        if scaling is None:
+            return torch.ones(1)
+        return torch.tensor([size or 1.0 for size in scaling.half_range])
 
     def rename(self, observation: Mapping[str, npt.ArrayLike], keys: Iterable[str]) -> Mapping[str, npt.ArrayLike]:
         """Return an observation with the policy's keys.

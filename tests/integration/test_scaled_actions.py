@@ -71,6 +71,23 @@ def test_refinement_stays_within_the_scaled_bounds(
     assert (np.abs(restored - np.array(scaling.center)) <= half * (1 + 1e-5)).all()
 
 
+def test_a_component_that_never_moves_keeps_its_value(
+    train: Callable[..., Path], refine: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = write_robomimic(tmp_path / "closed.hdf5", [18, 20, 19], SQUARE_OBS)
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            demo["actions"][:, 6] = 5.1
+    closed = [f"--data.path={path}", "--data.action_scaling=mean_std"]
+    base = train("bc_rnn_square_low_dim.yaml", *SMALL, *closed)
+    refined = refine(base, *closed).trainer.checkpoint_callback.last_model_path
+    for checkpoint in (base, refined):
+        action = load_policy(checkpoint).act(OBSERVATION)
+        assert action[6] == np.float32(5.1)
+        assert np.isfinite(action).all()
+    assert export(base, tmp_path / "policy.pt2", n_runs=1).error < 1e-5
+
+
 def test_a_base_policy_with_another_scaling_is_refused(
     refine: Callable[..., Any], low_dim_base: Path, scaled_base: Path, scaled_data: list[str]
 ) -> None:

@@ -47,14 +47,35 @@ def test_mean_std_gives_all_components_one_spread() -> None:
     assert first == pytest.approx(second, rel=1e-5)
 
 
+@pytest.mark.parametrize("constant", [5.1, 0.0, -1e6])
 @pytest.mark.parametrize("method", ["min_max", "quantiles", "mean_std"])
-def test_a_constant_component_is_refused(method: str) -> None:
+def test_a_constant_component_becomes_0_and_the_constant_again(method: str, constant: float) -> None:
+    actions = np.insert(ACTIONS, 1, constant, axis=1)
+    scaling = ActionScaling.fit(method, actions, 0.05)  # type: ignore[arg-type]
+    assert scaling is not None
+    scaled = scaling.scale(actions)
+    assert (scaled[:, 1] == 0.0).all()
+    np.testing.assert_array_equal(scaled[:, [0, 2]], fitted(method, 0.05).scale(ACTIONS))
+    policy = torch.tensor([[0.3, -0.7, 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    restored = ActionScaling.from_interface({"action_scaling": scaling.record()}).restore(policy)  # type: ignore[union-attr]
+    assert (restored[:, 1] == constant).all()
+    torch.testing.assert_close(restored[:, [0, 2]], fitted(method, 0.05).restore(policy[:, [0, 2]]))
+
+
+def test_a_component_that_changes_once_is_scaled() -> None:
     actions = np.column_stack([ACTIONS, np.full(len(ACTIONS), 5.0)])
-    with pytest.raises(DataError, match=rf"action_scaling {method} needs a range .*got a constant 5 in component 2 "):
-        ActionScaling.fit(method, actions, 0.05)  # type: ignore[arg-type]
     actions[0, 2] += 0.01
-    if method != "quantiles":
-        assert ActionScaling.fit(method, actions, 0.05) is not None  # type: ignore[arg-type]
+    for method in ("min_max", "mean_std"):
+        scaling = ActionScaling.fit(method, actions, 0.0)  # type: ignore[arg-type]
+        assert scaling is not None
+        assert scaling.scale(actions)[0, 2] == pytest.approx(1.0)
+
+
+def test_only_constant_components_are_refused() -> None:
+    constant = np.ones((10, 2))
+    with pytest.raises(DataError, match=r"action_scaling min_max needs a component .* that changes .* 2 constant"):
+        ActionScaling.fit("min_max", constant, 0.0)
+    assert ActionScaling.fit("min_max", constant, 0.0, kept=[1]) == ActionScaling("min_max", (1.0, 0.0), (0.0, 1.0))
 
 
 def test_a_component_that_rarely_moves_has_no_quantiles() -> None:
@@ -82,6 +103,7 @@ def test_the_record_is_plain_and_complete() -> None:
     [
         {"method": "min_max", "center": [0.0]},
         {"method": "min_max", "center": [0.0], "half_range": [0.0]},
+        {"method": "min_max", "center": [0.0, 0.0], "half_range": [-1.0, 1.0]},
         {"method": "min_max", "center": [0.0], "half_range": [1.0, 2.0]},
         {"method": "min_max", "center": ["x"], "half_range": [1.0]},
         7,

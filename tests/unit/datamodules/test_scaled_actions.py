@@ -88,10 +88,13 @@ def test_the_scaling_is_fitted_to_the_training_demos_only(tmp_path: Path) -> Non
     )
 
 
-def test_a_constant_component_is_refused_with_the_file(tmp_path: Path) -> None:
+def test_a_component_without_quantiles_is_refused_with_the_file(tmp_path: Path) -> None:
+    write_robomimic(tmp_path / "demos.hdf5", [150, 150])
     data = robomimic(tmp_path, validation_fraction=0.0)
     with h5py.File(data.file.path, "a") as file:
         for demo in data.demos:
             file[f"data/{demo}/actions"][:, 6] = -1.0
-    with pytest.raises(DataError, match=r"demos\.hdf5: action_scaling min_max .*a constant -1 in component 6"):
-        robomimic(tmp_path, action_scaling="min_max").setup()
+        file[f"data/{data.demos[0]}/actions"][0, 6] = 1.0
+    scaled = robomimic(tmp_path, action_scaling="quantiles", validation_fraction=0.0)
+    with pytest.raises(DataError, match=r"demos\.hdf5: action_scaling quantiles .*a constant -1 in component 6"):
+        scaled.setup()
