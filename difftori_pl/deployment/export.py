@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -180,9 +182,11 @@ def _trace(step: _Step) -> Any:
     """Trace the operators of a step, including the solver's gradients, which `torch.export` alone cannot trace."""
     try:
         with _traceable(), torch.no_grad():
+            step(*step.example())  # counters are copied to the host at the first step (`HostCounter`)
             with _FixedWay():  # type: ignore[no-untyped-call]
                 step(*step.example())
-            return make_fx(lambda *tensors: step(*tensors))(*step.example())
+            in_parts: Any = get_decompositions([torch.ops.aten.mish_backward])  # ONNX has no such operator
+            return make_fx(lambda *tensors: step(*tensors), decomposition_table=in_parts)(*step.example())
     except Exception as error:  # the tracer raises many types; the message needs the part that failed
         raise ExportError(
             f"{_part_of(error)} cannot be exported: its control flow depends on values at run time "
@@ -233,7 +237,9 @@ def _save_onnx(step: _Step, traced: Any, output: Path) -> Program:
             external_data=False,
         )
     except Exception as error:
-        raise ExportError(f"ONNX lacks an operator that the policy needs: {error}: write a .pt2 file") from error
+        lacking = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", str(error))
+        reason = f"ONNX has no operator {lacking[1]}" if lacking else str(error).strip().splitlines()[0]
+        raise ExportError(f"the policy cannot be exported to ONNX ({reason}): write a .pt2 file") from error
     session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -117,7 +118,8 @@ class RolloutReturn:
             return terms
         reached = torch.stack(visited[1:], dim=1).flatten(0, 1)
         goes_on = _per_element(self.continuation(reached), len(reached), actions).view(actions.shape[:2])
-        return torch.cat((terms[:, :1], terms[:, 1:] * goes_on.cumprod(dim=1)), dim=1)
+        products = torch.stack([*accumulate(goes_on.unbind(dim=1), torch.mul)], dim=1)  # ONNX has no cumprod
+        return torch.cat((terms[:, :1], terms[:, 1:] * products), dim=1)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from difftori_pl import TDMPC2, Detached, DiffTORIRL, LinearSchedule, Planner, TrajOptLayer
 from difftori_pl.deployment import export as module
 from difftori_pl.deployment.export import Program, export
 from difftori_pl.errors import ExportError
 from difftori_pl.models.encoders import StateEncoder
 from difftori_pl.models.policy import Observation, Policy, State
+from difftori_pl.trajopt.solvers import Adam
 
 Fault = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -99,6 +101,54 @@ def test_an_onnx_file_is_written_with_its_weights(large: bool, tmp_path: Path, m
     assert export(Path("last.ckpt"), output, n_runs=1).error <= 1e-5
     assert names(tmp_path) == ["policy.onnx", "policy.onnx.data"][: 1 + large]
     onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+
+
+def planning() -> DiffTORIRL:
+    """Make a policy that plans by gradient in a task that may end."""
+    torch.manual_seed(0)
+    encoder = StateEncoder({"state": 1}, None, normalize=False)
+    model = TDMPC2(encoder, 1, 16, [32], 32, n_bins=21, max_symlog=4.0, episode_steps=100, episodic=True)
+    planner = Planner(TrajOptLayer(Adam(3, 0.1), Detached()), n_policy_starts=0)
+    return DiffTORIRL(model, planner, LinearSchedule(3, 3, 0), LinearSchedule(0.0, 0.0, 0)).eval()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.onnx uses deprecated names of other packages
+@pytest.mark.parametrize("name", ["policy.pt2", "policy.onnx"])
+def test_a_planner_in_a_task_that_may_end_is_exported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name.endswith(".onnx"):
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    monkeypatch.setattr(module, "load_module", lambda checkpoint: planning())
+    written = export(Path("last.ckpt"), tmp_path / name, n_runs=1)
+    assert written.inputs == ["state", "plan"]
+    assert written.error <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "first\nNo ONNX function found for <OpOverload(op='aten.sort', overload='default')>. Failure",
+            "ONNX has no operator aten.sort",
+        ),
+        ("a reason\nand its details", "a reason"),
+    ],
+)
+def test_a_policy_without_an_onnx_form_is_refused_in_one_line(
+    said: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(ExportError, match=rf"^the policy cannot be exported to ONNX \({reason}\): write a \.pt2 file$"):
+        export(Path("last.ckpt"), tmp_path / "policy.onnx", n_runs=1)
+    assert names(tmp_path) == []
 
 
 def test_a_program_returns_nan_and_its_memory_for_a_non_finite_observation(tmp_path: Path) -> None:
