@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from results_file import Record, ResultsFile, add_options, own_part
 
 from difftori_pl.cli import main, run
 from difftori_pl.evaluation.metrics import wilson
@@ -50,12 +51,11 @@ OPTIONS = {"residual": "--model.policy.base.checkpoint"}
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--rollout.n_videos=0")
 
-Record = dict[str, Any]
 Outcomes = npt.NDArray[np.int64]
 
 
 class Study:
-    """Results in a file of JSON lines.
+    """Runs whose results are in a file.
 
     Args:
         folder: folder of the demonstrations, runs and results.
@@ -69,21 +69,19 @@ class Study:
         self, folder: Path, results: Path, episodes: int, rollouts: int, arms: Mapping[str, Sequence[str]]
     ) -> None:
         self.folder = folder
-        self.results = results
+        self.results = ResultsFile(results)
         self.episodes = episodes
         self.rollouts = rollouts
         self.arms = arms
 
     def records(self) -> list[Record]:
         """Read all results."""
-        return [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
+        return self.results.records()
 
     def complete(self, task: str, seed: int, policies: Sequence[str]) -> None:
         """Run what is missing of a task and a training seed."""
-        done = {record["policy"] for record in self.records() if (record["task"], record["seed"]) == (task, seed)}
-        for policy in policies:
-            if policy not in done:
-                self._add(task, seed, policy)
+        for policy in self.results.missing("policy", policies, task=task, seed=seed):
+            self._add(task, seed, policy)
 
     def _add(self, task: str, seed: int, policy: str) -> None:
         data = self.folder / "demos" / f"{task}-v3.hdf5"
@@ -125,8 +123,7 @@ class Study:
             "cpu_seconds": round(seconds),
             **tested,
         }
-        with self.results.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self.results.add(record)
         print(f"{task} {seed} {policy}: {sum(record['selected'])}, last {sum(record['last'])}", flush=True)
 
     def _test(self, words: Sequence[str], checkpoint: str) -> list[int]:
@@ -275,8 +272,7 @@ if __name__ == "__main__":
     parser.add_argument("--episodes", type=int, default=10, help="demonstrations of each task")
     parser.add_argument("--rollouts", type=int, default=50, help="test episodes of each checkpoint")
     parser.add_argument("--folder", type=Path, default=Path("metaworld"), help="folder for demonstrations and runs")
-    parser.add_argument("--results", type=Path, default=Path("metaworld.jsonl"), help="file of results")
-    parser.add_argument("--part", nargs=2, type=int, default=[0, 1], help="number of this process and of all processes")
+    add_options(parser, "metaworld.jsonl")
     parser.add_argument("--plot", type=Path, help="draw the success rates into this file")
     options = parser.parse_args()
     named = {"tuning": TUNING, "reported": REPORTED}
@@ -284,7 +280,7 @@ if __name__ == "__main__":
     arms = {f"DiffTORI, {name}": [f"--{word}" for word in words] for name, *words in options.arm}
     study = Study(options.folder, options.results, options.episodes, options.rollouts, arms)
     jobs = [(seed, task) for seed in options.seeds for task in tasks]
-    for seed, task in jobs[options.part[0] :: options.part[1]]:
+    for seed, task in own_part(jobs, options):
         study.complete(task, seed, [*options.policies, *arms])
     records = [record for record in study.records() if record["task"] in tasks]
     print(tables(records))

@@ -50,6 +50,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from results_file import Record, ResultsFile, add_options, own_part
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -78,13 +79,12 @@ LEVEL = 0.05
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
 
-Record = dict[str, Any]
 Returns = dict[str, dict[tuple[str, int], float]]
 """Arm -> (task, seed) -> return."""
 
 
 class Study:
-    """Results in a file of JSON lines.
+    """Runs whose results are in a file.
 
     Args:
         folder: folder of the runs.
@@ -95,21 +95,18 @@ class Study:
 
     def __init__(self, folder: Path, results: Path, n_env_steps: int, episodes: int) -> None:
         self.folder = folder
-        self.results = results
+        self.results = ResultsFile(results)
         self.n_env_steps = n_env_steps
         self.episodes = episodes
 
     def records(self) -> list[Record]:
         """Read the results of runs of this length."""
-        lines = self.results.read_text().splitlines() if self.results.exists() else []
-        return [record for line in lines if (record := json.loads(line))["n_env_steps"] == self.n_env_steps]
+        return self.results.records(n_env_steps=self.n_env_steps)
 
     def complete(self, task: str, seed: int, arms: Sequence[str]) -> None:
         """Run the missing arms of a task and a seed."""
-        done = {record["arm"] for record in self.records() if (record["task"], record["seed"]) == (task, seed)}
-        for arm in arms:
-            if arm not in done:
-                self._add(task, seed, arm)
+        for arm in self.results.missing("arm", arms, task=task, seed=seed, n_env_steps=self.n_env_steps):
+            self._add(task, seed, arm)
 
     def _add(self, task: str, seed: int, arm: str) -> None:
         words = [
@@ -139,8 +136,7 @@ class Study:
             "seconds": round(seconds),
             "processor_seconds": round(processor),
         }
-        with self.results.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self.results.add(record)
         print(f"{task} {seed} {arm}: {statistics.mean(record['returns']):.0f} after {seconds:.0f} s", flush=True)
 
     def _test(self, words: Sequence[str], checkpoint: Path) -> list[float]:
@@ -275,14 +271,13 @@ if __name__ == "__main__":
     parser.add_argument("--n_env_steps", type=int, default=20_000, help="length of a run")
     parser.add_argument("--episodes", type=int, default=10, help="evaluation episodes of each run")
     parser.add_argument("--folder", type=Path, default=Path("rl_plans"), help="folder for the runs")
-    parser.add_argument("--results", type=Path, default=Path("rl_plans.jsonl"), help="file of results")
-    parser.add_argument("--part", nargs=2, type=int, default=[0, 1], help="number of this process and of all processes")
+    add_options(parser, "rl_plans.jsonl")
     options = parser.parse_args()
     named = {"all": tuple(ACTION_REPEATS), "tuning": TUNING, "confirming": CONFIRMING}
     tasks = [task for name in options.tasks for task in named.get(name, (name,))]
     study = Study(options.folder, options.results, options.n_env_steps, options.episodes)
     jobs = [(seed, task) for seed in options.seeds for task in tasks]
-    for seed, task in jobs[options.part[0] :: options.part[1]]:
+    for seed, task in own_part(jobs, options):
         study.complete(task, seed, options.arms)
     wanted = [
         record for record in study.records()
