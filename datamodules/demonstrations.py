@@ -13,8 +13,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.action_scaling import ScalingMethod
-from datamodules.action_units import ActionUnits, check_rotations
+from datamodules.actions.scaling import ScalingMethod
+from datamodules.actions.units import ActionUnits, check_rotations
 from datamodules.batch import Batch, DataModule, Fold
 from datamodules.errors import DataError, check_at_least
 from datamodules.formats.damage import clear_errors, verify_check_sums

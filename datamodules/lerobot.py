@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.action_scaling import ScalingMethod
+from datamodules.actions.scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
@@ -28,7 +28,7 @@ class LeRobotDataModule(DemonstrationDataModule):
         image_keys: keys of cameras.
         image_size: height and width to scale the images of all cameras to, or one number for both; None keeps the
             stored sizes.
-        action_scaling: how the data's units become [-1, 1], see `datamodules.action_scaling.ActionScaling.fit`: none,
+        action_scaling: how the data's units become [-1, 1], see `datamodules.actions.scaling.ActionScaling.fit`: none,
             min_max, quantiles or mean_std. A loaded policy returns actions in the data's units.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
         action_rotations: first component of each axis-angle vector in the file's actions: [3] for an arm with absolute

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.action_scaling import ScalingMethod
+from datamodules.actions.scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.formats.faults import Request
 from datamodules.formats.maniskill_file import ManiSkillFile
@@ -40,7 +40,7 @@ class ManiSkillDataModule(DemonstrationDataModule):
         in_memory: keep all data in memory; clouds take two bytes per number.
         n_workers: number of worker processes per loader.
         action_scaling: how actions outside [-1, 1] become [-1, 1], see
-            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            `datamodules.actions.scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
             policy undo it.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """

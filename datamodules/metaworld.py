@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from datamodules.action_scaling import ScalingMethod
+from datamodules.actions.scaling import ScalingMethod
 from datamodules.formats.robomimic_file import RobomimicFile
 from datamodules.robomimic import RobomimicDataModule
 
@@ -37,7 +37,7 @@ class MetaWorldDataModule(RobomimicDataModule):
         in_memory: keep all data in memory; a cloud of 512 points takes 6 kB per step.
         n_workers: number of worker processes per loader.
         action_scaling: how actions outside [-1, 1] become [-1, 1], see
-            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            `datamodules.actions.scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
             policy undo it.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """

@@ -1,6 +1,6 @@
 """The public names of the package, which `datamodules` imports from here on first use."""
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.actions.scaling import ActionScaling
 from datamodules.batch import Batch
 from datamodules.errors import DataError
 from datamodules.lerobot import LeRobotDataModule

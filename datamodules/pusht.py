@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodules.action_scaling import ScalingMethod
+from datamodules.actions.scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
@@ -38,7 +38,7 @@ class PushTDataModule(DemonstrationDataModule):
         frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; it replaces
             `cache_images`, needs no memory, and is shared by all processes. None uses no such folder.
         action_scaling: how the actions, in [-1, 1] over the whole board, are scaled further, see
-            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            `datamodules.actions.scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
             policy undo it.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
     """

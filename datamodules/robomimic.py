@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.action_scaling import ScalingMethod
+from datamodules.actions.robosuite_control import KEY as CONTROL_DELTA
+from datamodules.actions.robosuite_control import control_delta
+from datamodules.actions.robosuite_version import KEY as ROBOSUITE
+from datamodules.actions.robosuite_version import recorded_generation
+from datamodules.actions.scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from datamodules.formats.faults import Request
 from datamodules.formats.robomimic_file import RobomimicFile
-from datamodules.robosuite_control import KEY as CONTROL_DELTA
-from datamodules.robosuite_control import control_delta
-from datamodules.robosuite_version import KEY as ROBOSUITE
-from datamodules.robosuite_version import recorded_generation
 from datamodules.windowing.columns import Column
 from datamodules.windowing.frame_cache import FrameCache
 
@@ -49,7 +49,7 @@ class RobomimicDataModule(DemonstrationDataModule):
         frame_cache: folder in which images are stored uncompressed at the first use, see `FrameCache`; reading a
             window from it decompresses nothing. None reads the HDF5 file.
         action_scaling: how actions outside [-1, 1] become [-1, 1], see
-            `datamodules.action_scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
+            `datamodules.actions.scaling.ActionScaling.fit`: none, min_max, quantiles or mean_std. Rollouts and a loaded
             policy undo it.
         action_margin: fraction by which the range of the training actions is enlarged before scaling.
         action_rotations: first component of each axis-angle vector in the file's actions: [3] for an arm with absolute

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from datamodules.action_scaling import KEY as ACTION_SCALING
-from datamodules.action_scaling import described
-from datamodules.action_units import UNCHANGED
+from datamodules.actions.scaling import KEY as ACTION_SCALING
+from datamodules.actions.scaling import described
+from datamodules.actions.units import UNCHANGED
 from datamodules.batch import Batch, DataModule
 from difftori_pl.checkpoints.finite import check_finite
 from difftori_pl.checkpoints.hyperparameters import override_hyperparameters

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy.typing as npt
 
+from datamodules.actions.robosuite_control import control_delta
 from datamodules.errors import DataError
 from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.robomimic_faults import demo_faults, file_faults
 from datamodules.formats.robomimic_request import required_arrays
-from datamodules.robosuite_control import control_delta
 
 
 class RobomimicFile(DemoFile):

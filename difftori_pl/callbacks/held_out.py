@@ -13,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.action_units import ActionUnits
+from datamodules.actions.units import ActionUnits
 from datamodules.demonstrations import DemonstrationDataModule
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.errors import ConfigurationError

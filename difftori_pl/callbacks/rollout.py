@@ -10,9 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from datamodules.action_units import ActionUnits
+from datamodules.actions.robosuite_control import KEY as CONTROL_DELTA
+from datamodules.actions.units import ActionUnits
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.robosuite_control import KEY as CONTROL_DELTA
 from difftori_pl.callbacks.checkpoint import Checkpoint
 from difftori_pl.callbacks.ema import averaged_weights
 from difftori_pl.callbacks.env_steps import log_at

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from datamodules.action_units import UNCHANGED
+from datamodules.actions.units import UNCHANGED
 from difftori_pl.checkpoints.building import load_part
 from difftori_pl.checkpoints.training_command import training_command
 from difftori_pl.models.base_policies.base import BasePolicy

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.action_units import UNCHANGED
-from datamodules.robosuite_version import KEY, recorded_generation
+from datamodules.actions.robosuite_version import KEY, recorded_generation
+from datamodules.actions.units import UNCHANGED
 from difftori_pl.checkpoints.building import build, load_weights
 from difftori_pl.checkpoints.reading import read_checkpoint
 from difftori_pl.errors import CheckpointError

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from datamodules.actions.robosuite_control import POSE_DIM, control_delta, with_control_delta
+from datamodules.actions.robosuite_version import FIRST
+from datamodules.actions.robosuite_version import KEY as ROBOSUITE
 from datamodules.formats.damage import clear_errors
 from datamodules.formats.robomimic_file import RobomimicFile
-from datamodules.robosuite_control import POSE_DIM, control_delta, with_control_delta
-from datamodules.robosuite_version import FIRST
-from datamodules.robosuite_version import KEY as ROBOSUITE
 from difftori_pl.demos.parallel import run_all, whole_file
 from difftori_pl.envs.robosuite import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.action_units import ActionUnits
+from datamodules.actions.units import ActionUnits
 from datamodules.errors import DataError
 from difftori_pl.errors import CheckpointError, ShapeError
 

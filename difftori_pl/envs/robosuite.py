@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from datamodules.robosuite_control import KEY as CONTROL_DELTA
-from datamodules.robosuite_control import control_delta, with_control_delta
+from datamodules.actions.robosuite_control import KEY as CONTROL_DELTA
+from datamodules.actions.robosuite_control import control_delta, with_control_delta
 from difftori_pl.envs.base import EnvFactory
 from difftori_pl.envs.robosuite_import import robomimic_env_kwargs
 from difftori_pl.envs.robosuite_release import check_recorded, installed_interface

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import gymnasium
 import numpy as np
 
-from datamodules.robosuite_control import POSE_DIM, control_delta
+from datamodules.actions.robosuite_control import POSE_DIM, control_delta
 from difftori_pl.envs.base import checked_action
 from difftori_pl.envs.rendering import OffscreenRenderer
 from difftori_pl.envs.robosuite_import import NO_RENDERING, make_task, robomimic_env_kwargs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datamodules.robosuite_version import COMPOSITE, FIRST, KEY, generation, is_composite, recorded_generation
+from datamodules.actions.robosuite_version import COMPOSITE, FIRST, KEY, generation, is_composite, recorded_generation
 from difftori_pl.envs.robosuite_import import import_robosuite
 from difftori_pl.errors import ConfigurationError
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.actions.scaling import ActionScaling
 from difftori_pl import load_policy
 from difftori_pl.cli import run
 from difftori_pl.deployment.export import export

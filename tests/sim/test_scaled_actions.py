@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.actions.scaling import ActionScaling
 from difftori_pl.cli import run
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.models.base_policies import BCRNNGMM

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.actions.scaling import ActionScaling
 from datamodules.errors import DataError
 from datamodules.formats.lerobot_file import LeRobotFile
 from datamodules.lerobot import LeRobotDataModule

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules import DataError, MetaWorldDataModule, ObservationSpec
-from datamodules.action_units import UNCHANGED
+from datamodules.actions.units import UNCHANGED
 from tests.data import METAWORLD_CLOUD, write_metaworld
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules import RobomimicDataModule
-from datamodules.action_units import UNCHANGED
+from datamodules.actions.units import UNCHANGED
 from datamodules.errors import DataError
 from datamodules.formats.checks import check, summary
 from tests import layouts

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datamodules import ManiSkillDataModule, MetaWorldDataModule, PushTDataModule, RobomimicDataModule
-from datamodules.action_scaling import ActionScaling
+from datamodules.actions.scaling import ActionScaling
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
 from tests.data import write_maniskill, write_metaworld, write_pusht, write_robomimic

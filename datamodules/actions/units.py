@@ -11,10 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.action_scaling import KEY as SCALING
-from datamodules.action_scaling import ActionScaling, ScalingMethod
+from datamodules.actions.rotations import (
+    axis_angle_from_6d,
+    axis_angle_to_6d,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+)
+from datamodules.actions.scaling import KEY as SCALING
+from datamodules.actions.scaling import ActionScaling, ScalingMethod
 from datamodules.errors import DataError
-from datamodules.rotations import axis_angle_from_6d, axis_angle_to_6d, axis_angle_to_matrix, matrix_to_axis_angle
 
 ROTATIONS = "action_rotations"
 """Name of the rotations in the interface of a datamodule, and thus in a checkpoint."""

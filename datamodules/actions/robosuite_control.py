@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from datamodules.robosuite_version import is_composite
+from datamodules.actions.robosuite_version import is_composite
 
 KEY = "control_delta"
 """Name in the interface of data, environments and checkpoints, and in the controller settings of robosuite 1.4."""

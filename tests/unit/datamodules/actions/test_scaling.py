@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.action_scaling import ActionScaling
+from datamodules.actions.scaling import ActionScaling
 from datamodules.errors import DataError
 
 ACTIONS = np.random.default_rng(0).normal((10.0, -100.0), (2.0, 40.0), (1000, 2))

@@ -10,8 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from datamodules import RobomimicDataModule
-from datamodules.action_scaling import ActionScaling
-from datamodules.action_units import UNCHANGED, ActionUnits
+from datamodules.actions.scaling import ActionScaling
+from datamodules.actions.units import UNCHANGED, ActionUnits
 from datamodules.errors import DataError
 from tests.data import write_robomimic
 

@@ -8,8 +8,8 @@ import h5py
 import pytest
 
 from datamodules import RobomimicDataModule
+from datamodules.actions.robosuite_control import control_delta, with_control_delta
 from datamodules.formats.checks import check
-from datamodules.robosuite_control import control_delta, with_control_delta
 from difftori_pl.envs import Robosuite
 from tests.data import ENV_META, write_robomimic
 

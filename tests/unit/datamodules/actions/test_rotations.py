@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datamodules.rotations import axis_angle_from_6d, axis_angle_to_6d, axis_angle_to_matrix, matrix_to_axis_angle
+from datamodules.actions.rotations import (
+    axis_angle_from_6d,
+    axis_angle_to_6d,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+)
 
 AXES = np.random.default_rng(0).normal(size=(200, 3))
 AXES /= np.linalg.norm(AXES, axis=1, keepdims=True)

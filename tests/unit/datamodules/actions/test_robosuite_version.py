@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.robosuite_version import generation, recorded_generation
+from datamodules.actions.robosuite_version import generation, recorded_generation
 
 OLD, NEW = {"type": "OSC_POSE"}, {"type": "BASIC", "body_parts": {"right": {"type": "OSC_POSE"}}}
 

@@ -1,0 +1,1 @@
+"""The units of actions: scaling, rotations, and the conventions of robosuite."""
