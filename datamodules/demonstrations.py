@@ -17,7 +17,7 @@ from datamodules.actions.scaling import ScalingMethod
 from datamodules.actions.units import ActionUnits, check_rotations
 from datamodules.batch import Batch, DataModule, Fold
 from datamodules.errors import DataError, check_at_least
-from datamodules.formats.damage import clear_errors, verify_check_sums
+from datamodules.formats.damage import verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.fingerprint import Fingerprint, fingerprint
@@ -152,7 +152,7 @@ class DemonstrationDataModule(DataModule):
             DataError: the file does not exist or cannot be opened.
         """
         try:
-            with clear_errors(self.file.path):
+            with self.file.clear_errors():
                 _ = self.file.handle
         finally:
             self.file.close()
@@ -168,7 +168,7 @@ class DemonstrationDataModule(DataModule):
         if self._train is not None:
             return
         try:
-            with clear_errors(self.file.path):
+            with self.file.clear_errors():
                 self._load()
         finally:
             # Worker processes must not inherit an open handle.

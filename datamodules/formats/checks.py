@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError, MissingDataError
-from datamodules.formats.damage import clear_errors, verify_check_sums
+from datamodules.formats.damage import verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request, merge, unreadable
 from datamodules.formats.lerobot_file import LeRobotFile
@@ -62,7 +62,7 @@ def check(path: str | os.PathLike[str], request: Request | None = None) -> list[
     """
     file = _file(path)
     try:
-        with clear_errors(file.path):
+        with file.clear_errors():
             verify_check_sums(file.path)
             faults = _faults(file, request or Request())
     except MissingDataError:
@@ -83,7 +83,7 @@ def summary(path: str | os.PathLike[str]) -> Summary:
     """
     file = _file(path)
     try:
-        with clear_errors(file.path):
+        with file.clear_errors():
             return _summary(file)
     finally:
         file.close()

@@ -1,7 +1,7 @@
 """Detection of damaged files: translation of read errors, and checksums."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
@@ -10,16 +10,14 @@ from lightning_utilities.core.rank_zero import rank_zero_debug
 
 from datamodules.errors import DataError, MissingDataError
 
-_READERS = {"h5py", "zarr", "numcodecs", "zipfile", "json", "pyarrow", "PIL"}
-"""Packages whose exceptions, of many types, indicate damaged bytes."""
-
 
 @contextmanager
-def clear_errors(where: Path | str) -> Iterator[None]:
+def clear_errors(where: Path | str, readers: Collection[str]) -> Iterator[None]:
     """Turn errors while reading a file into a `DataError`; errors in our own code are not changed.
 
     Args:
         where: the file and optionally the demo, for the message.
+        readers: packages whose exceptions, of many types, indicate damaged bytes; see `DemoFile.readers`.
 
     Raises:
         DataError: reading failed; the message names the cause.
@@ -36,7 +34,7 @@ def clear_errors(where: Path | str) -> Iterator[None]:
     except PermissionError as error:
         raise DataError(f"{where}: no permission to read it. Change its permissions, or copy it.") from error
     except Exception as error:
-        if not isinstance(error, OSError) and _READERS.isdisjoint(_packages(error)):
+        if not isinstance(error, OSError) and _packages(error).isdisjoint(readers):
             raise
         raise DataError(
             f"{where}: cannot be read ({_one_line(error)}). The file is damaged or of another layout: copy or record "
@@ -92,7 +90,7 @@ def verify_check_sums(path: Path) -> None:
         rank_zero_debug(advice_on_check_sums(path))
         return
     advice = f"Copy the data again, or run `difftori data sums {path}` if you changed them on purpose."
-    with clear_errors(listing):
+    with clear_errors(listing, ()):
         lines = [line.split(maxsplit=1) for line in listing.read_text().splitlines()]
         sums = {listing.parent / name.lstrip("*"): digest for digest, name in lines}
     for file in [*_files(path), *sums]:

@@ -6,6 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ class DemoFile(ABC):
     how_to_get: str
     """The advice in the message about a missing file."""
 
+    readers: tuple[str, ...] = ("h5py", "json")
+    """Packages that read the file; their exceptions, of many types, indicate damaged bytes."""
+
     @classmethod
     @abstractmethod
     def recognises(cls, path: Path) -> bool:
@@ -75,6 +79,14 @@ class DemoFile(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None}
+
+    def clear_errors(self, *place: str) -> AbstractContextManager[None]:
+        """Turn errors while reading the file into a `DataError`; see `damage.clear_errors`.
+
+        Args:
+            place: what is read, such as the names of the demo and the array, for the message.
+        """
+        return clear_errors(": ".join([str(self.path), *place]), self.readers)
 
     @abstractmethod
     def demos(self) -> list[str]:
@@ -142,7 +154,7 @@ class DemoFile(ABC):
         Raises:
             DataError: the array cannot be read or used.
         """
-        with clear_errors(f"{self.path}: {demo}: {key}"):
+        with self.clear_errors(demo, key):
             length = self.length(demo)
             return self._values(demo, key, first, length if stop is None else min(stop, length))
 

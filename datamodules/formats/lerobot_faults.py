@@ -12,7 +12,7 @@ from datamodules.errors import DataError
 from datamodules.formats.damage import clear_errors
 from datamodules.formats.faults import Fault, Request, merge, not_finite, not_scaled
 from datamodules.formats.lerobot_meta import INFO, Episode, Feature, LeRobotMeta
-from datamodules.formats.lerobot_tables import Tables
+from datamodules.formats.lerobot_tables import READERS, Tables
 from datamodules.formats.video_frames import VideoFacts, probe
 
 _COPY = "Copy the data set again."
@@ -104,7 +104,7 @@ def _data_faults(
         yield Fault("missing_file", demo, f"expected the file {name}, found none", _COPY, "data")
         return
     try:
-        with clear_errors(path):
+        with clear_errors(path, READERS):
             present, rows = tables.names(path), tables.rows(path, episode.index)
     except DataError as error:
         yield _unreadable(demo, error, path, "data")
@@ -122,7 +122,7 @@ def _data_faults(
             yield _missing(demo, name, feature.name)
             continue
         try:
-            with clear_errors(path):
+            with clear_errors(path, READERS):
                 values = tables.numbers(path, feature.name)[rows]
         except DataError as error:
             yield _unreadable(demo, error, path, feature.name)
@@ -222,7 +222,7 @@ def other_faults(folder: Path, meta: LeRobotMeta) -> list[Fault]:
     path = folder / name
     if not path.is_file():
         return [*faults, Fault("statistics", name, "expected statistics, found no such file", advice, name)]
-    with clear_errors(path):
+    with clear_errors(path, READERS):
         text = path.read_text()
         entries = (
             [json.loads(line) for line in text.splitlines() if line.strip()] if per_episode else [json.loads(text)]

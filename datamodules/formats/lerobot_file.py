@@ -16,7 +16,7 @@ from datamodules.formats.demo_file import DemoFile, describe
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.lerobot_faults import demo_faults, file_faults, other_faults
 from datamodules.formats.lerobot_meta import INFO, Episode, Feature, LeRobotMeta, read_meta
-from datamodules.formats.lerobot_tables import Tables
+from datamodules.formats.lerobot_tables import READERS, Tables
 from datamodules.formats.video_frames import frames_at
 
 ACTION = "action"
@@ -40,6 +40,7 @@ class LeRobotFile(DemoFile):
 
     format_name = "a LeRobot data set"
     kind = "folder"
+    readers = READERS
     how_to_get = (
         "Download one with `huggingface-cli download --repo-type dataset USER/NAME --local-dir FOLDER`, or give the "
         "folder that lerobot recorded, ~/.cache/huggingface/lerobot/USER/NAME."

@@ -11,7 +11,7 @@ from typing import Any
 
 from datamodules.errors import DataError
 from datamodules.formats.damage import clear_errors
-from datamodules.formats.lerobot_tables import read_rows
+from datamodules.formats.lerobot_tables import READERS, read_rows
 
 INFO = "meta/info.json"
 _PREFIX = "observation."
@@ -108,7 +108,7 @@ def read_meta(folder: Path) -> LeRobotMeta:
     Raises:
         DataError: a file is missing or damaged, or the format is another version.
     """
-    with clear_errors(folder / INFO):
+    with clear_errors(folder / INFO, READERS):
         info = json.loads((folder / INFO).read_text())
     try:
         version = _version(info["codebase_version"])
@@ -129,7 +129,7 @@ def read_meta(folder: Path) -> LeRobotMeta:
         )
     cameras = [feature.name for feature in features.values() if feature.dtype == "video"]
     read = _episodes_v3 if version[0] == 3 else _episodes_v2
-    with clear_errors(folder / "meta"):
+    with clear_errors(folder / "meta", READERS):
         try:
             episodes = {f"episode_{episode.index}": episode for episode in read(folder, info, cameras)}
             tasks = _tasks(folder, version)

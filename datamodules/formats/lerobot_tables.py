@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from datamodules.errors import DataError
 
+READERS = ("pyarrow", "PIL", "json")
+"""The packages that read a data set; see `DemoFile.readers`."""
+
 _N_KEPT = 64
 """Columns that `Tables` keeps in memory, so that the episodes of one file are not read one by one."""
 

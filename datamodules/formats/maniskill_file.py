@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError
-from datamodules.formats.damage import clear_errors
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.maniskill_faults import demo_faults, failure, file_faults
 from datamodules.formats.maniskill_reader import ManiSkillReader
@@ -32,7 +31,7 @@ class ManiSkillFile(ManiSkillReader):
             return False
         file = cls(path)
         try:
-            with clear_errors(path):
+            with file.clear_errors():
                 return bool(file.demos())
         except DataError:
             return False

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.errors import DataError
-from datamodules.formats.damage import clear_errors
 from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
 from datamodules.point_cloud import FRAMES, PointCloudRecipe
 
@@ -91,7 +90,7 @@ class ManiSkillReader(DemoFile):
         Raises:
             DataError: the bytes cannot be read.
         """
-        with clear_errors(f"{self.path}: {demo}: {name}"):
+        with self.clear_errors(demo, name):
             return self.handle[demo][name][: self.length(demo)]
 
     def state(self, demo: str) -> Any:

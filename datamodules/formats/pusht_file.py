@@ -39,6 +39,7 @@ class PushTFile(DemoFile):
 
     format_name = "a Push-T zarr folder"
     kind = "folder"
+    readers = ("zarr", "numcodecs", "zipfile", "json")
     how_to_get = (
         "Download and unpack https://diffusion-policy.cs.columbia.edu/data/training/pusht.zip, which holds "
         "pusht/pusht_cchi_v7_replay.zarr."

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from datamodules.actions.robosuite_control import POSE_DIM, control_delta, with_control_delta
 from datamodules.actions.robosuite_version import FIRST
 from datamodules.actions.robosuite_version import KEY as ROBOSUITE
-from datamodules.formats.damage import clear_errors
 from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import run_all, whole_file
 from difftori_pl.envs.robosuite import Robosuite
@@ -82,7 +81,7 @@ def _demos(path: Path) -> list[str]:
     """Return the names of the demos of a file that can be converted."""
     file = RobomimicFile(path)
     try:
-        with clear_errors(path):
+        with file.clear_errors():
             kwargs = file.env_meta().get("env_kwargs") or {}
             delta = control_delta(kwargs)
             if delta is None:

@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.formats.damage import clear_errors
 from datamodules.formats.faults import Request
 from datamodules.formats.maniskill_file import ManiSkillFile
 from datamodules.formats.maniskill_reader import CONVERTED
@@ -71,7 +70,7 @@ def plan(path: str | Path, recipe: PointCloudRecipe, n_demos: int | None = None)
     """
     file = ManiSkillFile(path, None)
     try:
-        with clear_errors(file.path):
+        with file.clear_errors():
             return _plan(file, recipe, n_demos)
     finally:
         file.close()

@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.formats.damage import clear_errors
 from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.errors import ConfigurationError
@@ -149,7 +148,7 @@ def _check_existing(path: Path, recipe: dict[str, Any], episodes: int) -> Record
     """Count the demonstrations of a finished file, after checking that they are the requested ones."""
     file = RobomimicFile(path)
     try:
-        with clear_errors(path):
+        with file.clear_errors():
             attributes = file.handle["data"].attrs
             expert = json.loads(attributes.get("expert", "null"))
             n_demos, total = len(file.demos()), int(attributes.get("total", 0))

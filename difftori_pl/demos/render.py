@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.formats.damage import clear_errors
 from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import Parts, run_all, whole_file
 from difftori_pl.envs.robosuite import IMAGE_KEYS, Robosuite
@@ -122,7 +121,7 @@ def _count_states(path: Path, n_demos: int | None) -> dict[str, int]:
     """Count the states of each demo, or of the first `n_demos`."""
     file = RobomimicFile(path)
     try:
-        with clear_errors(path):
+        with file.clear_errors():
             if not file.env_meta():
                 raise ConfigurationError(
                     f"the group `data` of {path} must have the attribute env_args, which names the task"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,8 @@ from datamodules import (
 )
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.formats.checks import check
-from datamodules.formats.damage import clear_errors, write_check_sums
+from datamodules.formats.damage import write_check_sums
+from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.demos.convert import plan
 from difftori_pl.demos.recorder import record
 from difftori_pl.demos.render import render
@@ -112,13 +114,23 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_clear_errors_distinguishes_damage_from_other_causes(tmp_path: Path) -> None:
-    path = write_robomimic(tmp_path / "demos.hdf5")
-    with pytest.raises(DataError, match=r"not enough memory to read it .*n_demos"), clear_errors(path):
+    file = RobomimicFile(write_robomimic(tmp_path / "demos.hdf5"))
+    with pytest.raises(DataError, match=r"not enough memory to read it .*n_demos"), file.clear_errors():
         raise MemoryError
-    with pytest.raises(TypeError, match="our own"), clear_errors(path):
+    with pytest.raises(TypeError, match="our own"), file.clear_errors():
         raise TypeError("our own")
-    with pytest.raises(DataError, match=r"cannot be read .*damaged"), clear_errors(path):
+    with pytest.raises(DataError, match=r"demos\.hdf5: demo_1: cannot be read .*damaged"), file.clear_errors("demo_1"):
         json.loads("{")
+
+
+def test_a_format_names_the_packages_that_read_it(tmp_path: Path) -> None:
+    class Packed(RobomimicFile):
+        readers = ("fractions",)
+
+    for form in (RobomimicFile, Packed):
+        expected = DataError if form is Packed else ValueError
+        with pytest.raises(expected), form(tmp_path / "demos.hdf5").clear_errors():
+            Fraction("damaged bytes")
 
 
 NUMBERS = [
