@@ -23,11 +23,10 @@ from datamodules.formats.faults import Fault, Request
 from datamodules.formats.fingerprint import Fingerprint, fingerprint
 from datamodules.observation_spec import ObservationSpec
 from datamodules.windowing.columns import ClippedColumn, Column, FileColumn, MemoryColumn
-from datamodules.windowing.resumable_loader import ResumableLoader
-from datamodules.windowing.shuffle import EpochShuffle, run_seed
-from datamodules.windowing.split import leave_out, split_demos
+from datamodules.windowing.loaders import death_of_a_worker, in_order, shuffled
+from datamodules.windowing.selection import DemoSelection
 from datamodules.windowing.statistics import Statistics, statistics_of
-from datamodules.windowing.window_dataset import WindowDataset, as_it_is
+from datamodules.windowing.window_dataset import WindowDataset
 from datamodules.windowing.windows import Windows
 
 
@@ -86,16 +85,8 @@ class DemonstrationDataModule(DataModule):
     ) -> None:
         super().__init__()
         check_at_least(1, action_dim=request.action_dim, horizon=horizon, n_obs_steps=n_obs_steps)
-        check_at_least(1, batch_size=batch_size, n_demos=n_demos)
+        check_at_least(1, batch_size=batch_size)
         check_at_least(0, n_workers=n_workers, action_margin=action_margin)
-        if not 0.0 <= validation_fraction < 1.0:
-            raise DataError(
-                f"validation_fraction must be at least 0 and below 1, got {validation_fraction}; 0 trains on "
-                "every demo."
-            )
-        check_at_least(2, n_folds=n_folds)
-        if fold is not None and not 0 <= fold < n_folds:
-            raise DataError(f"fold must be from 0 to n_folds - 1 = {n_folds - 1}, got {fold}.")
         self.file = file
         assert request.action_dim is not None
         check_rotations(action_rotations, request.action_dim)
@@ -106,14 +97,12 @@ class DemonstrationDataModule(DataModule):
             Windows, horizon=horizon, n_obs_steps=n_obs_steps, pad_obs=pad_obs, pad_horizon=pad_horizon
         )
         self._image_keys = tuple(request.image_keys or ())
-        self._filters = filters
-        self._validation_fraction, self._split_seed, self._n_demos = validation_fraction, split_seed, n_demos
+        self._selection = DemoSelection(filters, validation_fraction, split_seed, n_demos, fold, n_folds)
         self._n_workers = n_workers
         self._action_scaling: tuple[ScalingMethod, float] = action_scaling, action_margin
         self._units = ActionUnits(rotations=tuple(action_rotations))
         self._train: WindowDataset | None = None
         self._validation: WindowDataset | None = None
-        self._fold, self._n_folds = fold, n_folds
         self._demos: list[str] = []
         self._training_demos: list[str] = []
         self._left_out: Fold | None = None
@@ -182,16 +171,11 @@ class DemonstrationDataModule(DataModule):
         if n_left_out:
             rank_zero_info(f"{self.file.path}: left out {n_left_out} failed or empty demos")
         self._task = self.file.env_name()
-        train, validation = split_demos(
-            self.file, self._demos, *self._filters, self._validation_fraction, self._split_seed
-        )
-        train = self._few(train)
+        train, validation = self._selection.split(self.file, self._demos)
         self._refuse(self.file.demo_faults([*train, *validation], self._request))
         self._keep_metadata()
         self._units = self._fit_units(train)
-        if self._fold is not None:
-            train, outside = leave_out(self.file, train, self._fold, self._n_folds, self._split_seed)
-            self._left_out = {"fold": self._fold, "n_folds": self._n_folds, "demos": outside}
+        train, self._left_out = self._selection.without_fold(self.file, train)
         self._training_demos = train
         datasets = self._dataset(train), self._dataset(validation) if validation else None
         self._train, self._validation = datasets
@@ -268,8 +252,7 @@ class DemonstrationDataModule(DataModule):
         dataset = self._train_dataset
         trainer: Any = self.trainer
         rank, n_ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        sampler = EpochShuffle(dataset, run_seed(n_ranks), rank, n_ranks)
-        return ResumableLoader(dataset, sampler=sampler, **self._loader_options())
+        return shuffled(dataset, self.batch_size, self._n_workers, rank, n_ranks)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Return a loader of the validation windows in file order, or no loader if no demo is held out."""
@@ -312,12 +295,7 @@ class DemonstrationDataModule(DataModule):
         Raises:
             DataError: a loader process died.
         """
-        # The signal of a dead worker interrupts any statement, such as a logger's that wraps the error.
-        cause: BaseException | None = exception
-        while cause is not None and not (isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause)):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            reason = str(cause).strip().splitlines()[0]
+        if reason := death_of_a_worker(exception):
             raise DataError(
                 f"a loader process died ({reason}), most likely for lack of memory: lower data.init_args.n_workers "
                 "or do not keep images in memory, and resume from the last checkpoint"
@@ -333,16 +311,6 @@ class DemonstrationDataModule(DataModule):
         if faults:
             others = f" This is 1 of {len(faults)} faults: `difftori data check` lists them." if len(faults) > 1 else ""
             raise DataError(f"{self.file.path}: {faults[0]}{others}")
-
-    def _few(self, demos: list[str]) -> list[str]:
-        if self._n_demos is None:
-            return demos
-        if self._n_demos > len(demos):
-            raise DataError(
-                f"{self.file.path}: expected n_demos to be at most the {len(demos)} training demos, got "
-                f"{self._n_demos}."
-            )
-        return demos[: self._n_demos]
 
     def _dataset(self, demos: list[str]) -> WindowDataset:
         windows = self._windows({demo: self.file.length(demo) for demo in demos})
@@ -369,13 +337,4 @@ class DemonstrationDataModule(DataModule):
         return MemoryColumn(list(column.episodes())) if in_memory else column
 
     def _loader(self, dataset: WindowDataset) -> DataLoader[Batch]:
-        return DataLoader(dataset, **self._loader_options())
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {
-            "batch_size": self.batch_size,
-            "num_workers": self._n_workers,
-            "persistent_workers": self._n_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-            "collate_fn": as_it_is,
-        }
+        return in_order(dataset, self.batch_size, self._n_workers)
