@@ -1,6 +1,5 @@
 """Evaluation in the simulator, during training and in `test`."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from difftori_pl.callbacks.env_steps import log_at
 from difftori_pl.callbacks.episodes import Episode, run_episodes
 from difftori_pl.callbacks.rollout_files import RolloutFiles
 from difftori_pl.callbacks.rollout_progress import show_and_write
-from difftori_pl.callbacks.rollout_results import HEADER, Results, comparisons, gather_results
+from difftori_pl.callbacks.rollout_results import HEADER, Results, comparisons, gather_results, report_crashes
+from difftori_pl.callbacks.rollout_schedule import RolloutSchedule
 from difftori_pl.callbacks.spacing import Spacing
 from difftori_pl.callbacks.video import log_gif
 from difftori_pl.envs.base import EnvFactory
@@ -29,8 +29,6 @@ from difftori_pl.errors import ConfigurationError
 from difftori_pl.evaluation.run_files import identify_run
 from difftori_pl.models.policy import OnlinePolicy, Policy
 from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
-
-_log = logging.getLogger(__name__)
 
 TEST_SEED, VALIDATION_SEED = 100_000, 200_000
 """Seeds of the first initial states of `test` and of the evaluations in training."""
@@ -92,19 +90,11 @@ class RolloutEvaluation(Callback):
     ) -> None:
         check_positive(n_episodes=n_episodes, n_envs=n_envs, video_fps=video_fps, step_timeout=step_timeout)
         check_not_negative(
-            every_n_epochs=every_n_epochs,
-            every_n_train_steps=every_n_train_steps,
-            every_n_env_steps=every_n_env_steps,
-            first_seed=0 if first_seed is None else first_seed,
-            n_videos=n_videos,
-            video_spacing=video_spacing,
+            first_seed=0 if first_seed is None else first_seed, n_videos=n_videos, video_spacing=video_spacing
         )
         self.env = env
         self.n_episodes = n_episodes
         self.n_envs = n_envs
-        self.every_n_epochs = every_n_epochs
-        self.every_n_train_steps = every_n_train_steps
-        self.every_n_env_steps = every_n_env_steps
         self.first_seed = first_seed
         self.n_videos = n_videos
         self.video_fps = video_fps
@@ -112,10 +102,9 @@ class RolloutEvaluation(Callback):
         self.step_timeout = step_timeout
         self.in_process = in_process
         self._pool: EnvPool | None = None
+        self._schedule = RolloutSchedule(every_n_epochs, every_n_train_steps, every_n_env_steps)
         self._videos = Spacing(video_spacing)
         self._done_once: set[str] = set()
-        self._last_env_step = 0
-        self._last_update = 0
         self._selected_on: list[int] | None = None
         self._loaded_step: int | None = None
         self.success_rate: float | None = None
@@ -125,31 +114,23 @@ class RolloutEvaluation(Callback):
     ) -> None:
         """Evaluate at multiples of `every_n_train_steps`, and when steps pass one of `every_n_env_steps`."""
         del outputs, batch, batch_idx
-        updated = trainer.global_step != self._last_update
-        self._last_update = trainer.global_step
-        if self.every_n_train_steps > 0 and updated and trainer.global_step % self.every_n_train_steps == 0:
-            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-                self._evaluate(trainer, pl_module)
+        if self.env is None:
             return
-        if self.env is None or self.every_n_env_steps <= 0:
-            return
-        assert isinstance(pl_module, OnlinePolicy)
-        env_step = pl_module.n_env_steps
-        if env_step // self.every_n_env_steps > self._last_env_step // self.every_n_env_steps:
+        if self._schedule.due_after_batch(trainer, pl_module):
             self._evaluate(trainer, pl_module)
-        self._last_env_step = env_step
+        self._schedule.batch_ended(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the steps of the last evaluation check and of the last videos, and the seeds used for selection."""
         return {
-            "last_env_step": self._last_env_step,
+            "last_env_step": self._schedule.last_env_step,
             "last_videos": self._videos.last,
             "selected_on": self._selected_on,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._last_env_step = state_dict["last_env_step"]
+        self._schedule.last_env_step = state_dict["last_env_step"]
         self._videos.last = state_dict.get("last_videos", 0)
         self._selected_on = state_dict.get("selected_on")
 
@@ -164,8 +145,7 @@ class RolloutEvaluation(Callback):
         Raises:
             ConfigurationError: they differ, or a checkpoint monitors a value that is never logged.
         """
-        never = self.env is None or self.every_n_epochs == self.every_n_train_steps == self.every_n_env_steps == 0
-        if never and (selecting := _selecting(trainer)):
+        if (self.env is None or self._schedule.never) and (selecting := _selecting(trainer)):
             raise ConfigurationError(
                 f"checkpoint.monitor is {selecting[0].monitor}, got no evaluation in training: set rollout.env and "
                 "rollout.every_n_train_steps (rollout.every_n_env_steps in reinforcement learning), or "
@@ -174,11 +154,7 @@ class RolloutEvaluation(Callback):
         if self.env is None:
             return
         _policy(pl_module).check_interface("environment", self.env.interface)
-        if self.every_n_env_steps > 0 and not isinstance(pl_module, OnlinePolicy):
-            raise ConfigurationError(
-                "every_n_env_steps needs a difftori_pl.models.policy.OnlinePolicy, which counts them, got a "
-                f"{type(pl_module).__name__}: set every_n_epochs"
-            )
+        self._schedule.check(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that the environment's observations and actions mean the same as in training."""
@@ -193,8 +169,7 @@ class RolloutEvaluation(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every `every_n_epochs` epochs."""
-        due = self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._schedule.due_after_epoch(trainer):
             self._evaluate(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -245,7 +220,7 @@ class RolloutEvaluation(Callback):
                     torch.manual_seed(first_seed + trainer.global_rank)
                     episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish, restore=restore)
                 results = found[name] = gather_results(episodes, pl_module.device)
-                self._report(trainer, name, episodes, results)
+                report_crashes(name, episodes, results, trainer.testing)
                 table.append(results.row(name))
                 scores |= self._log(trainer, pl_module, name, results.values())
                 if name == "policy" and not results.all_crashed:
@@ -276,26 +251,6 @@ class RolloutEvaluation(Callback):
             policies |= {name: policy for name, policy in others.items() if name not in self._done_once}
             self._done_once |= set(others)
         return policies
-
-    def _report(self, trainer: Trainer, name: str, episodes: list[Episode], results: Results) -> None:
-        """Warn of crashed episodes.
-
-        Raises:
-            ConfigurationError: every episode of a test crashed.
-        """
-        for episode in (episode for episode in episodes if episode.crash):
-            _log.warning(
-                "%s: the episode of seed %d crashed after %d steps: %s",
-                name,
-                episode.seed,
-                episode.length,
-                episode.crash,
-            )
-        if results.all_crashed and trainer.testing:
-            raise ConfigurationError(
-                f"all {results.n_crashes} episodes of {name} crashed, so its success rate is unknown: fix the first "
-                f"crash ({results.crashes[0]})"
-            )
 
     def _log(
         self, trainer: Trainer, pl_module: LightningModule, name: str, values: Mapping[str, float]

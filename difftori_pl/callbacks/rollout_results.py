@@ -1,5 +1,6 @@
 """Results of a policy's episodes on all ranks: values to log and a row of the printed table."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from datamodules.distributed import gather
 from difftori_pl.callbacks.episodes import Episode
+from difftori_pl.errors import ConfigurationError
 from difftori_pl.evaluation.metrics import Proportion, SuccessRate, mean_interval
 from difftori_pl.evaluation.paired import Paired, compare
+
+_log = logging.getLogger(__name__)
 
 HEADER = (
     "| policy | success (Wilson 95 %) | return (95 %) | largest reward | steps per episode | crashed |",
@@ -89,6 +93,29 @@ def gather_results(episodes: Sequence[Episode], device: torch.device) -> Results
         max_reward=float(_of_all_ranks([episode.max_reward for episode in episodes]).mean()),
         length=float(_of_all_ranks([episode.length for episode in episodes]).mean()),
     )
+
+
+def report_crashes(name: str, episodes: Sequence[Episode], results: Results, testing: bool) -> None:
+    """Warn of each crashed episode of this rank.
+
+    Args:
+        name: name of the policy.
+        episodes: the episodes of this rank.
+        results: the results of all ranks.
+        testing: whether this is a test, which an unknown success rate ends.
+
+    Raises:
+        ConfigurationError: every episode of a test crashed.
+    """
+    for episode in (episode for episode in episodes if episode.crash):
+        _log.warning(
+            "%s: the episode of seed %d crashed after %d steps: %s", name, episode.seed, episode.length, episode.crash
+        )
+    if results.all_crashed and testing:
+        raise ConfigurationError(
+            f"all {results.n_crashes} episodes of {name} crashed, so its success rate is unknown: fix the first "
+            f"crash ({results.crashes[0]})"
+        )
 
 
 def comparisons(found: Mapping[str, Results]) -> dict[str, Paired]:
