@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from difftori_pl import TDMPC2, StateEncoder
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.symlog_bins import symexp, symlog
-from difftori_pl.models.td_mpc2 import QEnsemble, SimNorm, discount_of, normed_mlp, percentile
+from difftori_pl.models.td_mpc2 import discount_of, percentile
+from difftori_pl.models.td_mpc2_networks import QEnsemble, SimNorm, normed_mlp
 from difftori_pl.trajopt import RolloutReturn
 from tests.replayed import replayed_batch
 
