@@ -20,6 +20,7 @@ from datamodules import (
 from difftori_pl.callbacks import (
     Checkpoint,
     Collect,
+    ErrorLine,
     ExponentialMovingAverage,
     HeldOutError,
     LandscapeImages,
@@ -27,7 +28,6 @@ from difftori_pl.callbacks import (
     ParameterCount,
     Progress,
     RolloutEvaluation,
-    TestErrors,
 )
 from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
 from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Langevin
@@ -256,7 +256,7 @@ CALLBACKS: dict[type[Callback], Callable[[], Callback]] = {
     ParameterCount: ParameterCount,
     Progress: Progress,
     RolloutEvaluation: RolloutEvaluation,
-    TestErrors: TestErrors,
+    ErrorLine: ErrorLine,
 }
 
 # Each base class, and the concrete classes listed above.

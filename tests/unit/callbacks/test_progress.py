@@ -13,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, TQDMProgressBar
 from torch.utils.data import DataLoader, TensorDataset
 
-from difftori_pl.callbacks import LogInterval, ParameterCount, Progress, TestErrors
+from difftori_pl.callbacks import ErrorLine, LogInterval, ParameterCount, Progress
 from difftori_pl.callbacks.defaults import add_defaults
 from difftori_pl.callbacks.progress_line import ProgressLine
 from difftori_pl.callbacks.progress_text import WINDOW, Speed, duration, number, of_total, speed
@@ -222,7 +222,7 @@ def test_the_users_choices_are_kept(config: dict[str, Any], added: list[type], s
     other = Callback()
     changed, callbacks = add_defaults(config, [other])
     assert callbacks[0] is other
-    assert [type(callback) for callback in callbacks[1:]] == [LogInterval, TestErrors, *added]
+    assert [type(callback) for callback in callbacks[1:]] == [LogInterval, ErrorLine, *added]
     assert changed.get("enable_model_summary") == summary
     assert {**changed, "enable_model_summary": None} == {"enable_model_summary": None} | {
         key: value for key, value in config.items() if key != "enable_model_summary"

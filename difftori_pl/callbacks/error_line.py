@@ -4,13 +4,11 @@ from lightning import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 
-class TestErrors(Callback):
+class ErrorLine(Callback):
     """Log the errors of the policy and its base policy on the test demonstrations; the loggers record all values.
 
     A module that logs no `test/action_error` has all its `test/` values printed.
     """
-
-    __test__ = False  # not a class of tests for pytest
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the line."""
