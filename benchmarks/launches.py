@@ -1,7 +1,7 @@
 """Count the kernels and the reads on the host of solver steps, updates and actions, and time updates on the processor.
 
     python -m benchmarks.launches
-    python -m benchmarks.launches --pixels    # an update from pixels, with images converted once or by each encoder
+    python -m benchmarks.launches --pixels    # an update from pixels, with several ways to prepare the images
 
 Counts do not depend on the machine. Times are medians of processor time, which depend little on other load; the methods
 alternate within one process. To compare two versions, run the script in both.
@@ -12,11 +12,22 @@ import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.rl_speed import build
-from difftori_pl import Detached, DiffTORIRL, LinearSchedule, ObservationCritic, PixelEncoder, TrajOptLayer, WorldModel
+from difftori_pl import (
+    Detached,
+    DiffTORIRL,
+    LinearSchedule,
+    ObservationCritic,
+    PixelEncoder,
+    RandomShift,
+    TrajOptLayer,
+    WorldModel,
+)
+from difftori_pl.models.encoders.base import frames
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions
 from difftori_pl.trajopt.objective import RolloutReturn
 from difftori_pl.trajopt.solvers import LBFGS, MPPI, Adam, LevenbergMarquardt
@@ -116,17 +127,24 @@ def pixels(options: argparse.Namespace) -> None:
         "terminated": torch.zeros(size, horizon, dtype=torch.bool),
         "weights": torch.ones(size),
     }
+    batch["obs"] = RandomShift()(batch["obs"], encoder.obs_specs)
     optimizers = module.configure_optimizers()
 
-    def update(once: bool) -> None:
+    def update(once: bool, last: bool) -> None:
         for part in module.modules():
             if isinstance(part, PixelEncoder):
                 part.takes_unit_images = once
-        module.update(batch, *optimizers)
+        flat = frames if last else lambda images: images.flatten(0, 1)
+        with patch("difftori_pl.models.encoders.pixels.frames", flat):
+            module.update(batch, *optimizers)
 
-    separate, once = alternate([lambda: update(False), lambda: update(True)], options.repeats)
+    variants = {
+        "by each encoder": (False, False), "once": (True, False), "once, with channels last": (True, True),
+    }  # fmt: skip
+    times = alternate([lambda pair=pair: update(*pair) for pair in variants.values()], options.repeats)
     print("| images converted | update, ms | ratio |\n|---|---|---|")
-    print(f"| by each encoder | {separate:.0f} | 1.00 |\n| once | {once:.0f} | {once / separate:.2f} |")
+    for name, milliseconds in zip(variants, times, strict=True):
+        print(f"| {name} | {milliseconds:.0f} | {milliseconds / times[0]:.2f} |")
 
 
 def count_reads(job: Callable[[], object]) -> int:
