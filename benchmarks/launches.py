@@ -1,22 +1,35 @@
 """Count the kernels and the reads on the host of solver steps, updates and actions, and time updates on the processor.
 
     python -m benchmarks.launches
-    python -m benchmarks.launches --pixels    # an update from pixels, with images converted once or by each encoder
+    python -m benchmarks.launches --pixels    # an update from pixels, with several ways to prepare the images
+    python -m benchmarks.launches --compiled  # an update of TD-MPC and of DiffTORI, eager and compiled
 
 Counts do not depend on the machine. Times are medians of processor time, which depend little on other load; the methods
 alternate within one process. To compare two versions, run the script in both.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.rl_speed import build
-from difftori_pl import Detached, DiffTORIRL, LinearSchedule, ObservationCritic, PixelEncoder, TrajOptLayer, WorldModel
+from difftori_pl import (
+    Detached,
+    DiffTORIRL,
+    LinearSchedule,
+    ObservationCritic,
+    PixelEncoder,
+    RandomShift,
+    TrajOptLayer,
+    WorldModel,
+)
+from difftori_pl.models.encoders.base import frames
 from difftori_pl.reinforcement.policy_gradients import ExecutedActions
 from difftori_pl.trajopt.objective import RolloutReturn
 from difftori_pl.trajopt.solvers import LBFGS, MPPI, Adam, LevenbergMarquardt
@@ -40,9 +53,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
     options = parser.parse_args()
     if options.pixels:
         pixels(options)
+    elif options.compiled:
+        compiled(options)
     else:
         modules = build(options)
         solver_steps(next(iter(modules.values())), options)
@@ -70,14 +86,7 @@ def solver_steps(module: DiffTORIRL, options: argparse.Namespace) -> None:
 
 
 def updates(modules: dict[str, DiffTORIRL], options: argparse.Namespace) -> None:
-    size, horizon = options.batch_size, options.horizon
-    batch = {
-        "obs": {"state": torch.randn(size, horizon + 1, options.obs_dim)},
-        "actions": torch.rand(size, horizon, options.action_dim) * 2 - 1,
-        "rewards": torch.rand(size, horizon),
-        "terminated": torch.zeros(size, horizon, dtype=torch.bool),
-        "weights": torch.ones(size),
-    }
+    batch = state_batch(options)
     obs = {"state": batch["obs"]["state"][:1, :1]}
     jobs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
     for name, module in modules.items():
@@ -98,6 +107,43 @@ def updates(modules: dict[str, DiffTORIRL], options: argparse.Namespace) -> None
         print(f"| {name} | {kernels} | {reads} | {milliseconds:.1f} |")
 
 
+def state_batch(options: argparse.Namespace) -> dict[str, Any]:
+    size, horizon = options.batch_size, options.horizon
+    return {
+        "obs": {"state": torch.randn(size, horizon + 1, options.obs_dim)},
+        "actions": torch.rand(size, horizon, options.action_dim) * 2 - 1,
+        "rewards": torch.rand(size, horizon),
+        "terminated": torch.zeros(size, horizon, dtype=torch.bool),
+        "weights": torch.ones(size),
+    }
+
+
+def compiled(options: argparse.Namespace) -> None:
+    batch = state_batch(options)
+    print("| method | compilation, s | kernels, eager | update, ms | compiled, ms | ratio |\n|---|---|---|---|---|---|")
+    for name in ("TD-MPC (MPPI)", "executed actions, LM 100, truncated 5"):
+        updates = []
+        for is_compiled in (False, True):
+            module = build(options)[name]
+            module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+            module._losses.enabled = is_compiled
+            optimizers = module.configure_optimizers()
+            updates.append(lambda module=module, optimizers=optimizers: module.update(batch, *optimizers))
+        updates[0]()
+        kernels = count_kernels(updates[0])
+        before = processor_seconds()
+        updates[1]()
+        seconds = processor_seconds() - before
+        eager, other = alternate(updates, options.repeats)
+        print(f"| {name} | {seconds:.0f} | {kernels} | {eager:.1f} | {other:.1f} | {other / eager:.2f} |", flush=True)
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the compilers that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def pixels(options: argparse.Namespace) -> None:
     encoder, size, horizon = PixelEncoder(), options.batch_size, options.horizon
     module = DiffTORIRL(
@@ -116,17 +162,24 @@ def pixels(options: argparse.Namespace) -> None:
         "terminated": torch.zeros(size, horizon, dtype=torch.bool),
         "weights": torch.ones(size),
     }
+    batch["obs"] = RandomShift()(batch["obs"], encoder.obs_specs)
     optimizers = module.configure_optimizers()
 
-    def update(once: bool) -> None:
+    def update(once: bool, last: bool) -> None:
         for part in module.modules():
             if isinstance(part, PixelEncoder):
                 part.takes_unit_images = once
-        module.update(batch, *optimizers)
+        flat = frames if last else lambda images: images.flatten(0, 1)
+        with patch("difftori_pl.models.encoders.pixels.frames", flat):
+            module.update(batch, *optimizers)
 
-    separate, once = alternate([lambda: update(False), lambda: update(True)], options.repeats)
+    variants = {
+        "by each encoder": (False, False), "once": (True, False), "once, with channels last": (True, True),
+    }  # fmt: skip
+    times = alternate([lambda pair=pair: update(*pair) for pair in variants.values()], options.repeats)
     print("| images converted | update, ms | ratio |\n|---|---|---|")
-    print(f"| by each encoder | {separate:.0f} | 1.00 |\n| once | {once:.0f} | {once / separate:.2f} |")
+    for name, milliseconds in zip(variants, times, strict=True):
+        print(f"| {name} | {milliseconds:.0f} | {milliseconds / times[0]:.2f} |")
 
 
 def count_reads(job: Callable[[], object]) -> int:

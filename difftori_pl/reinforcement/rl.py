@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ from difftori_pl.models.encoders.base import observation_specs, unit_images
 from difftori_pl.models.host_counter import HostCounter
 from difftori_pl.models.latent_model import LatentModel, ModelLoss
 from difftori_pl.models.policy import Observation, State
-from difftori_pl.reinforcement.critic_loss import add_critic_loss
+from difftori_pl.reinforcement.compiled_losses import CompiledLosses
+from difftori_pl.reinforcement.critic_loss import critic_loss
 from difftori_pl.reinforcement.gradient_steps import build_optimizer, gradients_of, take_step
 from difftori_pl.reinforcement.online import OnlineModule
 from difftori_pl.reinforcement.planner import Planner
@@ -63,6 +64,8 @@ class DiffTORIRL(OnlineModule):
         target_period: number of updates between two updates of the target networks.
         max_grad_norm: gradients are clipped to this norm.
         optimizer: Adam at 1e-3 from state, 3e-4 from pixels.
+        compiled: compile the losses of an update and their gradients. This takes minutes at the first update; plans are
+            compiled by `TrajOptLayer(compiled=True)`.
     """
 
     n_updates: Tensor
@@ -88,6 +91,7 @@ class DiffTORIRL(OnlineModule):
         target_period: int = 2,
         max_grad_norm: float = 10.0,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
+        compiled: bool = False,
     ) -> None:
         super().__init__(world_model.action_dim, int(max(horizon_schedule.start, horizon_schedule.end)))
         settings = world_model.settings.override(
@@ -124,6 +128,7 @@ class DiffTORIRL(OnlineModule):
         self.target_period = target_period
         self.max_grad_norm = max_grad_norm
         self.optimizer = optimizer
+        self._losses = CompiledLosses(compiled)
         self._n_updates = HostCounter()
         self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))
 
@@ -227,7 +232,7 @@ class DiffTORIRL(OnlineModule):
             values["plan_loss"] = plan_loss.detach()
             values["plan_grad_norm"] = nn.utils.get_total_norm(found)
         values["grad_norm"] = self._take_step(optimizer, self._learned(), gradients)
-        policy_loss = self.world_model.policy_loss(loss.latents.detach(), self.settings)
+        policy_loss = self._losses(self.world_model.policy_loss, loss.latents.detach(), self.settings)
         pi = list(self.world_model.pi.parameters())
         gradients = gradients_of(policy_loss, pi, self.scaler)
         self._take_step(policy_optimizer, pi, gradients)
@@ -242,10 +247,13 @@ class DiffTORIRL(OnlineModule):
     def model_loss(self, batch: dict[str, Any]) -> ModelLoss:
         """Compute the loss on a batch of the world model and, if it is trained, of the critic."""
         target: Any = self.target
-        found = self.world_model.loss(target["world_model"], batch, self.settings)
+        found = self._losses(self.world_model.loss, target["world_model"], batch, self.settings)
         if self.critic is None or not self._critic_parameters():
             return found
-        return add_critic_loss(found, self.critic, target["critic"], batch, self.settings)
+        loss, mean = self._losses(
+            critic_loss, self.critic, target["critic"], found.next_actions, batch, self.settings
+        )  # fmt: skip
+        return replace(found, value=found.value + loss, logged=found.logged | {"critic_loss": mean})
 
     def plan_loss(self, obs: Observation) -> Tensor | None:
         """Compute Eq. 6 on replayed observations (B, H + 1, ...); None during warm-up or without a policy gradient."""

@@ -1,4 +1,4 @@
-"""Compilation of solver steps with torch.compile."""
+"""Compilation of functions with torch.compile."""
 
 from collections.abc import Callable, Hashable
 from functools import cache
@@ -15,7 +15,7 @@ BACKEND = "inductor"
 
 @cache
 def compiled(function: FunctionType, kind: Hashable, cuda_graph: bool) -> Callable[..., Any]:
-    """Compile `function` without graph breaks; the batch size becomes symbolic when it first changes.
+    """Compile a copy of `function`; the batch size becomes symbolic when it first changes.
 
     Args:
         function: takes and returns tensors and records of tensors.
@@ -27,20 +27,40 @@ def compiled(function: FunctionType, kind: Hashable, cuda_graph: bool) -> Callab
     Raises:
         ConfigurationError: when called, if the function cannot be compiled.
     """
+    mode = "reduce-overhead" if cuda_graph else None
+    return compile_copy(function, "a step of the solver on this objective", "the objective", mode=mode)
+
+
+def compile_copy(function: FunctionType, subject: str, cause: str, **options: Any) -> Callable[..., Any]:
+    """Compile a copy of `function` without graph breaks.
+
+    Args:
+        function: takes and returns tensors and records of tensors.
+        subject: what is compiled, for the message of an error.
+        cause: what to fix, for the same message.
+        options: further arguments of `torch.compile`.
+
+    Raises:
+        ConfigurationError: when called, if the function cannot be compiled.
+    """
     from torch._dynamo.exc import TorchDynamoException  # Imported here because it takes seconds.
 
-    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    mode = "reduce-overhead" if cuda_graph else None
-    compiled_function = torch.compile(copy, fullgraph=True, backend=BACKEND, mode=mode)
+    copy = FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    compiled_function = torch.compile(copy, fullgraph=True, backend=BACKEND, **options)
 
     def call(*arguments: Any) -> Any:
         try:
             return compiled_function(*arguments)
         except TorchDynamoException as error:
             raise ConfigurationError(
-                "torch could not compile a step of the solver on this objective: set compiled to False, or fix the "
-                "objective or the set-up (compiling needs a C++ compiler such as g++); torch reported: "
-                f"{str(error).strip().splitlines()[0]}"
+                f"torch could not compile {subject}: set compiled to False, or fix {cause} or the set-up (compiling "
+                f"needs a C++ compiler such as g++); torch reported: {str(error).strip().splitlines()[0]}"
             ) from error
 
     return call

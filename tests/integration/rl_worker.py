@@ -11,6 +11,7 @@ from difftori_pl.callbacks import collect, rollout
 from difftori_pl.cli import run
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import Step
+from difftori_pl.trajopt import compilation
 from tests.integration.test_rl import everything
 
 SEEDS: list[int] = []
@@ -28,6 +29,7 @@ class RecordingPool(LocalPool):
 if __name__ == "__main__":
     collect.EnvPool = RecordingPool  # type: ignore[assignment,misc,attr-defined]
     rollout.EnvPool = RecordingPool  # type: ignore[assignment,misc,attr-defined]
+    compilation.BACKEND = "aot_eager"  # compiling kernels would take minutes
     cli = run(sys.argv[2:])
     found: dict[str, Any] = {
         **everything(cli),

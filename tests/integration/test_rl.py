@@ -21,6 +21,7 @@ from difftori_pl import load_policy
 from difftori_pl.cli import SHIPPED_CONFIGS, DiffTORICLI, main, run
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import CheckpointError, ConfigurationError
+from difftori_pl.trajopt import compilation
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "tests" / "rl.yaml")
@@ -155,6 +156,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(end: str, n_updates: int, opt
     second = fit(*options, "--ckpt_path=last", folder="parts")
     assert int(second.model.env_step) == 120
     assert_same(whole, everything(second))
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("first", [True, False], ids=["compiled first", "eager first"])
+def test_compiled_and_eager_runs_resume_each_other(first: bool, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "BACKEND", "aot_eager")  # compiling kernels would take minutes
+    whole = everything(fit(folder="whole"))
+    fit(f"--model.compiled={first}", "--collect.n_env_steps=72", folder="parts")
+    resumed = fit(f"--model.compiled={not first}", "--ckpt_path=last", folder="parts")
+    torch.testing.assert_close(everything(resumed)["networks"], whole["networks"], rtol=1e-5, atol=1e-6)
+    assert load_policy(last_checkpoint(resumed)) is not None
 
 
 def test_updates_per_step_and_several_environments(fit: Fit) -> None:

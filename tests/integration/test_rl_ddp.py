@@ -70,6 +70,11 @@ def test_a_process_without_evaluation_episodes(fit: Callable[..., Ranks]) -> Non
     assert one["rollouts"]["rollout/policy/episode_length_steps"] == 12
 
 
+def test_compiled_losses_give_the_same_run(whole: Ranks, fit: Callable[..., Ranks]) -> None:
+    for eager, compiled in zip(whole, fit("compiled", "--model.compiled=true"), strict=True):
+        torch.testing.assert_close(compiled["networks"], eager["networks"], rtol=1e-5, atol=1e-6)
+
+
 def test_a_resumed_run_restores_both_buffers(whole: Ranks, fit: Callable[..., Ranks]) -> None:
     fit("parts", "--trainer.max_steps=70")  # within the updates that follow the third round of episodes
     again = fit("parts", "--ckpt_path=last")

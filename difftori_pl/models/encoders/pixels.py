@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.observation_spec import ObservationSpec
-from difftori_pl.models.encoders.base import Encoder, to_unit
+from difftori_pl.models.encoders.base import Encoder, frames, to_unit
 from difftori_pl.models.policy import Observation, State
 
 
@@ -44,5 +44,5 @@ class PixelEncoder(Encoder):
     def forward(self, obs: Observation, state: State) -> tuple[Tensor, State]:
         """Encode each step independently; see `Encoder.forward`."""
         images = obs[self.key]
-        features = self.convolutions(to_unit(images.flatten(0, 1), self.project.weight.dtype))
+        features = self.convolutions(to_unit(frames(images), self.project.weight.dtype))
         return self.project(features).unflatten(0, images.shape[:2]), state

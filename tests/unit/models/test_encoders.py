@@ -3,13 +3,16 @@ import torch
 from torch.testing import assert_close
 
 from difftori_pl.errors import ConfigurationError
+from difftori_pl.models.augmentation import RandomShift
 from difftori_pl.models.encoders import (
     HistoryEncoder,
+    PixelEncoder,
     RecurrentEncoder,
     SmallConvEncoder,
     StateEncoder,
     TaskEncoder,
 )
+from difftori_pl.models.encoders.base import frames
 from difftori_pl.models.encoders.resnet18 import SpatialSoftmax
 from tests import cases
 from tests.cases import observations
@@ -147,3 +150,27 @@ def test_sizes_and_keys_of_a_task_encoder() -> None:
             TaskEncoder(position, **sizes)
     with pytest.raises(ConfigurationError, match=r"got one that reads 'task' too: remove 'task' from its obs_dims"):
         TaskEncoder(HistoryEncoder(StateEncoder({"position": 3, "task": 2})), n_tasks=2)
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_pixels_are_encoded_like_contiguous_frames(shifted: bool) -> None:
+    """Compare latents and gradients with convolutions of frames in the usual order of memory."""
+    torch.manual_seed(0)
+    encoder = PixelEncoder(n_channels=3, image_size=64, latent_dim=5, n_filters=4).double()
+    obs = {"pixels": torch.randint(256, (3, 4, 3, 64, 64), dtype=torch.uint8)}
+    if shifted:
+        obs = RandomShift()(obs, encoder.obs_specs)
+    later = obs["pixels"][:, 1:]
+    contiguous = torch.stack([frame for window in later for frame in window]).contiguous().double() / 255.0
+    expected = encoder.project(encoder.convolutions(contiguous)).view(3, 3, 5)
+    found, _ = encoder({"pixels": later}, {})
+    assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    gradients = [torch.autograd.grad(each.square().sum(), list(encoder.parameters())) for each in (found, expected)]
+    assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_frames_have_their_channels_last_in_memory() -> None:
+    images = torch.rand(2, 3, 4, 8, 9)
+    for part in (images, images[:, 1:], images[:, :1]):
+        assert torch.equal(frames(part), part.flatten(0, 1))
+        assert frames(part).is_contiguous(memory_format=torch.channels_last)

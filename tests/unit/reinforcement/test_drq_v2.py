@@ -187,6 +187,18 @@ def test_both_ends_of_the_window_are_shifted_separately() -> None:
     assert not torch.equal(now["pixels"][0], now["pixels"][1])
 
 
+def test_an_update_encodes_the_two_ends_of_the_window_once() -> None:
+    module = make(encoder=DrQEncoder(n_channels=1, n_filters=2), augmentation=RandomShift())
+    optimizers = module.configure_optimizers()
+    module._optimizers = lambda: optimizers  # type: ignore[assignment,return-value,method-assign]
+    encoded: list[Tensor] = []
+    module.encoder.register_forward_pre_hook(lambda _, arguments: encoded.append(arguments[0]["pixels"]))
+    images = torch.randint(256, (B, N + 1, 1, 84, 84), dtype=torch.uint8)
+    module.update(make_batch() | {"obs": {"pixels": images}})
+    assert [images.shape[:2] for images in encoded] == [(B, 1), (B, 1)]
+    assert not torch.equal(*encoded)
+
+
 def test_longer_windows_than_the_target_are_cut() -> None:
     module, batch = make(n_steps=2), make_batch(5)
     now, later = module._ends(batch["obs"])

@@ -1,5 +1,6 @@
 """What an update and an action cost on a GPU besides arithmetic: reads on the host, and launched kernels."""
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -106,36 +107,53 @@ def test_copies_on_the_host_follow_the_buffers() -> None:
     assert moved == [False, True], "the target moves with update 3, counted from the start of the run"
 
 
-def from_pixels() -> tuple[DiffTORIRL, dict[str, Any]]:
+def from_pixels(policy_gradient: Any = None) -> tuple[DiffTORIRL, dict[str, Any]]:
     torch.manual_seed(0)
     encoder = PixelEncoder(n_channels=3, image_size=64, latent_dim=5, n_filters=2, key="state")
-    module = make(ExecutedActions(), world_model=TDMPC(encoder, A, 8), critic=ObservationCritic(encoder, A, 8))
+    critic = ObservationCritic(encoder, A, 8) if policy_gradient else None
+    module = make(policy_gradient, world_model=TDMPC(encoder, A, 8), critic=critic)
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(256, (B, H + 1, 3, 64, 64), generator=generator, dtype=torch.uint8)
     return module, make_batch() | {"obs": {"state": images}}
 
 
-def test_an_update_converts_images_once_and_each_network_encodes_a_frame_once() -> None:
-    module, batch = from_pixels()
-    encoded: dict[int, int] = {}
+# Model: all frames. Its target, and both critics and their targets: all but the last or the first frame. Replayed
+# states: the plan starts from the first frame of some sequences, which the model and the critics encode again.
+N = 2
+ENCODED = [
+    (None, [B * (H + 1), B * H]),
+    (ExecutedActions(), [B * (H + 1), *[B * H] * 5]),
+    (ReplayedStates(n_states=N), [B * (H + 1) + N, B * H + N, B * H + N, *[B * H] * 3]),
+]
+
+
+@pytest.mark.parametrize(("policy_gradient", "expected"), ENCODED, ids=["td_mpc", "executed", "replayed"])
+def test_an_update_converts_images_once_and_each_network_encodes_a_frame_once(
+    policy_gradient: Any, expected: list[int]
+) -> None:
+    module, batch = from_pixels(policy_gradient)
+    encoded: Counter[int] = Counter()
 
     def count(encoder: Any, arguments: Any) -> None:
-        encoded[id(encoder)] = encoded.get(id(encoder), 0) + arguments[0]["state"].shape[1]
+        images = arguments[0]["state"]
+        assert images.is_floating_point(), "converted before the encoders"
+        encoded[id(encoder)] += images.shape[:2].numel()
 
     encoders = [part for part in module.modules() if isinstance(part, PixelEncoder)]
     for encoder in encoders:
         encoder.register_forward_pre_hook(count)
     with Kernels() as kernels:
-        module.update(batch, *module.configure_optimizers())
+        module.model_loss(batch | {"obs": unit_images(module, batch["obs"], torch.float64)})
     assert kernels.names["div_"] == 1, "one division by 255"
-    # Model: all frames. Its target, and both critics and their targets: all but the last or the first frame.
-    assert [encoded[id(encoder)] for encoder in encoders] == [H + 1, H, H, H, H, H]
+    encoded.clear()
+    module.update(batch, *module.configure_optimizers())
+    assert [encoded[id(encoder)] for encoder in encoders] == expected
 
 
 def test_converted_images_give_the_same_update() -> None:
     ends = []
     for convert in (True, False):
-        module, batch = from_pixels()
+        module, batch = from_pixels(ExecutedActions())
         for part in module.modules():
             if isinstance(part, PixelEncoder):
                 part.takes_unit_images = convert  # type: ignore[misc]
