@@ -28,12 +28,9 @@ INDEPENDENT = [{"trajopt", "models"}]
 """Parts of one layer that may not import each other."""
 
 DATA_USERS = {"demos", "callbacks", "commands", "training", "cli"}
-"""Parts that may import all of `datamodules`. Others may import only the modules in `DATA_CONTRACT`."""
+"""Parts that may import all of `datamodules`. Others may import only the modules and folders in `DATA_CONTRACT`."""
 
-DATA_CONTRACT = {
-    *("action_scaling", "action_units", "batch", "distributed", "errors", "observation_spec", "point_cloud"),
-    *("robosuite_control", "robosuite_version"),
-}
+DATA_CONTRACT = {"actions", "batch", "distributed", "errors", "observation_spec", "point_cloud"}
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr", "pyarrow", "av"),
