@@ -184,9 +184,10 @@ def interval(differences: dict[tuple[str, int], Outcomes], n_resamples: int = 10
 
 
 def tables(records: Sequence[Record]) -> str:
-    """Format successes per task, and the comparisons over tasks."""
+    """Format successes per task, and the comparisons over tasks; variants appear in the latter only."""
     found = outcomes(records, "selected")
-    policies = names(found)
+    policies = shipped(found)
+    variants = [name for name in found if name not in CONFIGS]
     keys = sorted({key for policy in policies for key in found[policy]})
     lines = [f"| task | seeds | {' | '.join(policies)} | gained / lost |", "|---|---|" + "---|" * (len(policies) + 1)]
     for task in dict.fromkeys(task for task, _ in keys):
@@ -198,17 +199,32 @@ def tables(records: Sequence[Record]) -> str:
             paired = f"{int((gain > 0).sum())} / {int((gain < 0).sum())}"
         n_seeds = len({seed for name, seed in keys if name == task})
         lines.append(f"| {task} | {n_seeds} | {' | '.join(cells)} | {paired} |")
+    lines += ["", *totals(found, policies)]
     lines += ["", "| comparison | checkpoint | difference (95 %) | ahead / equal / behind |", "|---|---|---|---|"]
     pairs = [*BASES.items(), ("DiffTORI", "residual"), ("DiffTORI from zeros", "BC")]
-    pairs += [(policy, "DiffTORI") for policy in policies if policy not in CONFIGS]
+    pairs += [(variant, "DiffTORI") for variant in variants]
     for checkpoint in ("selected", "last"):
         lines += [comparison(outcomes(records, checkpoint), *pair, checkpoint) for pair in pairs if {*pair} <= {*found}]
     return "\n".join(lines)
 
 
-def names(found: Mapping[str, Any]) -> list[str]:
-    """Return the policies, in the order of `CONFIGS`; variants come last."""
-    return [*(name for name in CONFIGS if name in found), *(name for name in found if name not in CONFIGS)]
+def totals(found: dict[str, dict[tuple[str, int], Outcomes]], policies: Sequence[str]) -> list[str]:
+    """Format the successes of all tasks and seeds that every policy has; gained and lost against behaviour cloning."""
+    common = sorted(set.intersection(*({*found[policy]} for policy in policies)))
+    lines = ["| policy | tasks and seeds | success | gained / lost |", "|---|---|---|---|"]
+    for policy in policies:
+        values = np.concatenate([found[policy][key] for key in common])
+        paired = ""
+        if "BC" in found and policy != "BC":
+            gain = values - np.concatenate([found["BC"][key] for key in common])
+            paired = f"{int((gain > 0).sum())} / {int((gain < 0).sum())}"
+        lines.append(f"| {policy} | {len(common)} | {wilson(int(values.sum()), len(values))} | {paired} |")
+    return lines
+
+
+def shipped(found: Mapping[str, Any]) -> list[str]:
+    """Return the policies of shipped configurations, in the order of `CONFIGS`."""
+    return [name for name in CONFIGS if name in found]
 
 
 def pool(found: dict[tuple[str, int], Outcomes], task: str) -> Outcomes:
@@ -240,7 +256,7 @@ def plot(records: Sequence[Record], path: Path) -> None:
     from matplotlib.figure import Figure
 
     found = outcomes(records, "selected")
-    policies = names(found)
+    policies = shipped(found)
     tasks = sorted({task for policy in policies for task, _ in found[policy]})
     figure = Figure(figsize=(7, 1 + 0.32 * len(tasks)), layout="constrained")
     panel = figure.subplots()
