@@ -10,6 +10,7 @@ from lightning import Callback, LightningDataModule
 
 from datamodules import (
     LeRobotDataModule,
+    ManiSkill3DataModule,
     ManiSkillDataModule,
     MetaWorldDataModule,
     PointCloudRecipe,
@@ -97,6 +98,7 @@ from difftori_pl.trajopt.solvers import (
 )
 from tests.data import write_maniskill, write_metaworld, write_pusht, write_robomimic
 from tests.lerobot_data import FIXTURES
+from tests.maniskill3_data import IMAGE, VECTORS, copy_maniskill3
 
 N_STEPS = 25
 
@@ -236,6 +238,9 @@ DATAMODULES: dict[type[LightningDataModule], Callable[[Path], LightningDataModul
     ),
     ManiSkillDataModule: lambda folder: ManiSkillDataModule(
         str(write_maniskill(folder)), 7, cloud=PointCloudRecipe(n_points=32), horizon=3
+    ),
+    ManiSkill3DataModule: lambda folder: ManiSkill3DataModule(
+        str(copy_maniskill3(folder)), 4, list(VECTORS), [IMAGE], horizon=3
     ),
     MetaWorldDataModule: lambda folder: MetaWorldDataModule(
         "assembly-v3", str(write_metaworld(folder / "assembly.hdf5", "assembly-v3")), horizon=3
