@@ -30,7 +30,7 @@ from difftori_pl.callbacks import (
     Progress,
     RolloutEvaluation,
 )
-from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
+from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, ManiSkill3, MetaWorld, PushT, Robosuite
 from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Langevin
 from difftori_pl.models.base_policies import (
     BC,
@@ -227,6 +227,7 @@ WORLD_MODELS: dict[str, Callable[[], LatentModel]] = {
 ENVS: dict[type[EnvFactory], tuple[str, Callable[[], EnvFactory]]] = {
     DMControl: ("dm_control", lambda: DMControl("cartpole-swingup", action_repeat=8)),
     ManiSkill: ("mani_skill2", ManiSkill),
+    ManiSkill3: ("mani_skill", ManiSkill3),
     MetaWorld: ("metaworld", lambda: MetaWorld("assembly-v3", obs_keys=["state"])),
     PushT: ("gym_pusht", PushT),
     Robosuite: ("robosuite", lambda: Robosuite("Lift")),
