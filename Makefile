@@ -2,10 +2,13 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/pip --disable-pip-version-check -q
+INSTALL := bin/pip --disable-pip-version-check -q install
+NUMPY2_TESTS ?= tests/unit/datamodules tests/unit/deployment tests/unit/envs tests/contract/test_datamodules.py \
+    tests/contract/test_envs.py tests/integration/test_lerobot.py tests/integration/test_maniskill3.py \
+    tests/integration/test_robomimic_data.py tests/sim
 
-.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 sim-robosuite15 gpu gpu-report lint \
-    types docs package minimum format clean
+.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 sim-robosuite15 numpy2 gpu gpu-report \
+    lint types docs package minimum format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -22,18 +25,26 @@ browser: ## install Chromium, which checks the widths of the site's pages (Debia
 check-system: ## report missing system packages
 	@$(PYTHON) setup/check_system.py
 
-# torch comes first because theseus-ai's setup imports it. theseus-ai is installed without its dependencies, because
-# scikit-sparse, which the dense solvers do not use, would have to be compiled. PyPI's torchvision needs a shim if torch
-# is a CPU-only build.
+# $(call environment,FOLDER,CONSTRAINTS,EXTRA): torch comes first because theseus-ai's setup imports it. theseus-ai is
+# installed without its dependencies, because scikit-sparse, which the dense solvers do not use, would have to be
+# compiled. PyPI's torchvision needs a shim if torch is a CPU-only build.
+define environment
+	$(PYTHON) -m venv $(1)
+	$(1)/$(INSTALL) 'pip<25.3'
+	$(1)/$(INSTALL) torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
+	$(1)/$(INSTALL) --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
+	$(1)/$(INSTALL) --no-build-isolation -c $(2) urdf_parser_py \
+	    -e '.[robomimic,dm-control,$(3),metaworld,pusht,lerobot,diffusion,export,plot,hub,docs,dev]'
+	$(1)/bin/python setup/cpu_torchvision.py
+	@touch $(1)/ready
+endef
+
 .venv/ready: setup.cfg setup/constraints.txt setup/cpu_torchvision.py | check-system
-	$(PYTHON) -m venv .venv
-	$(PIP) install 'pip<25.3'
-	$(PIP) install torch==2.13.0 wheel 'setuptools>=77.0.3,<81'
-	$(PIP) install --no-build-isolation --no-deps theseus-ai==0.2.3 torchlie==0.1.0 torchkin==0.1.1
-	$(PIP) install --no-build-isolation -c setup/constraints.txt urdf_parser_py \
-	    -e '.[robomimic,dm-control,maniskill,metaworld,pusht,lerobot,diffusion,export,plot,hub,docs,dev]'
-	$(BIN)/python setup/cpu_torchvision.py
-	@touch $@
+	$(call environment,.venv,setup/constraints.txt,maniskill)
+
+# ManiSkill2 crashes with numpy 2, and ManiSkill3 needs another version of SAPIEN.
+.numpy2/ready: setup.cfg setup/constraints_numpy2.txt setup/cpu_torchvision.py | check-system
+	$(call environment,.numpy2,setup/constraints_numpy2.txt,maniskill3)
 
 demo: .venv/ready ## refine a controller that misses with ten demonstrations, and compare both in Meta-World
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash setup/demo.sh
@@ -53,7 +64,7 @@ sim: .venv/ready ## run the tests with simulators
 # Beside robosuite 1.4.1 in .venv, whose dependencies it shares. PYTHONPATH puts it first.
 .robosuite15/ready: setup.cfg | .venv/ready
 	rm -rf .robosuite15
-	$(PIP) install --no-deps --target .robosuite15 "$$(grep -o 'robosuite==1\.5[0-9.]*' setup.cfg)"
+	.venv/$(INSTALL) --no-deps --target .robosuite15 "$$(grep -o 'robosuite==1\.5[0-9.]*' setup.cfg)"
 	@touch $@
 
 robosuite15: .robosuite15/ready ## install robosuite 1.5 into .robosuite15; to use it, set PYTHONPATH=.robosuite15
@@ -61,6 +72,12 @@ robosuite15: .robosuite15/ready ## install robosuite 1.5 into .robosuite15; to u
 sim-robosuite15: .robosuite15/ready ## run the tests with robosuite with its version 1.5
 	PYTHONPATH=.robosuite15 $(BIN)/python -c "from importlib.metadata import version as v; assert v('robosuite') >= '1.5'"
 	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/.robosuite15 $(BIN)/pytest -m 'robosuite and not slow' -n auto --dist worksteal
+
+# The driver of `make vulkan`, for ManiSkill3.
+numpy2: .numpy2/ready ## run fast tests of data, deployment and simulators with numpy 2, in an environment without ManiSkill2
+	@bash setup/software_vulkan.sh .numpy2/share/software_vulkan
+	.numpy2/bin/python -c "import numpy; assert int(numpy.__version__[0]) >= 2, numpy.__version__"
+	OMP_NUM_THREADS=1 .numpy2/bin/pytest -m 'not slow and not gpu' -n auto --dist worksteal $(NUMPY2_TESTS)
 
 gpu: .venv/ready ## run the tests that need a CUDA GPU
 	$(BIN)/pytest -m gpu
@@ -90,4 +107,4 @@ format: .venv/ready ## format the sources with ruff
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches (runs and demonstrations stay)
-	rm -rf .venv .robosuite15 .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .robosuite15 .numpy2 .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

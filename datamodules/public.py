@@ -5,6 +5,7 @@ from datamodules.batch import Batch
 from datamodules.errors import DataError
 from datamodules.lerobot import LeRobotDataModule
 from datamodules.maniskill import ManiSkillDataModule
+from datamodules.maniskill3 import ManiSkill3DataModule
 from datamodules.metaworld import MetaWorldDataModule
 from datamodules.observation_spec import ObservationSpec
 from datamodules.point_cloud import PointCloudRecipe
@@ -18,6 +19,7 @@ __all__ = [
     "Batch",
     "DataError",
     "LeRobotDataModule",
+    "ManiSkill3DataModule",
     "ManiSkillDataModule",
     "MetaWorldDataModule",
     "ObservationSpec",

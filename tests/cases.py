@@ -10,6 +10,7 @@ from lightning import Callback, LightningDataModule
 
 from datamodules import (
     LeRobotDataModule,
+    ManiSkill3DataModule,
     ManiSkillDataModule,
     MetaWorldDataModule,
     PointCloudRecipe,
@@ -29,7 +30,7 @@ from difftori_pl.callbacks import (
     Progress,
     RolloutEvaluation,
 )
-from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, MetaWorld, PushT, Robosuite
+from difftori_pl.envs import DMControl, EnvFactory, ManiSkill, ManiSkill3, MetaWorld, PushT, Robosuite
 from difftori_pl.models.action_samplers import ActionSampler, DerivativeFree, Langevin
 from difftori_pl.models.base_policies import (
     BC,
@@ -97,6 +98,7 @@ from difftori_pl.trajopt.solvers import (
 )
 from tests.data import write_maniskill, write_metaworld, write_pusht, write_robomimic
 from tests.lerobot_data import FIXTURES
+from tests.maniskill3_data import IMAGE, VECTORS, copy_maniskill3
 
 N_STEPS = 25
 
@@ -225,6 +227,7 @@ WORLD_MODELS: dict[str, Callable[[], LatentModel]] = {
 ENVS: dict[type[EnvFactory], tuple[str, Callable[[], EnvFactory]]] = {
     DMControl: ("dm_control", lambda: DMControl("cartpole-swingup", action_repeat=8)),
     ManiSkill: ("mani_skill2", ManiSkill),
+    ManiSkill3: ("mani_skill", ManiSkill3),
     MetaWorld: ("metaworld", lambda: MetaWorld("assembly-v3", obs_keys=["state"])),
     PushT: ("gym_pusht", PushT),
     Robosuite: ("robosuite", lambda: Robosuite("Lift")),
@@ -236,6 +239,9 @@ DATAMODULES: dict[type[LightningDataModule], Callable[[Path], LightningDataModul
     ),
     ManiSkillDataModule: lambda folder: ManiSkillDataModule(
         str(write_maniskill(folder)), 7, cloud=PointCloudRecipe(n_points=32), horizon=3
+    ),
+    ManiSkill3DataModule: lambda folder: ManiSkill3DataModule(
+        str(copy_maniskill3(folder)), 4, list(VECTORS), [IMAGE], horizon=3
     ),
     MetaWorldDataModule: lambda folder: MetaWorldDataModule(
         "assembly-v3", str(write_metaworld(folder / "assembly.hdf5", "assembly-v3")), horizon=3

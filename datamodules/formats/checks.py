@@ -12,11 +12,18 @@ from datamodules.formats.damage import verify_check_sums
 from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import Fault, Request, merge, unreadable
 from datamodules.formats.lerobot_file import LeRobotFile
+from datamodules.formats.maniskill3_file import ManiSkill3File
 from datamodules.formats.maniskill_file import ManiSkillFile
 from datamodules.formats.pusht_file import PushTFile
 from datamodules.formats.robomimic_file import RobomimicFile
 
-FORMATS: tuple[type[DemoFile], ...] = (PushTFile, LeRobotFile, ManiSkillFile, RobomimicFile)
+FORMATS: tuple[type[DemoFile], ...] = (
+    PushTFile,
+    LeRobotFile,
+    ManiSkill3File,
+    ManiSkillFile,
+    RobomimicFile,
+)
 """Formats in the order in which they are tried; the last one reports a path that no format recognises."""
 
 

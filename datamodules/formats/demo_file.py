@@ -217,6 +217,11 @@ def stored_arrays(group: h5py.Group) -> dict[str, Any]:
     return found
 
 
+def is_one_number(key: str, n_axes: int) -> bool:
+    """Return whether an array is an observation of one number per step, which is read as a vector of size 1."""
+    return n_axes == 1 and key.startswith(("obs/", "next_obs/"))
+
+
 def natural_order(name: str) -> list[str | int]:
     """Return a sort key that compares the numbers in names as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -17,13 +17,13 @@ from datamodules.formats.faults import (
     wrong_actions,
 )
 from datamodules.formats.maniskill_reader import ManiSkillReader
+from datamodules.formats.trajectory_faults import failure, no_trajectories, none_usable, other_content
 
 _MODES = {"state": "states", "pointcloud": "clouds"}
 _REPLAY = (
     "Replay the trajectories: python -m mani_skill2.trajectory.replay_trajectory --traj-path trajectory.h5 "
     "--save-traj --target-control-mode pd_ee_delta_pose --obs-mode pointcloud"
 )
-_LEAVE_OUT = "Leave such trajectories out (drop_failed: true), or record them again."
 
 
 def file_faults(file: ManiSkillReader, request: Request) -> Iterator[Fault]:
@@ -34,31 +34,19 @@ def file_faults(file: ManiSkillReader, request: Request) -> Iterator[Fault]:
     """
     name, demos = file.path.name, file.demos()
     if not demos:
-        found = ", ".join(file.handle) or "nothing"
-        yield Fault(
-            "no_demos", name, f"expected groups traj_0, traj_1, ..., found {found}", "Record or download demos."
-        )
+        yield no_trajectories(file)
         return
     incomplete = merge(fault for demo in demos for fault in _missing(file, demo))
     if incomplete:
         yield from incomplete
         return
-    meta = file.meta()
-    yield from _other_episodes(name, demos, [f"traj_{episode['episode_id']}" for episode in meta.get("episodes", [])])
     content = "clouds" if file.has_clouds else "states" if file.has_states else "other observations"
     declared = next((mode for mode in name.split(".")[1:-1] if mode in _MODES), None)
     if declared is not None and not file.is_converted and _MODES[declared] != content:
         yield Fault(
             "obs_mode", name, f"expected {declared} observations from the name, found {content}", "Rename the file."
         )
-    env = meta.get("env_info", {})
-    comparisons = [
-        ("env_id", request.task, env.get("env_id"), "Use data of the same task."),
-        ("control_mode", request.control_mode, env.get("env_kwargs", {}).get("control_mode"), _REPLAY),
-    ]
-    for key, expected, found, advice in comparisons:
-        if expected is not None and found not in (None, expected):
-            yield Fault(key, name, f"expected demonstrations of {key} {expected}, found {found}", advice)
+    yield from other_content(file, file.meta(), request, _REPLAY)
     if file.is_converted and file.stored_recipe() != file.recipe:
         stored = vars(file.stored_recipe())
         differing = {key: (stored[key], value) for key, value in vars(file.recipe).items() if stored[key] != value}
@@ -66,7 +54,7 @@ def file_faults(file: ManiSkillReader, request: Request) -> Iterator[Fault]:
         advice = "Set data.init_args.cloud to the settings of the file, or convert the raw file again."
         yield Fault("recipe", name, problem, advice)
     if not file.usable(request):
-        yield Fault("no_demos", name, f"none of the {len(demos)} trajectories is successful", "Record others.")
+        yield none_usable(file)
 
 
 def _missing(file: ManiSkillReader, demo: str) -> Iterator[Fault]:
@@ -76,20 +64,6 @@ def _missing(file: ManiSkillReader, demo: str) -> Iterator[Fault]:
     if not hasattr(group.get(outcome), "shape"):
         problem = f"expected an array `{outcome}`, found {', '.join(group) or 'nothing'}"
         yield Fault("no_success", demo, problem, f"Without it, failed trajectories cannot be recognised. {_REPLAY}")
-
-
-def _other_episodes(name: str, demos: Sequence[str], listed: Sequence[str]) -> Iterator[Fault]:
-    missing = [demo for demo in demos if demo not in set(listed)] if listed else []
-    absent = [demo for demo in listed if demo not in set(demos)]
-    if missing or absent:
-        difference = f"it lacks {missing[0]}" if missing else f"it lists {absent[0]}, which the file lacks"
-        yield Fault(
-            "episodes",
-            name,
-            f"expected the JSON file to list the same trajectories, but {difference}",
-            "The files belong to different recordings, or one is truncated: copy both again.",
-            n_more=len(missing) + len(absent) - 1,
-        )
 
 
 def demo_faults(file: ManiSkillReader, demos: Sequence[str], request: Request) -> list[Fault]:
@@ -108,15 +82,6 @@ def demo_faults(file: ManiSkillReader, demos: Sequence[str], request: Request) -
             problem = f"expected low-dimensional observations {request.obs_dims}, found {found}"
             faults = [Fault("shape", demos[0], problem, "Set data.init_args.obs_dims to the file's.")]
     return merge(faults)
-
-
-def failure(file: ManiSkillReader, demo: str) -> Fault | None:
-    """Return a fault if a trajectory is empty or failed."""
-    if file.length(demo) == 0:
-        return Fault("empty_demo", demo, "expected at least one step, found none", _LEAVE_OUT)
-    if not file.succeeded(demo):
-        return Fault("failed_demo", demo, "expected success at the end, found a failure", _LEAVE_OUT)
-    return None
 
 
 def _wrong(file: ManiSkillReader, demo: str, action_dim: int | None, request: Request) -> Iterator[Fault]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from datamodules.errors import DataError
 from datamodules.formats.faults import Fault, Request
-from datamodules.formats.maniskill_faults import demo_faults, failure, file_faults
+from datamodules.formats.maniskill_faults import demo_faults, file_faults
 from datamodules.formats.maniskill_reader import ManiSkillReader
+from datamodules.formats.trajectory_faults import failure
 
 
 class ManiSkillFile(ManiSkillReader):

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.errors import DataError
-from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
+from datamodules.formats.demo_file import natural_order, stored_arrays
+from datamodules.formats.trajectory_file import TrajectoryFile
 from datamodules.point_cloud import FRAMES, PointCloudRecipe
 
 CONVERTED = "difftori_point_cloud"
 """The attribute of a converted file that holds its source's metadata and its recipe, as JSON."""
 
 
-class ManiSkillReader(DemoFile):
+class ManiSkillReader(TrajectoryFile):
     """Trajectories of ManiSkill1 or ManiSkill2, raw or with point clouds converted by `difftori data convert`.
-
-    ManiSkill2 stores one more observation than actions. The last observation is ignored.
 
     Args:
         path: the HDF5 file.
@@ -47,31 +45,12 @@ class ManiSkillReader(DemoFile):
             return ["state"]
         return ["point_cloud", "robot_state"] if self.recipe.robot_state else ["point_cloud"]
 
-    def demos(self) -> list[str]:
-        """See `DemoFile.demos`."""
-        found = (
-            name for name, item in self.handle.items() if re.fullmatch(r"traj_\d+", name) and hasattr(item, "keys")
-        )
-        return sorted(found, key=natural_order)
-
-    def length(self, demo: str) -> int:
-        """See `DemoFile.length`."""
-        return int(self.handle[f"{demo}/actions"].shape[0])
-
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
         """See `DemoFile.shape`."""
         stored = self.handle[demo].get(key)
         if hasattr(stored, "shape"):
             return tuple(stored.shape)
         return self.length(demo), *self.read(demo, key, 0, 1).shape[1:]
-
-    def keys(self, demo: str) -> list[str]:
-        """Return the paths of the stored arrays of a demo."""
-        return list(stored_arrays(self.handle[demo]))
-
-    def env_name(self) -> str:
-        """Return ManiSkill's name of the task; empty if the file does not contain one."""
-        return str(self.meta().get("env_info", {}).get("env_id") or "")
 
     def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
         """Read "actions", "success", "obs/state", "obs/point_cloud" or "obs/robot_state".
@@ -158,33 +137,19 @@ class ManiSkillReader(DemoFile):
         return bool(demos) and "dones" in self.handle[demos[0]] and "success" not in self.handle[demos[0]]
 
     def succeeded(self, demo: str) -> bool:
-        """Return whether the task was solved at the last step."""
-        outcome = self.handle[f"{demo}/{'dones' if self.is_first_generation else 'success'}"]
+        """See `TrajectoryFile.succeeded`; ManiSkill1 stores success as `dones`."""
+        if not self.is_first_generation:
+            return super().succeeded(demo)
+        outcome = self.handle[f"{demo}/dones"]
         return len(outcome) > 0 and bool(outcome[-1])
 
     def meta(self) -> dict[str, Any]:
-        """Read `env_info` and `episodes` from the JSON file; empty for ManiSkill1.
-
-        Raises:
-            DataError: the JSON file is missing or damaged.
-        """
+        """See `TrajectoryFile.meta`; empty for ManiSkill1, which has no JSON file."""
         if self.is_converted:
             return self._conversion()["meta"]
-        path = self.path.with_suffix(".json")
-        if not path.exists():
-            if self.is_first_generation:
-                return {}
-            raise DataError(
-                f"{path}: no such file. ManiSkill2 writes it next to {self.path.name}; it contains the task and the "
-                "controller of the trajectories: copy it too."
-            )
-        try:
-            meta = json.loads(path.read_text())
-            info: dict[str, Any] = {"env_kwargs": {}} | dict(meta["env_info"])
-            episodes = [dict(episode) | {"episode_id": int(episode["episode_id"])} for episode in meta["episodes"]]
-            return {"env_info": info | {"env_kwargs": dict(info["env_kwargs"])}, "episodes": episodes}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: expected JSON with env_info and episodes ({error!r}). Copy it again.") from error
+        if self.is_first_generation and not self.path.with_suffix(".json").exists():
+            return {}
+        return super().meta()
 
     def _conversion(self) -> dict[str, Any]:
         """Read the `recipe` and the `meta` that `difftori data convert` stored.

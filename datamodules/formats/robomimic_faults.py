@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.formats.array_faults import wrong_image, wrong_low_dim, wrong_shape
 from datamodules.formats.demo_file import DemoFile, stored_arrays
 from datamodules.formats.faults import (
     Fault,
     Request,
-    is_numeric,
     merge,
     not_finite,
     not_scaled,
@@ -113,9 +113,9 @@ def _wrong(
     for name in (*required.vectors, *required.images):
         if name not in arrays:
             continue
-        wrong_format = _wrong_image if name in required.images else _wrong_low_dim
+        wrong_format = wrong_image if name in required.images else wrong_low_dim
         fault = wrong_format(demo, name, arrays[name])
-        fault = fault or _wrong_shape(demo, name, arrays[name].shape, n_steps, shapes)
+        fault = fault or wrong_shape(demo, name, arrays[name].shape, n_steps, shapes)
         if fault is None and name not in required.images:
             fault = _wrong_values(file, demo, name, unscaled)
         if fault is not None:
@@ -160,51 +160,6 @@ def _missing(demo: str, arrays: dict[str, Any], required: RequiredArrays) -> Ite
                 f"expected `{name}`, found none",
                 "Missing values are not replaced by zeros: record them, or do not load them (load_rewards: false).",
             )
-
-
-def _wrong_image(demo: str, name: str, array: Any) -> Fault | None:
-    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] == 3:
-        return None
-    if array.ndim != 4:
-        advice = "Move the key from image_keys to obs_keys."
-    elif array.shape[1] == 3:
-        advice = "The channels come first: write the images with the channels last."
-    else:
-        advice = "Render the images again, or convert them."
-    problem = f"expected {name} to be uint8 images (steps, height, width, 3), found {array.dtype} {array.shape}"
-    return Fault("image_format", demo, problem, advice, name)
-
-
-def _wrong_low_dim(demo: str, name: str, array: Any) -> Fault | None:
-    if is_numeric(array) and array.ndim == 4 and array.dtype == np.uint8:
-        if array.shape[-1] == 3:
-            advice = "Move the key from obs_keys to image_keys."
-        else:
-            advice = "Write them as (steps, height, width, 3), and move the key from obs_keys to image_keys."
-        problem = f"expected vectors in {name}, found images {array.shape}"
-        return Fault("image_as_low_dim", demo, problem, advice, name)
-    is_scalar = name in ("rewards", "dones")
-    # An observation (steps,) is read as a vector of size 1.
-    least = 2 if name == "actions" else 1
-    if is_numeric(array) and (array.ndim == 1 if is_scalar else array.ndim >= least):
-        return None
-    expected = "(steps,)" if is_scalar else "(steps, size)"
-    problem = f"expected {name} to be numbers {expected}, found {array.dtype} {array.shape}"
-    return Fault("array_format", demo, problem, "Write the array in that shape.", name)
-
-
-def _wrong_shape(
-    demo: str, name: str, shape: tuple[int, ...], n_steps: int, shapes: dict[str, tuple[int, ...]]
-) -> Fault | None:
-    # Some recorders also store the observation after the last action.
-    if shape[0] != n_steps and not (name.startswith("obs/") and shape[0] == n_steps + 1):
-        problem = f"expected {n_steps} steps in {name}, as in actions, found {shape[0]}"
-        return Fault("length", demo, problem, "The recording is truncated: remove the demo, or record it again.", name)
-    expected = shapes.setdefault(name, shape[1:])
-    if shape[1:] == expected:
-        return None
-    problem = f"expected {name} of shape {expected} at each step, as in the first demo, found {shape[1:]}"
-    return Fault("shape", demo, problem, "Do not mix recordings of different setups in one file.", name)
 
 
 def _wrong_values(file: DemoFile, demo: str, name: str, unscaled: bool) -> Fault | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from datamodules.actions.robosuite_control import control_delta
 from datamodules.errors import DataError
-from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
+from datamodules.formats.demo_file import DemoFile, is_one_number, natural_order, stored_arrays
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.robomimic_faults import demo_faults, file_faults
 from datamodules.formats.robomimic_request import required_arrays
@@ -92,7 +92,7 @@ class RobomimicFile(DemoFile):
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
         """See `DemoFile.shape`."""
         shape = tuple(self.handle[f"data/{demo}/{key}"].shape)
-        return (*shape, 1) if _is_one_number(key, len(shape)) else shape
+        return (*shape, 1) if is_one_number(key, len(shape)) else shape
 
     def keys(self, demo: str) -> list[str]:
         """See `DemoFile.keys`."""
@@ -108,12 +108,7 @@ class RobomimicFile(DemoFile):
 
     def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
         values = self.handle["data"][demo][key][first:stop]
-        return values[:, None] if _is_one_number(key, values.ndim) else values
-
-
-def _is_one_number(key: str, n_axes: int) -> bool:
-    """Return whether an array is an observation of one number per step, which is read as a vector of size 1."""
-    return n_axes == 1 and key.startswith(("obs/", "next_obs/"))
+        return values[:, None] if is_one_number(key, values.ndim) else values
 
 
 def _groups(parent: Any) -> list[str]:

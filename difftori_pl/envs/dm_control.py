@@ -193,7 +193,7 @@ def _import_suite() -> ModuleType:
     chosen = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = "disable"
     try:
-        return importlib.import_module("dm_control.suite")
+        suite: Any = importlib.import_module("dm_control.suite")
     except ImportError as error:
         raise MissingPackageError(
             f"dm_control cannot be imported ({error}): pip install 'difftori-pl[dm-control]'"
@@ -202,6 +202,17 @@ def _import_suite() -> ModuleType:
         del os.environ["MUJOCO_GL"]
         if chosen is not None:
             os.environ["MUJOCO_GL"] = chosen
+    if not hasattr(np, "in1d"):
+        # dm_control 1.0.28 calls numpy.in1d, which numpy 2.4 removed; later versions do not fit Meta-World's MuJoCo.
+        suite.quadruped.Physics._get_sensor_names = _sensor_names
+    return suite
+
+
+def _sensor_names(physics: Any, *types: int) -> list[str]:
+    """Return the names of the sensors of some types, in their order in the model."""
+    return [
+        physics.model.id2name(number, "sensor") for number in np.flatnonzero(np.isin(physics.model.sensor_type, types))
+    ]
 
 
 def _find_task(suite: ModuleType, name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ FOLDER = "share/software_vulkan"
 """Folder of the software driver, relative to the Python environment (`sys.prefix`)."""
 
 HELP = (
-    "ManiSkill2 needs Vulkan, even without rendering. With a GPU, install its driver and libvulkan1. Without one, run "
+    "ManiSkill needs Vulkan, even without rendering. With a GPU, install its driver and libvulkan1. Without one, run "
     "`make vulkan`, which installs a software driver into .venv, or for another environment `bash "
     f"setup/software_vulkan.sh \"$(python -c 'import sys; print(sys.prefix)')/{FOLDER}\"`"
 )

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules import DataError, ManiSkillDataModule, PushTDataModule, RobomimicDataModule
+from datamodules import DataError, ManiSkill3DataModule, ManiSkillDataModule, PushTDataModule, RobomimicDataModule
 from datamodules.formats.checks import check, summary
 from datamodules.formats.damage import write_check_sums
 from difftori_pl.cli import main
 from tests.data import write_maniskill, write_pusht, write_robomimic
 from tests.faults.mutations import ROUNDS, copy_data, mutate, outcomes
+from tests.maniskill3_data import VECTORS, copy_maniskill3
 
 DATA = Path(os.environ["DIFFTORI_DATA"]) if "DIFFTORI_DATA" in os.environ else None
 
@@ -37,6 +38,10 @@ def maniskill(folder: Path, mode: str = "state") -> tuple[Path, Callable[[Path],
         return write_maniskill(folder, obs_mode=mode), partial(read, ManiSkillDataModule, action_dim=7)
     path = DATA / "maniskill2" / "PickCube-v0" / "trajectory.state.pd_ee_delta_pose.h5"
     return path, partial(read, ManiSkillDataModule, action_dim=7, n_demos=4, drop_failed=True)
+
+
+def maniskill3(folder: Path) -> tuple[Path, Callable[[Path], Any]]:
+    return copy_maniskill3(folder), partial(read, ManiSkill3DataModule, action_dim=4, obs_keys=list(VECTORS))
 
 
 def pusht(folder: Path) -> tuple[Path, Callable[[Path], Any]]:
@@ -78,6 +83,7 @@ FORMATS = {
     "robomimic HDF5": (robomimic, partial(damage_file, None)),
     "ManiSkill HDF5": (maniskill, partial(damage_file, None)),
     "ManiSkill JSON": (maniskill, partial(damage_file, ".json")),
+    "ManiSkill3 HDF5": (maniskill3, partial(damage_file, None)),
     "Push-T zarr": (pusht, damage_folder),
 }
 

@@ -34,7 +34,7 @@ DATA_CONTRACT = {"actions", "batch", "distributed", "errors", "observation_spec"
 
 OPTIONAL = {
     *("theseus", "torchlie", "torchkin", "diffusers", "h5py", "zarr", "pyarrow", "av"),
-    *("safetensors", "huggingface_hub"),
+    *("safetensors", "huggingface_hub", "mani_skill"),
     *("robomimic", "robosuite", "mujoco", "mani_skill2", "metaworld", "sapien", "gym_pusht", "dm_control"),
 }
 
