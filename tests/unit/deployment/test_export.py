@@ -108,8 +108,11 @@ def planning() -> DiffTORIRL:
     torch.manual_seed(0)
     encoder = StateEncoder({"state": 1}, None, normalize=False)
     model = TDMPC2(encoder, 1, 16, [32], 32, n_bins=21, max_symlog=4.0, episode_steps=100, episodic=True)
-    planner = Planner(TrajOptLayer(Adam(3, 0.1), Detached()), n_policy_starts=0)
-    return DiffTORIRL(model, planner, LinearSchedule(3, 3, 0), LinearSchedule(0.0, 0.0, 0)).eval()
+    with torch.no_grad():  # the last layers begin at zero, and the gradient is then rounding
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    planner = Planner(TrajOptLayer(Adam(1, 0.1), Detached()), n_policy_starts=0)
+    return DiffTORIRL(model, planner, LinearSchedule(2, 2, 0), LinearSchedule(0.0, 0.0, 0)).eval()
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.onnx uses deprecated names of other packages
@@ -120,6 +123,10 @@ def test_a_planner_in_a_task_that_may_end_is_exported(
     if name.endswith(".onnx"):
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
+    used = planning()
+    action, _ = used.act({"state": torch.ones(1, 1, 1)}, used.initial_state(1))
+    assert action.abs() > 0.05
+    # Another one, whose counters have not been read.
     monkeypatch.setattr(module, "load_module", lambda checkpoint: planning())
     written = export(Path("last.ckpt"), tmp_path / name, n_runs=1)
     assert written.inputs == ["state", "plan"]
