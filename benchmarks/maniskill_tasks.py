@@ -10,10 +10,11 @@ current folder.
 """
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
-from metaworld_tasks import QUIET, successes, timed
+from metaworld_tasks import QUIET, successes
 
 from difftori_pl.cli import main, run
 from difftori_pl.evaluation.metrics import wilson
@@ -34,19 +35,22 @@ def rows(options: argparse.Namespace, extra: list[str]) -> list[str]:
             "--rollout.n_videos=0",
         ]
         trainer = run(["test", *arguments, f"--ckpt_path={trained}", *rollouts]).trainer
-        before, after = (successes(Path(trainer.log_dir), name) for name in ("base", "policy"))
+        before, after = (
+            successes(*Path(trainer.log_dir).glob(f"rollouts_step*_{name}.jsonl")) for name in ("base", "policy")
+        )
         found.append(row(label, before, after, trainer.callback_metrics["test/action_error"], took))
     # Testing DiffTORI also logs the action error of its base policy.
     return [row("BC", before, before, trainer.callback_metrics["test/base_action_error"], base_time), *found]
 
 
 def fit(arguments: list[str]) -> tuple[str, str]:
-    """Train, and return the checkpoint and the training time."""
-    result, took = timed(lambda: run(["fit", *arguments]))
-    return result.trainer.checkpoint_callback.last_model_path, took
+    """Train, and return the checkpoint and the processor time."""
+    began = time.process_time()
+    result = run(["fit", *arguments])
+    return result.trainer.checkpoint_callback.last_model_path, f"{time.process_time() - began:.0f} s"
 
 
-def row(label: str, before: list[bool], after: list[bool], error: Any, took: str) -> str:
+def row(label: str, before: list[int], after: list[int], error: Any, took: str) -> str:
     """Format one row of the table."""
     gained = sum(ours and not base for ours, base in zip(after, before, strict=True))
     lost = sum(base and not ours for ours, base in zip(after, before, strict=True))

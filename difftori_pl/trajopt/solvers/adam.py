@@ -90,7 +90,8 @@ class Adam(StepSolver):
         # The correction of the mean's bias is part of the rate (B,), where it costs less than in the direction.
         rate = rate / (1 - self.beta_1**n_steps)
         unbiased_square = square / per_element(1 - self.beta_2**n_steps, square)
-        direction = mean / (unbiased_square + self.epsilon**2).sqrt()
+        # A sum with a number as small as epsilon ** 2 would be dropped when the policy is exported to ONNX.
+        direction = mean / unbiased_square.clamp(min=self.epsilon**2).sqrt()
         moved = torch.addcmul(state.iterate, per_element(rate, direction), direction)
         iterate = problem.bounds.project(moved)
         return AdamState(iterate, problem.evaluate(latent, iterate), mean, square, n_steps)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from difftori_pl.deployment.export import Program, export
 from difftori_pl.errors import ExportError
 from difftori_pl.models.encoders import StateEncoder
 from difftori_pl.models.policy import Observation, Policy, State
+from difftori_pl.trajopt.bounds import Unbounded
 from difftori_pl.trajopt.solvers import Adam
 
 Fault = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -131,6 +133,29 @@ def test_a_planner_in_a_task_that_may_end_is_exported(
     written = export(Path("last.ckpt"), tmp_path / name, n_runs=1)
     assert written.inputs == ["state", "plan"]
     assert written.error <= 1e-5
+
+
+class FlatPlanner(RunningSum):
+    """A policy that plans from its sum on a score that is flat beyond 0.1, where the gradient is exactly zero."""
+
+    layer = TrajOptLayer(Adam(2, 0.1), Detached(), bounds=Unbounded())
+
+    def act(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        _, state = super().act(obs, state)
+        solution = self.layer(lambda _, actions: actions.clamp(-0.1, 0.1).sum((1, 2)), {}, state["sum"][:, None])
+        return solution.actions[:, 0], state
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.onnx uses deprecated names of other packages
+def test_steps_without_a_gradient_are_finite_in_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(module, "load_module", lambda checkpoint: FlatPlanner())
+    export(Path("last.ckpt"), tmp_path / "policy.onnx", n_runs=1)
+    session = onnxruntime.InferenceSession(str(tmp_path / "policy.onnx"), providers=["CPUExecutionProvider"])
+    given = {"position": np.full((1, 1, 2), 1.0, np.float32), "sum": np.full((1, 2), 10.0, np.float32)}
+    action, *_ = session.run(None, given)
+    assert np.isfinite(action).all()
 
 
 @pytest.mark.parametrize(
