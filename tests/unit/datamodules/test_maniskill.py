@@ -201,7 +201,7 @@ def test_summary_of_a_valid_file(tmp_path: Path) -> None:
     path = write_maniskill(tmp_path)
     assert check(path) == []
     facts = summary(path)
-    assert (facts.n_demos, facts.n_steps, facts.env_name) == (3, 18, "PickCube-v0")
+    assert (facts.n_demos, facts.n_steps, facts.content) == (3, 18, "PickCube-v0")
     assert facts.shapes["obs/pointcloud/xyzw"] == (300, 4)
 
 

@@ -191,4 +191,4 @@ def test_summary(path: Path) -> None:
     assert facts.shapes["obs/keypoint"] == (18,)
     assert facts.shapes["obs/img"] == (8, 8, 3)
     assert -1 <= min(facts.action_min) < max(facts.action_max) <= 1
-    assert facts.env_name == "PushT"
+    assert facts.content == "PushT"

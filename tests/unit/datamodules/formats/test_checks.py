@@ -214,4 +214,4 @@ def test_summary(path: Path) -> None:
     assert facts.filters == {"few": 2}
     assert len(facts.action_min) == 7
     assert min(facts.action_min) < -0.9
-    assert facts.env_name == "NutAssemblySquare"
+    assert facts.content == "NutAssemblySquare"
