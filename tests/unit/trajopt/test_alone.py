@@ -7,7 +7,18 @@ from difftori_pl.trajopt import backward, bounds, solvers
 
 def test_imports_only_torch_and_itself():
     allowed = {"torch", "matplotlib", "difftori_pl.errors", "difftori_pl.trajopt", "__future__"}
-    allowed |= {"abc", "collections", "dataclasses", "enum", "functools", "importlib", "types", "typing", "warnings"}
+    allowed |= {
+        "abc",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "importlib",
+        "itertools",
+        "types",
+        "typing",
+        "warnings",
+    }
     for path in Path(difftori_pl.trajopt.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
