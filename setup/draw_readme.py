@@ -58,6 +58,7 @@ COMPARISONS = (
         "square_low_dim",
         ("base: robomimic's BC-RNN-GMM", "the same, shipped configuration"),
     ),
+    Comparison("Meta-World, states (14 tasks)", "behaviour cloning, selected", "metaworld", ("BC", "DiffTORI")),
     Comparison("Push-T", "Diffusion Policy", "pusht", ("Diffusion Policy", "+ DiffTORI, measured noise")),
 )
 
