@@ -207,7 +207,13 @@ def _part_of(error: Exception) -> str:
 
 def _save_pt2(step: _Step, traced: Any, output: Path) -> Program:
     program = torch.export.export(traced, tuple(step.example()))
-    torch.export.save(program, output)
+    try:
+        torch.export.save(program, output)
+    except ValueError as error:  # of the JSON encoder; infinite numbers bound the search for the best plan
+        raise ExportError(
+            f"torch {torch.__version__} cannot write a program with infinite constants ({error}): install a newer "
+            "torch, or deploy the policy with difftori_pl.load_policy"
+        ) from error
     loaded: Program = torch.export.load(output).module()
     return loaded
 
