@@ -1,6 +1,5 @@
 """The base class of the demonstration datamodules: split, windows, statistics and loaders."""
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,7 +33,7 @@ class DemonstrationDataModule(DataModule):
     """Base class: deliver windows of the demonstrations in a file as batches of `datamodules.batch`.
 
     `datamodules.windowing.split` splits the demos into training and validation demos. The training order depends only
-    on the seed of `seed_everything` and on the epoch. Subclasses define the columns.
+    on the seed of `seed_everything` and on the epoch.
 
     Args:
         file: the file of demonstrations.
@@ -109,14 +108,21 @@ class DemonstrationDataModule(DataModule):
         self._task = ""
         self._fingerprint: Fingerprint | None = None
 
-    @abstractmethod
     def _columns(self, demos: list[str]) -> dict[str, Column]:
-        """Return the columns of these demos by name: "actions", "obs/<key>", ..."""
+        """Return the columns of these demos by name: "actions", "obs/<key>", ...; vectors are kept in memory."""
+        vectors, images = ([f"obs/{key}" for key in keys] for keys in (self._low_dim_keys, self._image_keys))
+        columns: dict[str, Column] = {"actions": self._actions(demos)}
+        columns |= {name: self._column(demos, name, np.float32, True) for name in vectors}
+        return columns | {name: self._images(demos, name) for name in images}
+
+    def _images(self, demos: list[str], name: str) -> Column:
+        """Return the column of a camera; by default each window is read from the file."""
+        return self._column(demos, name, np.uint8, False)
 
     @property
-    @abstractmethod
     def _low_dim_keys(self) -> Sequence[str]:
         """The observation keys that `statistics` covers."""
+        return tuple(self._request.obs_keys or ())
 
     @property
     def obs_specs(self) -> dict[str, ObservationSpec]:

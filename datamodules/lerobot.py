@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from datamodules.actions.scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.errors import DataError
@@ -108,10 +106,6 @@ class LeRobotDataModule(DemonstrationDataModule):
         """LeRobot's name of each observation, the task strings, the frames per second, and the scaling of actions."""
         return {**super().interface, **self._interface}
 
-    @property
-    def _low_dim_keys(self) -> Sequence[str]:
-        return self._obs_keys
-
     def _keep_metadata(self) -> None:
         meta = self.file.meta
         keys = [key for key in (*self._obs_keys, *self._image_keys) if key != TASK]
@@ -119,11 +113,5 @@ class LeRobotDataModule(DemonstrationDataModule):
         if TASK in self._obs_keys:
             self._interface["tasks"] = list(meta.tasks)
 
-    def _columns(self, demos: list[str]) -> dict[str, Column]:
-        columns: dict[str, Column] = {"actions": self._actions(demos)}
-        columns |= {f"obs/{key}": self._column(demos, f"obs/{key}", np.float32, True) for key in self._obs_keys}
-        columns |= {f"obs/{key}": self._frames(demos, f"obs/{key}") for key in self._image_keys}
-        return columns
-
-    def _frames(self, demos: list[str], name: str) -> Column:
+    def _images(self, demos: list[str], name: str) -> Column:
         return FrameCache(self._frame_cache, self.fingerprint["sha256"], self.file, name, self._size).column(demos)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from datamodules.actions.scaling import ScalingMethod
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.formats.faults import Request
@@ -90,7 +88,7 @@ class ManiSkill3DataModule(DemonstrationDataModule):
         # Do not log, as in `RobomimicDataModule`: the model may have arguments of the same name.
         self.save_hyperparameters(logger=False)
         self.file: ManiSkill3File
-        self._obs_keys, self._frame_cache = tuple(obs_keys), frame_cache
+        self._frame_cache = frame_cache
         self._interface: dict[str, Any] = {}
 
     @property
@@ -98,20 +96,10 @@ class ManiSkill3DataModule(DemonstrationDataModule):
         """The task, the controller and the scaling of actions; a policy refuses data or environments with others."""
         return {**super().interface, **self._interface}
 
-    @property
-    def _low_dim_keys(self) -> Sequence[str]:
-        return self._obs_keys
-
     def _keep_metadata(self) -> None:
         self._interface = self.file.interface()
-
-    def _columns(self, demos: list[str]) -> dict[str, Column]:
-        columns: dict[str, Column] = {"actions": self._actions(demos)}
-        columns |= {f"obs/{key}": self._column(demos, f"obs/{key}", np.float32, True) for key in self._obs_keys}
-        columns |= {f"obs/{key}": self._images(demos, f"obs/{key}") for key in self._image_keys}
-        return columns
 
     def _images(self, demos: list[str], name: str) -> Column:
         if self._frame_cache is not None:
             return FrameCache(self._frame_cache, self.fingerprint["sha256"], self.file, name, None).column(demos)
-        return self._column(demos, name, np.uint8, False)
+        return super()._images(demos, name)

@@ -90,18 +90,7 @@ class PushTDataModule(DemonstrationDataModule):
         )
         self.save_hyperparameters(logger=False)
         self.file: PushTFile
-        self._obs_keys = tuple(obs_keys)
         self._cache_images, self._frame_cache = cache_images, frame_cache
-
-    @property
-    def _low_dim_keys(self) -> Sequence[str]:
-        return self._obs_keys
-
-    def _columns(self, demos: list[str]) -> dict[str, Column]:
-        columns: dict[str, Column] = {"actions": self._actions(demos)}
-        columns |= {f"obs/{key}": self._column(demos, f"obs/{key}", np.float32, True) for key in self._obs_keys}
-        columns |= {f"obs/{key}": self._images(demos, f"obs/{key}") for key in self._image_keys}
-        return columns
 
     def _images(self, demos: list[str], key: str) -> Column:
         if self._frame_cache is None:

@@ -9,7 +9,7 @@ from datamodules.errors import DataError
 from datamodules.formats.array_faults import wrong_image, wrong_low_dim, wrong_shape
 from datamodules.formats.faults import Fault, Request, merge, not_finite, not_scaled, unreadable, wrong_actions
 from datamodules.formats.maniskill3_reader import ManiSkill3Reader
-from datamodules.formats.trajectory_faults import failure, no_trajectories, none_usable, other_content
+from datamodules.formats.trajectory_faults import no_trajectories, none_usable, other_content
 
 
 def file_faults(file: ManiSkill3Reader, request: Request) -> Iterator[Fault]:
@@ -34,7 +34,7 @@ def file_faults(file: ManiSkill3Reader, request: Request) -> Iterator[Fault]:
 
 def demo_faults(file: ManiSkill3Reader, demos: Sequence[str], request: Request) -> list[Fault]:
     """Return the faults of these demos; equal faults of several demos are reported once and counted."""
-    failures = {demo: fault for demo in demos if (fault := failure(file, demo)) is not None}
+    failures = {demo: fault for demo in demos if (fault := file.failure(demo)) is not None}
     successful = [demo for demo in demos if demo not in failures]
     vectors, images = file.required(successful, request)
     shapes: dict[str, tuple[int, ...]] = {}

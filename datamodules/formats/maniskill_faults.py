@@ -17,7 +17,7 @@ from datamodules.formats.faults import (
     wrong_actions,
 )
 from datamodules.formats.maniskill_reader import ManiSkillReader
-from datamodules.formats.trajectory_faults import failure, no_trajectories, none_usable, other_content
+from datamodules.formats.trajectory_faults import no_trajectories, none_usable, other_content
 
 _MODES = {"state": "states", "pointcloud": "clouds"}
 _REPLAY = (
@@ -68,7 +68,7 @@ def _missing(file: ManiSkillReader, demo: str) -> Iterator[Fault]:
 
 def demo_faults(file: ManiSkillReader, demos: Sequence[str], request: Request) -> list[Fault]:
     """Return the faults of these demos; equal faults of several demos are reported once and counted."""
-    failures = {demo: fault for demo in demos if (fault := failure(file, demo)) is not None}
+    failures = {demo: fault for demo in demos if (fault := file.failure(demo)) is not None}
     successful = [demo for demo in demos if demo not in failures]
     action_dim = request.action_dim
     if action_dim is None and successful:

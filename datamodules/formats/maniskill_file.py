@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from datamodules.errors import DataError
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.maniskill_faults import demo_faults, file_faults
 from datamodules.formats.maniskill_reader import ManiSkillReader
-from datamodules.formats.trajectory_faults import failure
 
 
 class ManiSkillFile(ManiSkillReader):
@@ -22,22 +19,6 @@ class ManiSkillFile(ManiSkillReader):
         "Get official demonstrations with `python -m mani_skill2.utils.download_demo PickCube-v0`, or make your own: "
         "`difftori demos maniskill --task PickCube-v0`."
     )
-
-    @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Return whether this is an HDF5 file with trajectories."""
-        import h5py
-
-        if not path.is_file() or not h5py.is_hdf5(path):
-            return False
-        file = cls(path)
-        try:
-            with file.clear_errors():
-                return bool(file.demos())
-        except DataError:
-            return False
-        finally:
-            file.close()
 
     def file_faults(self, request: Request) -> Iterator[Fault]:
         """See `DemoFile.file_faults`."""
@@ -50,12 +31,6 @@ class ManiSkillFile(ManiSkillReader):
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
         """See `DemoFile.columns`."""
         return ["actions", *(f"obs/{key}" for key in self.obs_keys())]
-
-    def usable(self, request: Request) -> list[str]:
-        """Return the names of the demos that the request does not drop."""
-        if not request.drop_failed:
-            return self.demos()
-        return [demo for demo in self.demos() if failure(self, demo) is None]
 
     def interface(self) -> dict[str, Any]:
         """Return the task, controller, cameras and cloud settings, which a policy compares with its own."""

@@ -8,8 +8,6 @@ from typing import Any
 from datamodules.formats.faults import Fault, Request
 from datamodules.formats.trajectory_file import TrajectoryFile
 
-_LEAVE_OUT = "Leave such trajectories out (drop_failed: true), or record them again."
-
 
 def no_trajectories(file: TrajectoryFile) -> Fault:
     """Return the fault of a file without `traj_<i>` groups."""
@@ -42,15 +40,6 @@ def none_usable(file: TrajectoryFile) -> Fault:
     """Return the fault of a file without a successful trajectory."""
     problem = f"none of the {len(file.demos())} trajectories is successful"
     return Fault("no_demos", file.path.name, problem, "Record others.")
-
-
-def failure(file: TrajectoryFile, demo: str) -> Fault | None:
-    """Return a fault if a trajectory is empty or failed."""
-    if file.length(demo) == 0:
-        return Fault("empty_demo", demo, "expected at least one step, found none", _LEAVE_OUT)
-    if not file.succeeded(demo):
-        return Fault("failed_demo", demo, "expected success at the end, found a failure", _LEAVE_OUT)
-    return None
 
 
 def _other_episodes(name: str, demos: Sequence[str], listed: Sequence[str]) -> Iterator[Fault]:

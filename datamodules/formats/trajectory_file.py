@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError
 from datamodules.formats.demo_file import DemoFile, natural_order, stored_arrays
+from datamodules.formats.faults import Fault, Request
+
+_LEAVE_OUT = "Leave such trajectories out (drop_failed: true), or record them again."
 
 
 class TrajectoryFile(DemoFile):
@@ -15,6 +19,41 @@ class TrajectoryFile(DemoFile):
 
     ManiSkill2 and ManiSkill3 store one more observation than actions. The last observation is ignored.
     """
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether this is an HDF5 file with trajectories of this generation."""
+        import h5py
+
+        if not path.is_file() or not h5py.is_hdf5(path):
+            return False
+        file = cls(path)
+        try:
+            with file.clear_errors():
+                return any(cls._is_of_this_generation(file.handle[demo]) for demo in file.demos()[:1])
+        except DataError:
+            return False
+        finally:
+            file.close()
+
+    @classmethod
+    def _is_of_this_generation(cls, group: Any) -> bool:
+        """Return whether this class reads a trajectory."""
+        return True
+
+    def usable(self, request: Request) -> list[str]:
+        """Return the names of the demos that the request does not drop."""
+        if not request.drop_failed:
+            return self.demos()
+        return [demo for demo in self.demos() if self.failure(demo) is None]
+
+    def failure(self, demo: str) -> Fault | None:
+        """Return a fault if a trajectory is empty or failed."""
+        if self.length(demo) == 0:
+            return Fault("empty_demo", demo, "expected at least one step, found none", _LEAVE_OUT)
+        if not self.succeeded(demo):
+            return Fault("failed_demo", demo, "expected success at the end, found a failure", _LEAVE_OUT)
+        return None
 
     def demos(self) -> list[str]:
         """See `DemoFile.demos`."""
