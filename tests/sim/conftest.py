@@ -1,4 +1,4 @@
-"""Fixtures of the tests with robosuite; environments are shared because they are slow to build."""
+"""Fixtures of the tests with simulators; environments are shared because they are slow to build."""
 
 import importlib.util
 import os
@@ -9,6 +9,8 @@ import pytest
 
 from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
+from difftori_pl.envs.vulkan import prepare_vulkan
+from difftori_pl.errors import MissingPackageError
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +24,15 @@ def square_env() -> Iterator[RobosuiteEnv]:
     env = Robosuite("NutAssemblySquare")()
     yield env
     env.close()
+
+
+@pytest.fixture(scope="module")
+def vulkan() -> None:
+    """Vulkan's driver, which ManiSkill2 and ManiSkill3 need."""
+    try:
+        prepare_vulkan()
+    except MissingPackageError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

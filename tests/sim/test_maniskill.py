@@ -13,11 +13,11 @@ from difftori_pl.cli import main
 from difftori_pl.demos.maniskill import plan_demos
 from difftori_pl.envs import ManiSkill
 from difftori_pl.envs.maniskill_env import ManiSkillEnv
-from difftori_pl.envs.vulkan import prepare_vulkan
 from difftori_pl.errors import ConfigurationError, MissingPackageError, ShapeError
 
 pytestmark = [
     pytest.mark.sim,
+    pytest.mark.usefixtures("vulkan"),
     pytest.mark.skipif(importlib.util.find_spec("mani_skill2") is None, reason="ManiSkill2 is not installed"),
     # SAPIEN and ManiSkill2 use deprecated names of numpy and gymnasium.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -25,14 +25,6 @@ pytestmark = [
 ]
 
 RECIPE = PointCloudRecipe(n_goal_points=50, colors=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _vulkan() -> None:
-    try:
-        prepare_vulkan()
-    except MissingPackageError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -9,23 +9,15 @@ import pytest
 from datamodules import ManiSkill3DataModule
 from difftori_pl.envs import ManiSkill3
 from difftori_pl.envs.maniskill3_env import ManiSkill3Env
-from difftori_pl.envs.vulkan import prepare_vulkan
-from difftori_pl.errors import ConfigurationError, MissingPackageError
+from difftori_pl.errors import ConfigurationError
 from tests.maniskill3_data import FIXTURE, VECTORS
 
 pytestmark = [
     pytest.mark.sim,
+    pytest.mark.usefixtures("vulkan"),
     pytest.mark.skipif(importlib.util.find_spec("mani_skill") is None, reason="ManiSkill3 is not installed"),
     pytest.mark.filterwarnings("ignore"),  # ManiSkill3 and SAPIEN use deprecated names
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _vulkan() -> None:
-    try:
-        prepare_vulkan()
-    except MissingPackageError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
