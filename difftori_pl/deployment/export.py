@@ -209,7 +209,9 @@ def _save_pt2(step: _Step, traced: Any, output: Path) -> Program:
     program = torch.export.export(traced, tuple(step.example()))
     try:
         torch.export.save(program, output)
-    except ValueError as error:  # of the JSON encoder; infinite numbers bound the search for the best plan
+    except ValueError as error:  # infinite numbers bound the search for the best plan
+        if "JSON compliant" not in str(error):
+            raise
         raise ExportError(
             f"torch {torch.__version__} cannot write a program with infinite constants ({error}): install a newer "
             "torch, or deploy the policy with difftori_pl.load_policy"

@@ -130,12 +130,11 @@ def test_a_planner_in_a_task_that_may_end_is_exported(
     assert action.abs() > 0.05
     # Another one, whose counters have not been read.
     monkeypatch.setattr(module, "load_module", lambda checkpoint: planning())
-    try:
-        written = export(Path("last.ckpt"), tmp_path / name, n_runs=1)
-    except ExportError as error:
-        if "infinite constants" in str(error):
-            pytest.skip(str(error))  # torch 2.8
-        raise
+    if name.endswith(".pt2") and torch.__version__.startswith("2.8."):
+        with pytest.raises(ExportError, match="cannot write a program with infinite constants"):
+            export(Path("last.ckpt"), tmp_path / name, n_runs=1)
+        return
+    written = export(Path("last.ckpt"), tmp_path / name, n_runs=1)
     assert written.inputs == ["state", "plan"]
     assert written.error <= 1e-5
 
