@@ -1,5 +1,6 @@
 """The base class of the demonstration datamodules: split, windows, statistics and loaders."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -62,6 +63,7 @@ class DemonstrationDataModule(DataModule):
         DataError: a number is out of range.
     """
 
+    @abstractmethod  # each format makes its file
     def __init__(
         self,
         file: DemoFile,

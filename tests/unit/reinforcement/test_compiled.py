@@ -72,9 +72,9 @@ def test_updates_equal_eager_ones(build: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
-def test_updates_equal_eager_ones_with_the_default_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # starting more processes takes longer
-    compare(executed_actions)
+def test_updates_equal_eager_ones_with_the_default_backend() -> None:
+    with torch._inductor.config.patch(compile_threads=1):  # starting more processes takes longer
+        compare(executed_actions)
 
 
 @pytest.mark.usefixtures("eager_kernels")
