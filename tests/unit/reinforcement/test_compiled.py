@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from shutil import which
 from typing import Any
 
@@ -19,17 +19,27 @@ from difftori_pl.trajopt import compilation
 from tests.unit.reinforcement.test_launches import executed_actions, replayed_states, td_mpc, td_mpc2
 from tests.unit.reinforcement.test_rl import OBS, A, H, make, make_batch
 
-METHODS = pytest.mark.parametrize("build", [td_mpc, td_mpc2, replayed_states, executed_actions])
-N_LOSSES = {"td_mpc": 2, "td_mpc2": 2, "replayed_states": 3, "executed_actions": 3}
+METHODS = pytest.mark.parametrize(("build", "n_losses"), [(td_mpc2, 2), (replayed_states, 3), (executed_actions, 3)])
 
 
 @pytest.fixture
-def eager_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Trace losses and gradients, but run eager kernels, which takes seconds instead of minutes."""
+def n_graphs() -> Iterator[Callable[[], int]]:
+    """Return a function that counts the compiled graphs of this test."""
+    counters.clear()
+    yield lambda: counters["stats"]["unique_graphs"]
+    counters.clear()
+
+
+@pytest.fixture
+def traced_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace losses only, and run eager kernels and gradients: the fastest backend."""
+    monkeypatch.setattr(compilation, "BACKEND", "eager")
+
+
+@pytest.fixture
+def traced_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace losses and gradients, and run eager kernels, which takes seconds instead of minutes."""
     monkeypatch.setattr(compilation, "BACKEND", "aot_eager")
-    counters.clear()
-    yield
-    counters.clear()
 
 
 def built(build: Any, compiled: bool) -> DiffTORIRL:
@@ -50,10 +60,6 @@ def trained(module: DiffTORIRL, optimizers: Any, n_updates: int = 3) -> list[Ten
     return [*(value.detach() for value in found), *module.state_dict().values(), torch.get_rng_state()]
 
 
-def n_compilations() -> int:
-    return counters["stats"]["unique_graphs"]
-
-
 def compare(build: Any) -> None:
     module, reference = (built(build, compiled) for compiled in (True, False))
     found = trained(module, module.configure_optimizers())
@@ -63,10 +69,10 @@ def compare(build: Any) -> None:
 
 
 @METHODS
-@pytest.mark.usefixtures("eager_kernels")
-def test_updates_equal_eager_ones(build: Any) -> None:
+@pytest.mark.usefixtures("traced_gradients")
+def test_updates_equal_eager_ones(build: Any, n_losses: int, n_graphs: Callable[[], int]) -> None:
     compare(build)
-    assert n_compilations() == N_LOSSES[build.__name__], "each loss is compiled, as a whole"
+    assert n_graphs() == n_losses, "each loss is compiled, as a whole"
 
 
 @pytest.mark.slow
@@ -77,8 +83,8 @@ def test_updates_equal_eager_ones_with_the_default_backend() -> None:
         compare(executed_actions)
 
 
-@pytest.mark.usefixtures("eager_kernels")
-def test_later_updates_compile_nothing() -> None:
+@pytest.mark.usefixtures("traced_losses")
+def test_later_updates_compile_nothing(n_graphs: Callable[[], int]) -> None:
     module = make(ReplayedStates(n_states=3), horizon_schedule=LinearSchedule(1, H, 100), compiled=True)
     optimizers = module.configure_optimizers()
     trained(module, optimizers)
@@ -90,11 +96,11 @@ def test_later_updates_compile_nothing() -> None:
             module.eval().act({"state": torch.ones(2, 1, OBS, dtype=torch.float64)}, module.initial_state(2))
             trained(module.train(), optimizers)
     assert horizons == [1, 2, 3]
-    assert n_compilations() == 3
+    assert n_graphs() == 3
 
 
-@pytest.mark.usefixtures("eager_kernels")
-def test_number_of_compilations_is_bounded() -> None:
+@pytest.mark.usefixtures("traced_losses")
+def test_number_of_compilations_is_bounded(n_graphs: Callable[[], int]) -> None:
     module = built(td_mpc, True)
     counts = []
     for size in (6, 4, 1, 5, 3, 1, 2):
@@ -103,7 +109,7 @@ def test_number_of_compilations_is_bounded() -> None:
             "obs": {"state": batch["obs"]["state"][:size]}
         }
         module.model_loss(batch)
-        counts.append(n_compilations())
+        counts.append(n_graphs())
     assert counts == [1, 2, 3, 3, 3, 3, 3], "the first size, any size, and size 1"
 
 
@@ -114,7 +120,7 @@ class _Undecided(TDMPC):
         return super().policy_loss(latents, settings) * (1.0 if latents.sum().item() > 0 else 2.0)
 
 
-@pytest.mark.usefixtures("eager_kernels")
+@pytest.mark.usefixtures("traced_losses")
 def test_message_for_a_loss_that_cannot_be_compiled() -> None:
     model = _Undecided(StateEncoder({"state": OBS}, 5, [8], normalize=False), A, 16)
     module = make(world_model=model, compiled=True)
@@ -124,25 +130,25 @@ def test_message_for_a_loss_that_cannot_be_compiled() -> None:
     trained(module, module.configure_optimizers())
 
 
-@pytest.mark.usefixtures("eager_kernels")
-def test_checkpoints_of_compiled_and_eager_modules_are_interchangeable() -> None:
-    for compiled in (True, False):
-        module, resumed = (make(ReplayedStates(n_states=3), compiled=flag) for flag in (compiled, not compiled))
-        optimizers, others = module.configure_optimizers(), resumed.configure_optimizers()
-        trained(module, optimizers)
-        assert n_compilations() == 3 * compiled
-        resumed.load_state_dict(module.state_dict())
-        for optimizer, saved in zip(others, optimizers, strict=True):
-            optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))
-        torch.testing.assert_close(trained(resumed, others, 1), trained(module, optimizers, 1), rtol=1e-5, atol=1e-7)
-        counters.clear()
+@pytest.mark.usefixtures("traced_losses")
+def test_checkpoints_of_compiled_and_eager_modules_are_interchangeable(n_graphs: Callable[[], int]) -> None:
+    modules = [make(ReplayedStates(n_states=3), compiled=compiled) for compiled in (True, False)]
+    optimizers = [module.configure_optimizers() for module in modules]
+    for saved, resumed in ((0, 1), (1, 0)):
+        trained(modules[saved], optimizers[saved])
+        modules[resumed].load_state_dict(modules[saved].state_dict())
+        for one, other in zip(optimizers[saved], optimizers[resumed], strict=True):
+            other.load_state_dict(copy.deepcopy(one.state_dict()))
+        one_update = (trained(modules[i], optimizers[i], 1) for i in (resumed, saved))
+        torch.testing.assert_close(*one_update, rtol=1e-5, atol=1e-7)
+    assert n_graphs() == 3
 
 
-@pytest.mark.usefixtures("eager_kernels")
-def test_a_module_can_be_copied_after_its_losses_were_compiled() -> None:
+@pytest.mark.usefixtures("traced_losses")
+def test_a_module_can_be_copied_after_its_losses_were_compiled(n_graphs: Callable[[], int]) -> None:
     module = make(compiled=True)
     expected = module.model_loss(make_batch()).value
     for again in (copy.deepcopy(module), pickle.loads(pickle.dumps(module.world_model))):
-        assert n_compilations() == 1
+        assert n_graphs() == 1
         assert isinstance(again, nn.Module)
     torch.testing.assert_close(copy.deepcopy(module).model_loss(make_batch()).value, expected)
