@@ -126,6 +126,7 @@ MISTAKES = {
     "fit": "--config: expected a configuration, got none: `difftori fit --config il_square.yaml`",
     f"{BC} --data.path=none.hdf5": f"none.hdf5: no such file. {RobomimicFile.how_to_get}",
     "fit --config=bc_lerobot.yaml --data.path=none": f"none: no such folder. {LeRobotFile.how_to_get}",
+    "data check none.zarr": "none.zarr: no such file or folder",
     "data check none.hdf5": f"none.hdf5: no such file. {RobomimicFile.how_to_get}",
     "fit --config=bc_rnn_pusht_low_dim.yaml --data.path=no.zarr": f"no.zarr: no such folder. {PushTFile.how_to_get}",
     "data sums none.hdf5": (
