@@ -27,8 +27,7 @@ ROOT = Path(__file__).parents[2]
 SMALL_IL = ["--model.encoder.hidden_dim=8", "--model.prior_temperature=1.0"]
 MODULES = {
     "bc_rnn": ["--config=bc_rnn_square_low_dim.yaml", *SMALL],
-    "il": ["--config=il_square_low_dim.yaml", *SMALL_IL],
-    "il_horizon_3": [
+    "il": [
         "--config=il_square_low_dim.yaml", *SMALL_IL, "--model.horizon=3", "--model.dynamics=LatentDynamics",
     ],
     "residual": ["--config=residual_square_low_dim.yaml", "--model.policy.encoder.hidden_dim=8"],
@@ -37,7 +36,7 @@ MODULES = {
     ],
     "diffusion": ["--config=diffusion_square_low_dim.yaml", "--model.policy.dims=[16,32]"],
 }  # fmt: skip
-BASES = {"il": "base_policy", "il_horizon_3": "base_policy", "residual": "policy.base"}
+BASES = {"il": "base_policy", "residual": "policy.base"}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def last(folder: Path) -> Path:
     return max(folder.glob("run/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
 
 
-SLOW = {"il_horizon_3", "residual", "ibc"}
+SLOW = {"residual", "ibc"}
 # An epoch has 7 batches: 9 updates end in the middle of the second one, 4 in the first.
 CASES = [
     pytest.param(name, *numbers, marks=[pytest.mark.slow] if name in SLOW else [])
@@ -180,7 +179,7 @@ def test_resuming_from_the_end_of_an_epoch(
     after_training: str, end: tuple[int, int], demos: Path, low_dim_base: Path, tmp_path: Path
 ) -> None:
     saves = ["--checkpoint.save_top_k=-1", f"--checkpoint.save_on_train_epoch_end={after_training}"]
-    options = [*options_of("il", demos, low_dim_base, tmp_path / "whole"), *ends(*end), *saves]
+    options = [*options_of("bc_rnn", demos, low_dim_base, tmp_path / "whole"), *ends(*end), *saves]
     run(["fit", *options])
     (first,) = (tmp_path / "whole").glob("run/version_0/checkpoints/*step=7.ckpt")
     options[options.index(f"--trainer.logger.save_dir={tmp_path / 'whole'}")] = f"--trainer.logger.save_dir={tmp_path}"
