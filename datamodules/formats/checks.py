@@ -115,9 +115,10 @@ def _summary(file: DemoFile) -> Summary:
 
 def _file(path: str | os.PathLike[str]) -> DemoFile:
     path = Path(path).expanduser()
-    if not path.exists() and path.suffix != ".hdf5":  # the advice on demonstrations depends on the format
+    form = next((form for form in FORMATS if form.recognises(path)), None)
+    if form is None and not path.exists():
         raise MissingDataError(f"{path}: no such file or folder")
-    return next((form for form in FORMATS if form.recognises(path)), FORMATS[-1])(path)
+    return (form or FORMATS[-1])(path)
 
 
 def _faults(file: DemoFile, request: Request) -> list[Fault]:

@@ -31,10 +31,10 @@ class RobomimicFile(DemoFile):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Return whether this is an HDF5 file."""
+        """Return whether this is an HDF5 file, or a missing one by its name."""
         import h5py
 
-        return path.is_file() and bool(h5py.is_hdf5(path))
+        return bool(h5py.is_hdf5(path)) if path.is_file() else path.suffix == ".hdf5" and not path.exists()
 
     def file_faults(self, request: Request) -> Iterator[Fault]:
         """See `DemoFile.file_faults`."""

@@ -19,8 +19,6 @@ from difftori_pl.trajopt import compilation
 from tests.unit.reinforcement.test_launches import executed_actions, replayed_states, td_mpc, td_mpc2
 from tests.unit.reinforcement.test_rl import OBS, A, H, make, make_batch
 
-METHODS = pytest.mark.parametrize(("build", "n_losses"), [(td_mpc2, 2), (replayed_states, 3), (executed_actions, 3)])
-
 
 @pytest.fixture
 def n_graphs() -> Iterator[Callable[[], int]]:
@@ -68,7 +66,7 @@ def compare(build: Any) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-@METHODS
+@pytest.mark.parametrize(("build", "n_losses"), [(td_mpc2, 2), (replayed_states, 3), (executed_actions, 3)])
 @pytest.mark.usefixtures("traced_gradients")
 def test_updates_equal_eager_ones(build: Any, n_losses: int, n_graphs: Callable[[], int]) -> None:
     compare(build)
