@@ -32,7 +32,7 @@ from difftori_pl.errors import DiffTORIError
 from tests.conftest import SQUARE_OBS
 from tests.data import write_robomimic
 from tests.envs import PointEnv
-from tests.integration.test_rl import CONFIG, REPLAYED
+from tests.rl_runs import CONFIG, REPLAYED
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 Outcome = tuple[str, str]

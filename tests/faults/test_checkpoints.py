@@ -25,7 +25,7 @@ from difftori_pl.errors import CheckpointError, DiffTORIError, DivergenceError
 from tests.checkpoints.write import FOLDER
 from tests.conftest import SMALL
 from tests.faults.mutations import ROUNDS, mutate, outcomes
-from tests.integration.test_rl import CONFIG
+from tests.rl_runs import CONFIG
 
 CHECKPOINT = sorted(FOLDER.glob("*/bc_rnn.ckpt"))[-1]
 

@@ -14,7 +14,7 @@ from datamodules import ReplayDataModule
 from difftori_pl.cli import run
 from difftori_pl.errors import ConfigurationError
 from tests.envs import Point, PointEnv
-from tests.integration.test_rl import CONFIG, REPLAYED, Fit, everything, fit, in_process, last_checkpoint
+from tests.rl_runs import CONFIG, REPLAYED, Fit, everything, fit, in_process, last_checkpoint
 
 __all__ = ["fit", "in_process"]
 

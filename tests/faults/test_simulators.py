@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.test_rl import Fit, fit
+from tests.rl_runs import Fit, fit
 
 __all__ = ["fit"]
 

@@ -12,7 +12,7 @@ from difftori_pl.cli import run
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.envs.pool import Step
 from difftori_pl.trajopt import compilation
-from tests.integration.test_rl import everything
+from tests.rl_runs import everything
 
 SEEDS: list[int] = []
 """Seeds of the episodes that this process has run."""

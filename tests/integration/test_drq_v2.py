@@ -13,7 +13,7 @@ from difftori_pl import DrQV2, load_policy
 from difftori_pl.cli import SHIPPED_CONFIGS, run
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import ConfigurationError
-from tests.integration.test_rl import assert_same, everything, last_checkpoint
+from tests.rl_runs import assert_same, everything, last_checkpoint
 
 Fit = Callable[..., Any]
 CONFIGS = sorted(path.name for path in SHIPPED_CONFIGS.glob("drq_v2_*.yaml"))

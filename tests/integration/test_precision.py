@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from difftori_pl.cli import run
-from tests.integration.test_rl import CONFIG, EXECUTED, REPLAYED, in_process  # noqa: F401
+from tests.rl_runs import CONFIG, EXECUTED, REPLAYED, in_process  # noqa: F401
 
 PRECISIONS = {
     "bfloat16": ["--trainer.precision=bf16-mixed"],

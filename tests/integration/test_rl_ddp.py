@@ -8,7 +8,7 @@ import torch
 
 from datamodules import DataError
 from difftori_pl.cli import run
-from tests.integration.test_rl import CONFIG, EXECUTED, assert_same
+from tests.rl_runs import CONFIG, EXECUTED, assert_same
 from tests.torchrun import torchrun
 
 pytestmark = pytest.mark.slow

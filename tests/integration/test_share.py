@@ -8,7 +8,7 @@ from difftori_pl.cli import run
 from difftori_pl.deployment.share import share
 from difftori_pl.envs.local_pool import LocalPool
 from difftori_pl.errors import ConfigurationError
-from tests.integration.test_rl import CONFIG
+from tests.rl_runs import CONFIG
 
 pytest.importorskip("safetensors")
 

@@ -16,8 +16,8 @@ from difftori_pl import TDMPC, DiffTORIRL, LinearSchedule, ReplayedStates, State
 from difftori_pl.errors import ConfigurationError
 from difftori_pl.models.latent_model import LossSettings
 from difftori_pl.trajopt import compilation
+from tests.unit.reinforcement.small_module import OBS, A, H, make, make_batch
 from tests.unit.reinforcement.test_launches import executed_actions, replayed_states, td_mpc, td_mpc2
-from tests.unit.reinforcement.test_rl import OBS, A, H, make, make_batch
 
 
 @pytest.fixture

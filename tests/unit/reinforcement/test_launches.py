@@ -25,7 +25,7 @@ from difftori_pl import (
 )
 from difftori_pl.models.encoders.base import unit_images
 from tests.dispatch import HostReads, Kernels, count_kernels
-from tests.unit.reinforcement.test_rl import OBS, A, B, H, make, make_batch
+from tests.unit.reinforcement.small_module import OBS, A, B, H, make, make_batch
 
 
 def td_mpc() -> DiffTORIRL:
