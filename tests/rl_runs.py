@@ -36,11 +36,16 @@ ON_A_POINT = [
 ]  # fmt: skip
 
 
+def step_in_process(patch: pytest.MonkeyPatch) -> None:
+    """Step environments in this process, because starting another takes longer than the run."""
+    patch.setattr("difftori_pl.callbacks.collect.EnvPool", LocalPool)
+    patch.setattr("difftori_pl.callbacks.rollout.EnvPool", LocalPool)
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step environments in this process, because starting another takes longer than the run."""
-    monkeypatch.setattr("difftori_pl.callbacks.collect.EnvPool", LocalPool)
-    monkeypatch.setattr("difftori_pl.callbacks.rollout.EnvPool", LocalPool)
+    """Step environments in this process during a test."""
+    step_in_process(monkeypatch)
 
 
 @pytest.fixture

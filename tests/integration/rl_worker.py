@@ -29,7 +29,7 @@ class RecordingPool(LocalPool):
 if __name__ == "__main__":
     collect.EnvPool = RecordingPool  # type: ignore[assignment,misc,attr-defined]
     rollout.EnvPool = RecordingPool  # type: ignore[assignment,misc,attr-defined]
-    compilation.BACKEND = "aot_eager"  # compiling kernels would take minutes
+    compilation.BACKEND = "eager"  # compiling kernels and gradients would take minutes
     cli = run(sys.argv[2:])
     found: dict[str, Any] = {
         **everything(cli),

@@ -6,15 +6,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from datamodules import DataError
 from difftori_pl import load_policy
+from difftori_pl.cli import run
 from difftori_pl.errors import CheckpointError
 from difftori_pl.trajopt import compilation
-from tests.rl_runs import CONFIG, EXECUTED, Fit, assert_same, everything, fit, in_process, last_checkpoint
+from tests.rl_runs import (
+    CONFIG,
+    EXECUTED,
+    Fit,
+    assert_same,
+    everything,
+    fit,
+    in_process,
+    last_checkpoint,
+    step_in_process,
+)
 
 __all__ = ["fit", "in_process"]
 
@@ -49,6 +61,15 @@ def test_compiled_and_eager_runs_resume_each_other(first: bool, fit: Fit, monkey
     assert load_policy(last_checkpoint(resumed)) is not None
 
 
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the final state of an uninterrupted run of 240 steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        step_in_process(patch)
+        folder = f"--trainer.logger.save_dir={tmp_path_factory.mktemp('whole')}"
+        return everything(run(["fit", f"--config={CONFIG}", "--collect.n_env_steps=240", folder]))
+
+
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     "kind",
@@ -58,9 +79,8 @@ def test_compiled_and_eager_runs_resume_each_other(first: bool, fit: Fit, monkey
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_a_stopped_run_resumes(kind: signal.Signals, fit: Fit, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes(kind: signal.Signals, fit: Fit, tmp_path: Path, long_run: dict[str, Any]) -> None:
     options = ["--collect.n_env_steps=240", "--checkpoint.every_n_train_steps=1"]
-    whole = everything(fit(*options, folder="whole"))
     command = [sys.executable, "-m", "difftori_pl", "fit", f"--config={CONFIG}", *options]
     command += [f"--trainer.logger.save_dir={tmp_path / 'parts'}"]
     process = subprocess.Popen(
@@ -80,7 +100,7 @@ def test_a_stopped_run_resumes(kind: signal.Signals, fit: Fit, tmp_path: Path) -
     assert reached < 240, "the run had ended before the signal came"
     again = fit(*options, "--ckpt_path=last", folder="parts")
     assert int(again.model.env_step) == 240
-    assert_same(whole, everything(again))
+    assert_same(long_run, everything(again))
 
 
 @pytest.mark.usefixtures("in_process")

@@ -65,7 +65,7 @@ def test_sigterm_to_one_process_stops_both_with_a_checkpoint(quick: list[str], t
 
 
 def test_the_run_restarts_after_a_process_was_killed(quick: list[str], tmp_path: Path) -> None:
-    n_steps = 600
+    n_steps = 300
     stderr = signalled(signal.SIGKILL, quick, tmp_path, n_steps)
     first, second = last_checkpoints(tmp_path)
     assert 0 < torch.load(first, weights_only=True)["global_step"] < n_steps

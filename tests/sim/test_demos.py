@@ -107,4 +107,4 @@ def test_the_square_expert_succeeds(square_env: RobosuiteEnv, seed: int) -> None
 
 @pytest.mark.slow
 def test_the_square_expert_succeeds_nine_times_out_of_ten(square_env: RobosuiteEnv) -> None:
-    assert sum(play(square_env, SquareExpert(), seed, 400) is not None for seed in range(50)) >= 45
+    assert sum(play(square_env, SquareExpert(), seed, 400) is not None for seed in range(20)) >= 18
