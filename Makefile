@@ -7,7 +7,7 @@ NUMPY2_TESTS ?= tests/unit/datamodules tests/unit/deployment tests/unit/envs tes
     tests/contract/test_envs.py tests/integration/test_lerobot.py tests/integration/test_maniskill3.py \
     tests/integration/test_robomimic_data.py tests/sim
 
-.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 sim-robosuite15 numpy2 gpu gpu-report \
+.PHONY: help system vulkan browser check-system demo demo-square test test-quick sim robosuite15 numpy2 gpu gpu-report \
     lint types docs package minimum format clean
 
 help: ## list the targets
@@ -77,16 +77,13 @@ sim: .venv/ready ## run the tests with simulators
 
 robosuite15: .robosuite15/ready ## install robosuite 1.5 into .robosuite15; to use it, set PYTHONPATH=.robosuite15
 
-sim-robosuite15: .robosuite15/ready ## run the tests with robosuite with its version 1.5
-	PYTHONPATH=.robosuite15 $(BIN)/python -c "from importlib.metadata import version as v; assert v('robosuite') >= '1.5'"
-	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/.robosuite15 $(BIN)/pytest -m 'robosuite and not slow' -n auto --dist worksteal \
-	    tests/contract tests/sim
-
-# The driver of `make vulkan`, for ManiSkill3.
-numpy2: .numpy2/ready ## run fast tests of data, deployment and simulators with numpy 2, in an environment without ManiSkill2
+# Today's versions: numpy 2, robosuite 1.5 and ManiSkill3, with the driver of `make vulkan`.
+numpy2: .numpy2/ready .robosuite15/ready ## run fast tests of data, deployment and simulators with numpy 2 and robosuite 1.5
 	@bash setup/software_vulkan.sh .numpy2/share/software_vulkan
-	.numpy2/bin/python -c "import numpy; assert int(numpy.__version__[0]) >= 2, numpy.__version__"
-	OMP_NUM_THREADS=1 .numpy2/bin/pytest -m 'not slow and not gpu' -n auto --dist worksteal $(NUMPY2_TESTS)
+	PYTHONPATH=.robosuite15 .numpy2/bin/python -c "from importlib.metadata import version as v; \
+	    assert v('numpy') >= '2' and v('robosuite') >= '1.5', (v('numpy'), v('robosuite'))"
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/.robosuite15 .numpy2/bin/pytest -m 'not slow and not gpu' -n auto --dist worksteal \
+	    $(NUMPY2_TESTS)
 
 gpu: .venv/ready ## run the tests that need a CUDA GPU
 	$(BIN)/pytest -m gpu

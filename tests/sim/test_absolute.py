@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.actions.robosuite_version import FIRST, KEY
 from datamodules.formats.checks import check
 from difftori_pl.demos.absolute import to_absolute
 from difftori_pl.envs import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
+from difftori_pl.envs.robosuite_release import installed_interface
 from difftori_pl.errors import ConfigurationError
 
-pytestmark = pytest.mark.sim
+pytestmark = [
+    pytest.mark.sim,
+    pytest.mark.skipif(installed_interface().get(KEY, FIRST) != FIRST, reason="the conversion needs robosuite 1.4"),
+]
 
 N_STEPS = 25
 
