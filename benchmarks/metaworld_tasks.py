@@ -262,13 +262,13 @@ def plot(records: Sequence[Record], path: Path) -> None:
     panel = figure.subplots()
     for number, policy in enumerate(policies):
         offset = 0.16 * (number - (len(policies) - 1) / 2)
+        panel.plot([], [], "o-", color=f"C{number}", markersize=4, label=policy)  # an entry of the legend
         for place, task in enumerate(tasks):
             values = pool(found[policy], task)
             if len(values):
                 rate = wilson(int(values.sum()), len(values))
-                label = policy if place == 0 else None
                 panel.plot([rate.low, rate.high], [place + offset] * 2, color=f"C{number}", linewidth=2)
-                panel.plot(rate.rate, place + offset, "o", color=f"C{number}", markersize=4, label=label)
+                panel.plot(rate.rate, place + offset, "o", color=f"C{number}", markersize=4)
     panel.set(xlim=(-0.02, 1.02), xlabel="success rate (Wilson 95 %)")
     panel.set_yticks(range(len(tasks)), tasks)
     panel.invert_yaxis()
@@ -295,9 +295,10 @@ if __name__ == "__main__":
     tasks = [task for name in options.tasks for task in named.get(name, (name,))]
     arms = {f"DiffTORI, {name}": [f"--{word}" for word in words] for name, *words in options.arm}
     study = Study(options.folder, options.results, options.episodes, options.rollouts, arms)
-    jobs = [(seed, task) for seed in options.seeds for task in tasks]
-    for seed, task in own_part(jobs, options):
-        study.complete(task, seed, [*options.policies, *arms])
+    own_tasks = own_part(tasks, options)  # seeds of a task share a file of demonstrations, which one process records
+    for seed in options.seeds:
+        for task in own_tasks:
+            study.complete(task, seed, [*options.policies, *arms])
     records = [record for record in study.records() if record["task"] in tasks]
     print(tables(records))
     if options.plot:
