@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from datamodules.actions.robosuite_control import KEY as CONTROL_DELTA
-from datamodules.actions.robosuite_control import control_delta
 from datamodules.actions.robosuite_version import KEY as ROBOSUITE
 from datamodules.actions.robosuite_version import recorded_generation
 from datamodules.actions.scaling import ScalingMethod
@@ -55,6 +54,11 @@ class RobomimicDataModule(DemonstrationDataModule):
         action_rotations: first component of each axis-angle vector in the file's actions: [3] for an arm with absolute
             poses, [3, 10] for two. The policy gets six continuous numbers instead, so `action_dim` of the model is
             three larger for each.
+        action_key: name of the array of actions: `actions`, or `actions_abs`, which robomimic's
+            `robosuite_add_absolute_actions.py` adds.
+        control_delta: whether these actions are displacements or absolute poses (False). None follows the file's
+            `env_args`, which are still those of displacements in robomimic's and Diffusion Policy's files of absolute
+            poses.
 
     Raises:
         DataError: both `cache_images` and `frame_cache` are set.
@@ -88,6 +92,8 @@ class RobomimicDataModule(DemonstrationDataModule):
         action_scaling: ScalingMethod = "none",
         action_margin: float = 0.05,
         action_rotations: Sequence[int] = (),
+        action_key: str = "actions",
+        control_delta: bool | None = None,
     ) -> None:
         if cache_images and frame_cache is not None:
             raise DataError(
@@ -95,7 +101,7 @@ class RobomimicDataModule(DemonstrationDataModule):
                 "frame_cache."
             )
         super().__init__(
-            RobomimicFile(path),
+            RobomimicFile(path, action_key, control_delta),
             Request(obs_keys, image_keys, action_dim, load_next_obs, load_rewards),
             horizon=horizon,
             n_obs_steps=n_obs_steps,
@@ -122,6 +128,7 @@ class RobomimicDataModule(DemonstrationDataModule):
         self._frame_cache = frame_cache
         self._load_next_obs, self._load_rewards = load_next_obs, load_rewards
         self._env_meta: dict[str, Any] = {}
+        self._control_delta: bool | None = None
 
     @property
     def env_meta(self) -> dict[str, Any]:
@@ -132,8 +139,7 @@ class RobomimicDataModule(DemonstrationDataModule):
     @property
     def interface(self) -> Mapping[str, Any]:
         """The units of the actions, whether they are displacements, and the generation of robosuite, if known."""
-        delta = control_delta(self.env_meta.get("env_kwargs") or {})
-        known = {CONTROL_DELTA: delta, ROBOSUITE: recorded_generation(self.env_meta)}
+        known = {ROBOSUITE: recorded_generation(self.env_meta), CONTROL_DELTA: self._control_delta}
         return {**super().interface, **{name: value for name, value in known.items() if value is not None}}
 
     @property
@@ -142,6 +148,7 @@ class RobomimicDataModule(DemonstrationDataModule):
 
     def _keep_metadata(self) -> None:
         self._env_meta = self.file.env_meta()
+        self._control_delta = self.file.control_delta()
 
     def _columns(self, demos: list[str]) -> dict[str, Column]:
         columns: dict[str, Column] = {"actions": self._actions(demos, self._cache_low_dim)}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.formats.array_faults import wrong_image, wrong_low_dim, wrong_shape
-from datamodules.formats.demo_file import DemoFile, stored_arrays
+from datamodules.formats.demo_file import DemoFile
 from datamodules.formats.faults import (
     Fault,
     Request,
@@ -20,6 +20,11 @@ from datamodules.formats.faults import (
     wrong_actions,
 )
 from datamodules.formats.robomimic_request import RequiredArrays, required_arrays
+
+_ABSOLUTE = (
+    "If they are absolute poses, set data.init_args.control_delta to false; if they are displacements that the "
+    "controller clips, to true."
+)
 
 
 def file_faults(file: DemoFile, request: Request) -> Iterator[Fault]:
@@ -78,22 +83,42 @@ def _wrong_masks(file: DemoFile, demos: set[str]) -> Iterator[Fault]:
             )
 
 
-def demo_faults(file: DemoFile, demos: Sequence[str], request: Request) -> list[Fault]:
-    """Return the faults of these demos; equal faults of several demos are reported once and counted."""
-    required = required_arrays(file, demos, request)
+def demo_faults(
+    file: DemoFile, demos: Mapping[str, Mapping[str, Any]], request: Request, action_key: str = "actions"
+) -> list[Fault]:
+    """Return the faults of demos; equal faults of several demos are reported once and counted.
+
+    Args:
+        file: the file.
+        demos: the arrays of each demo, by name.
+        request: the required data.
+        action_key: name in the file of the array `actions`.
+    """
+    required = required_arrays(demos.values(), request)
     shapes: dict[str, tuple[int, ...]] = {}
     unscaled = request.unscaled_actions is not False
-    return merge(fault for demo in demos for fault in _wrong(file, demo, required, shapes, unscaled))
+
+    def faults() -> Iterator[Fault]:
+        for demo, arrays in demos.items():
+            if "actions" not in arrays:
+                problem = f"expected an array `{action_key}`, found none"
+                yield Fault("no_actions", demo, problem, "Remove the demo, or set data.init_args.action_key.")
+            yield from _missing(demo, arrays, required)
+            if "actions" in arrays:
+                yield from _wrong(file, demo, arrays, required, shapes, unscaled)
+
+    return merge(faults())
 
 
 def _wrong(
-    file: DemoFile, demo: str, required: RequiredArrays, shapes: dict[str, tuple[int, ...]], unscaled: bool
+    file: DemoFile,
+    demo: str,
+    arrays: Mapping[str, Any],
+    required: RequiredArrays,
+    shapes: dict[str, tuple[int, ...]],
+    unscaled: bool,
 ) -> Iterator[Fault]:
     """Yield the faults of a demo and add the shape of one step of each new array to `shapes`."""
-    arrays = stored_arrays(file.handle["data"][demo])
-    yield from _missing(demo, arrays, required)
-    if "actions" not in arrays:
-        return
     fault = wrong_actions(demo, arrays["actions"], required.action_dim)
     if fault is not None:
         yield fault
@@ -122,10 +147,8 @@ def _wrong(
             yield fault
 
 
-def _missing(demo: str, arrays: dict[str, Any], required: RequiredArrays) -> Iterator[Fault]:
+def _missing(demo: str, arrays: Mapping[str, Any], required: RequiredArrays) -> Iterator[Fault]:
     groups = {name.split("/")[0] for name in arrays if "/" in name}
-    if "actions" not in arrays:
-        yield Fault("no_actions", demo, "expected an array `actions`, found none", "Remove the demo.")
     if "obs" not in groups:
         yield Fault(
             "no_obs",
@@ -169,5 +192,5 @@ def _wrong_values(file: DemoFile, demo: str, name: str, unscaled: bool) -> Fault
         return unreadable(file.path, name, error)
     fault = not_finite(demo, name, values)
     if fault is None and name == "actions" and unscaled:
-        fault = not_scaled(demo, values, "The actions may be absolute or from another controller.")
+        fault = not_scaled(demo, values, _ABSOLUTE)
     return fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,13 @@ from datamodules.formats.robomimic_request import required_arrays
 
 
 class RobomimicFile(DemoFile):
-    """A robomimic HDF5 file; see `DemoFile`."""
+    """A robomimic HDF5 file; see `DemoFile`.
+
+    Args:
+        path: path of the file.
+        action_key: name of the array that is read as "actions".
+        control_delta: whether these actions are displacements; None for what `env_args` says.
+    """
 
     format_name = "a robomimic HDF5 file"
     how_to_get = (
@@ -28,6 +35,13 @@ class RobomimicFile(DemoFile):
         "`difftori demos square --episodes 200` writes demos/square.hdf5, and `difftori data render FILE` adds images "
         "to such a file."
     )
+
+    def __init__(
+        self, path: str | os.PathLike[str], action_key: str = "actions", control_delta: bool | None = None
+    ) -> None:
+        super().__init__(path)
+        self.action_key = action_key
+        self._control_delta = control_delta
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -42,14 +56,15 @@ class RobomimicFile(DemoFile):
 
     def demo_faults(self, demos: Sequence[str], request: Request) -> list[Fault]:
         """See `DemoFile.demo_faults`."""
-        if request.unscaled_actions is None:
-            absolute = control_delta(self.env_meta().get("env_kwargs") or {}) is False
-            request = replace(request, unscaled_actions=not absolute)
-        return demo_faults(self, demos, request)
+        delta, stated = self.control_delta(), self._control_delta is not None
+        if request.unscaled_actions is None or (delta and not stated):
+            # Files of absolute poses often keep the controller's settings of the displacements that they replace.
+            request = replace(request, unscaled_actions=delta is not False)
+        return demo_faults(self, {demo: self.arrays(demo) for demo in demos}, request, self.action_key)
 
     def columns(self, demos: Sequence[str], request: Request) -> list[str]:
         """See `DemoFile.columns`."""
-        required = required_arrays(self, demos, request)
+        required = required_arrays(map(self.arrays, demos), request)
         return [*required.vectors, *required.images]
 
     def demos(self) -> list[str]:
@@ -85,13 +100,23 @@ class RobomimicFile(DemoFile):
             )
         return meta
 
+    def control_delta(self) -> bool | None:
+        """Return whether actions are displacements (True) or absolute poses (False); None if it is unknown.
+
+        Raises:
+            DataError: `env_args` is not a JSON object.
+        """
+        if self._control_delta is not None:
+            return self._control_delta
+        return control_delta(self.env_meta().get("env_kwargs") or {})
+
     def length(self, demo: str) -> int:
         """See `DemoFile.length`."""
-        return int(self.handle[f"data/{demo}/actions"].shape[0])
+        return int(self.handle[f"data/{demo}/{self.action_key}"].shape[0])
 
     def shape(self, demo: str, key: str) -> tuple[int, ...]:
         """See `DemoFile.shape`."""
-        shape = tuple(self.handle[f"data/{demo}/{key}"].shape)
+        shape = tuple(self.handle[f"data/{demo}/{self._stored(key)}"].shape)
         return (*shape, 1) if is_one_number(key, len(shape)) else shape
 
     def keys(self, demo: str) -> list[str]:
@@ -100,15 +125,21 @@ class RobomimicFile(DemoFile):
 
     def arrays(self, demo: str) -> dict[str, Any]:
         """Return the arrays of a demo, without reading them, by their paths in its group, e.g. "obs/object"."""
-        return stored_arrays(self.handle["data"][demo])
+        stored = stored_arrays(self.handle["data"][demo])
+        if self.action_key != "actions":
+            stored.pop("actions", None)
+        return {"actions" if name == self.action_key else name: array for name, array in stored.items()}
 
     def env_name(self) -> str:
         """Return the simulator's name of the task; empty if the file does not contain one."""
         return str(self.env_meta().get("env_name", ""))
 
     def _values(self, demo: str, key: str, first: int, stop: int) -> npt.NDArray[Any]:
-        values = self.handle["data"][demo][key][first:stop]
+        values = self.handle["data"][demo][self._stored(key)][first:stop]
         return values[:, None] if is_one_number(key, values.ndim) else values
+
+    def _stored(self, key: str) -> str:
+        return self.action_key if key == "actions" else key
 
 
 def _groups(parent: Any) -> list[str]:

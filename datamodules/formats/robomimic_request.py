@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.formats.demo_file import DemoFile, stored_arrays
 from datamodules.formats.faults import Request, is_numeric
 
 
@@ -25,11 +24,10 @@ class RequiredArrays(NamedTuple):
     action_dim: int | None
 
 
-def required_arrays(file: DemoFile, demos: Sequence[str], request: Request) -> RequiredArrays:
-    """Resolve a request for some demos; fields that are None stand for every numeric array that any demo has."""
+def required_arrays(demos: Iterable[Mapping[str, Any]], request: Request) -> RequiredArrays:
+    """Resolve a request for the arrays of demos; fields that are None stand for every numeric array that any has."""
     arrays: dict[str, Any] = {}
-    for demo in demos:
-        stored = stored_arrays(file.handle["data"][demo])
+    for stored in demos:
         arrays = {name: item for name, item in stored.items() if is_numeric(item)} | arrays
     groups = {name.split("/")[0] for name in arrays}
     has_next = "next_obs" in groups if request.next_obs is None else request.next_obs

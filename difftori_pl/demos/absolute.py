@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.actions.robosuite_control import POSE_DIM, control_delta, with_control_delta
-from datamodules.actions.robosuite_version import FIRST
+from datamodules.actions.robosuite_control import with_control_delta
 from datamodules.actions.robosuite_version import KEY as ROBOSUITE
+from datamodules.actions.robosuite_version import recorded_generation
 from datamodules.formats.robomimic_file import RobomimicFile
 from difftori_pl.demos.parallel import run_all, whole_file
 from difftori_pl.envs.robosuite import Robosuite
 from difftori_pl.envs.robosuite_env import RobosuiteEnv
-from difftori_pl.envs.robosuite_release import installed_interface
+from difftori_pl.envs.robosuite_release import how_to_install, installed_interface
 from difftori_pl.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def to_absolute(path: str | Path, output: str | Path, n_processes: int | None = 
 
     Each stored state is set in the simulator and the controller is given the stored action. Its goal is the absolute
     action, as in robomimic's `robosuite_add_absolute_actions.py`: for each arm the position in metres and the
-    orientation as an axis-angle vector in radians, in the frame of the world, and the gripper's command, which is kept.
-    In `env_args`, `control_delta` becomes false. The output is complete or absent.
+    orientation as an axis-angle vector in radians, in the controller's frame, which is the world's in robosuite 1.4.
+    Commands of grippers are kept. In `env_args`, `control_delta` becomes false, or `input_type` "absolute" in robosuite
+    1.5. The output is complete or absent.
 
     Args:
         path: an HDF5 file with `states` and with the displacements of an OSC_POSE controller as actions.
@@ -54,15 +55,11 @@ def to_absolute(path: str | Path, output: str | Path, n_processes: int | None = 
 
     Raises:
         DataError: the file is missing or damaged.
-        ConfigurationError: the file has no states or no displacements to convert, `output` exists, or robosuite is not
-            1.4.
+        ConfigurationError: the file has no states or no displacements to convert, `output` exists, or another
+            generation of robosuite than the installed one recorded the file.
         MissingPackageError: robosuite is not installed.
     """
     path, output = Path(path).expanduser(), Path(output).expanduser()
-    if (installed := installed_interface().get(ROBOSUITE, FIRST)) != FIRST:
-        raise ConfigurationError(
-            f"the conversion needs robosuite {FIRST}, got {installed}: pip install robosuite==1.4.1"
-        )
     if output.exists():
         raise ConfigurationError(f"{output} exists: choose another name, or delete it to convert again")
     jobs = [_Job(str(path), demo) for demo in _demos(path)]
@@ -82,12 +79,16 @@ def _demos(path: Path) -> list[str]:
     file = RobomimicFile(path)
     try:
         with file.clear_errors():
-            kwargs = file.env_meta().get("env_kwargs") or {}
-            delta = control_delta(kwargs)
+            recorded, installed = recorded_generation(file.env_meta()), installed_interface().get(ROBOSUITE)
+            if recorded and installed and recorded != installed:
+                raise ConfigurationError(
+                    f"expected a file of robosuite {installed}, which is installed, got one of {recorded}: "
+                    f"{how_to_install(recorded)}"
+                )
+            delta = file.control_delta()
             if delta is None:
                 raise ConfigurationError(
-                    f"expected controllers with control_delta in the env_args of {path}, got none: is the file from "
-                    "robosuite 1.4?"
+                    f"expected OSC_POSE controllers in the env_args of {path}, got none: is the file from robosuite?"
                 )
             if not delta:
                 raise ConfigurationError(f"expected displacements as actions in {path}, got absolute actions already")
@@ -110,29 +111,29 @@ def _convert(job: _Job) -> _Converted:
         env = _env(file["data"].attrs["env_args"])
         states, actions = demo["states"][()], demo["actions"][()]
         model_file = demo.attrs.get("model_file")
-    absolute = actions.astype(np.float64)
+    goals = []
     for step, action in enumerate(actions):
         env.set_state(states[step], model_file)
-        absolute[step] = _goals(env, action, is_first=step == 0)
-    return _Converted(job.demo, absolute)
+        goals.append(_goals(env, action, is_first=step == 0))
+    return _Converted(job.demo, np.stack(goals))
 
 
 def _goals(env: RobosuiteEnv, action: NDArray[Any], is_first: bool) -> NDArray[np.float64]:
     """Give the action to the controllers in the current state and return their goals in its place."""
     from scipy.spatial.transform import Rotation
 
+    goals = action.astype(np.float64)
     robots = env.robosuite.robots
-    parts = []
-    for robot, part in zip(robots, np.split(action, len(robots)), strict=True):
-        controller = robot.controller
-        controller.update(force=True)
-        if is_first:
-            # A rotation of exactly zero keeps the previous goal, which at the start is the current pose.
-            controller.reset_goal()
-        controller.set_goal(part[:POSE_DIM])
-        rotation = Rotation.from_matrix(controller.goal_ori).as_rotvec()
-        parts += [controller.goal_pos, rotation, part[POSE_DIM:]]
-    return np.concatenate(parts)
+    for robot, part in zip(robots, np.split(goals, len(robots)), strict=True):  # views of `goals`
+        for pose, controller in env.arms(robot):
+            controller.update(force=True)
+            if is_first:
+                # In robosuite 1.4 a rotation of exactly zero keeps the previous goal, at first the current pose.
+                controller.reset_goal()
+            controller.set_goal(part[pose])
+            rotation = Rotation.from_matrix(controller.goal_ori).as_rotvec()
+            part[pose] = np.concatenate([controller.goal_pos, rotation])
+    return goals
 
 
 @cache
@@ -144,7 +145,7 @@ def _env(env_args: str) -> RobosuiteEnv:
     """
     env = Robosuite.from_env_args(json.loads(env_args), ())()
     env.reset(seed=0)
-    names = {robot.controller.name for robot in env.robosuite.robots}
+    names = {controller.name for robot in env.robosuite.robots for _, controller in env.arms(robot)}
     if names != {"OSC_POSE"}:
         raise ConfigurationError(f"expected OSC_POSE controllers, got {', '.join(sorted(names))}: other actions stay")
     return env

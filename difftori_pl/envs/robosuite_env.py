@@ -187,6 +187,10 @@ class RobosuiteEnv(SeededEnv):
                 element.set("file", "robosuite/" + file.rsplit("robosuite/", 1)[1])
         return ElementTree.tostring(xml, encoding="unicode")
 
+    def arms(self, robot: Any) -> list[tuple[slice, Any]]:
+        """Return each arm's part of a robot's action and its controller; see `Release.arms`."""
+        return self._release.arms(robot)
+
     def env_args(self) -> dict[str, Any]:
         """Return the description from which robomimic rebuilds the environment."""
         return {

@@ -67,6 +67,14 @@ class Release(ABC):
         """
 
     @abstractmethod
+    def arms(self, robot: Any) -> list[tuple[slice, Any]]:
+        """Return for each arm its part of the robot's action, without the gripper's, and its controller.
+
+        Args:
+            robot: one of the task's robots.
+        """
+
+    @abstractmethod
     def observe(self, task: Any) -> dict[str, NDArray[np.float64]]:
         """Read all of robosuite's sensors in the current state.
 
@@ -83,12 +91,16 @@ class Release14(Release):
         if any(is_composite(controller) for controller in _controllers(env_kwargs)):
             raise ConfigurationError(
                 f"controller_configs has body_parts, a composite controller of robosuite 1.5, but {self.version} is "
-                f"installed: {_how_to_install(COMPOSITE)}"
+                f"installed: {how_to_install(COMPOSITE)}"
             )
         return dict(env_kwargs)
 
     def seed(self, task: Any, seed: int) -> None:
         """See `Release.seed`: robosuite uses numpy's global generator."""
+
+    def arms(self, robot: Any) -> list[tuple[slice, Any]]:
+        """See `Release.arms`."""
+        return [(slice(0, robot.controller.control_dim), robot.controller)]
 
     def observe(self, task: Any) -> dict[str, NDArray[np.float64]]:
         """See `Release.observe`."""
@@ -112,7 +124,7 @@ class Release15(Release):
             if _TWO_ARMS in ((robots,) if isinstance(robots, str) else robots):
                 raise ConfigurationError(
                     f"controller_configs of robosuite 1.4 for {_TWO_ARMS}, which has two arms, have no equivalent in "
-                    f"{self.version}: write them with body_parts, or {_how_to_install(FIRST)}"
+                    f"{self.version}: write them with body_parts, or {how_to_install(FIRST)}"
                 )
             converted["controller_configs"] = _each(env_kwargs["controller_configs"], _composite)
         if env_kwargs.get("env_configuration") in _CONFIGURATIONS:
@@ -125,6 +137,13 @@ class Release15(Release):
         """See `Release.seed`."""
         # The placement samplers hold the same generator, so its state is replaced, not the object.
         task.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
+    def arms(self, robot: Any) -> list[tuple[slice, Any]]:
+        """See `Release.arms`."""
+        composite = robot.composite_controller
+        composite.update_state()  # poses in the frame of the base are relative to its current pose
+        parts = composite.get_action_info_dict()
+        return [(slice(*parts[arm]), composite.get_controller(arm)) for arm in composite.arms]
 
     def observe(self, task: Any) -> dict[str, NDArray[np.float64]]:
         """See `Release.observe`.
@@ -167,7 +186,7 @@ def check_recorded(env_args: Mapping[str, Any]) -> None:
     if recorded and installed and _numbers(recorded) > _numbers(installed):
         raise ConfigurationError(
             f"the file was recorded with robosuite {env_args.get('env_version', recorded)}, but "
-            f"{version('robosuite')} is installed: {_how_to_install(recorded)}"
+            f"{version('robosuite')} is installed: {how_to_install(recorded)}"
         )
 
 
@@ -192,14 +211,14 @@ def _composite(controller: Mapping[str, Any]) -> dict[str, Any]:
     if kind not in _TRANSLATED:
         raise ConfigurationError(
             f"the controller {kind} of robosuite 1.4 has no equivalent in 1.5, which has one for "
-            f"{', '.join(_TRANSLATED)}: {_how_to_install(FIRST)}"
+            f"{', '.join(_TRANSLATED)}: {how_to_install(FIRST)}"
         )
     limits = ("interpolation", "position_limits", "orientation_limits")
     unsupported = [name for name in limits if controller.get(name) is not None]
     if unsupported:
         raise ConfigurationError(
             f"{unsupported[0]} of the controller {kind} has no equivalent in robosuite 1.5, got "
-            f"{controller[unsupported[0]]!r}: {_how_to_install(FIRST)}"
+            f"{controller[unsupported[0]]!r}: {how_to_install(FIRST)}"
         )
     # 1.4 ignores `damping` and `damping_limits`, which robomimic's files contain, and so does 1.5.
     part = {name: value for name, value in controller.items() if name != "control_delta"}
@@ -214,5 +233,6 @@ def _numbers(generation: str) -> tuple[int, ...]:
     return tuple(int(number) for number in generation.split("."))
 
 
-def _how_to_install(generation: str) -> str:
+def how_to_install(generation: str) -> str:
+    """Return the advice to use another generation of robosuite."""
     return f"use an environment with difftori-pl[robosuite{generation.replace('.', '')}]"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from datamodules.actions.robosuite_control import control_delta, with_control_delta
 from datamodules.actions.robosuite_version import FIRST, KEY
 from datamodules.formats.checks import check
 from difftori_pl.demos.absolute import to_absolute
@@ -17,19 +18,26 @@ from difftori_pl.envs.robosuite_env import RobosuiteEnv
 from difftori_pl.envs.robosuite_release import installed_interface
 from difftori_pl.errors import ConfigurationError
 
-pytestmark = [
-    pytest.mark.sim,
-    pytest.mark.skipif(installed_interface().get(KEY, FIRST) != FIRST, reason="the conversion needs robosuite 1.4"),
-]
+pytestmark = [pytest.mark.sim, pytest.mark.robosuite]
 
 N_STEPS = 25
+ARM = {
+    "type": "OSC_POSE", "input_max": 1, "input_min": -1, "output_max": [0.05] * 3 + [0.5] * 3,
+    "output_min": [-0.05] * 3 + [-0.5] * 3, "kp": 150, "damping_ratio": 1, "impedance_mode": "fixed",
+    "kp_limits": [0, 300], "damping_ratio_limits": [0, 10], "uncouple_pos_ori": True, "input_type": "delta",
+    "input_ref_frame": "base", "interpolation": None, "ramp_ratio": 0.2, "gripper": {"type": "GRIP"},
+}  # fmt: skip
+COMPOSITE = {"controller_configs": {"type": "BASIC", "body_parts": {"right": ARM}}}
+"""Arguments with the controller of robosuite 1.5, whose frame is that of the robot's base."""
 
 
-@pytest.fixture(scope="module")
-def delta_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["robomimic", "composite"])
+def delta_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Record random displacements, some of them without a rotation."""
+    if request.param == "composite" and installed_interface().get(KEY) == FIRST:
+        pytest.skip("robosuite 1.4 has no composite controllers")
     path = tmp_path_factory.mktemp("absolute") / "lift.hdf5"
-    env = Robosuite("Lift")()
+    env = Robosuite("Lift", env_kwargs=COMPOSITE if request.param == "composite" else {})()
     random = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
@@ -68,7 +76,8 @@ def replayed(path: Path, demo: str) -> tuple[np.ndarray, RobosuiteEnv]:
         env.reset(seed=0)
         env.set_state(group["states"][0], group.attrs["model_file"])
         # The controller holds its redundant joint near the posture at the start of the episode.
-        env.robosuite.robots[0].controller.update_initial_joints(group["states"][0][1:8])
+        ((_, controller),) = env.arms(env.robosuite.robots[0])
+        controller.update_initial_joints(group["states"][0][1:8])
         for action in group["actions"]:
             env.robosuite.step(action)
     return env.state(), env
@@ -77,7 +86,7 @@ def replayed(path: Path, demo: str) -> tuple[np.ndarray, RobosuiteEnv]:
 @pytest.mark.parametrize("demo", ["demo_0", "demo_1"])
 def test_absolute_actions_lead_to_the_recorded_state(absolute_file: Path, demo: str) -> None:
     state, env = replayed(absolute_file, demo)
-    assert not env.robosuite.robots[0].controller.use_delta
+    assert control_delta(env.env_args()["env_kwargs"]) is False
     env.close()
     with h5py.File(absolute_file, "r") as file:
         # Integration amplifies the rounding of axis-angle vectors in robosuite's conversion to matrices.
@@ -88,8 +97,7 @@ def test_absolute_actions_lead_to_the_recorded_state(absolute_file: Path, demo: 
 def test_everything_else_is_copied(delta_file: Path, absolute_file: Path) -> None:
     with h5py.File(delta_file) as old, h5py.File(absolute_file) as new:
         before, after = (json.loads(file["data"].attrs["env_args"]) for file in (old, new))
-        before["env_kwargs"]["controller_configs"]["control_delta"] = False
-        assert after == before
+        assert after == before | {"env_kwargs": with_control_delta(before["env_kwargs"], False)}
         assert new["mask/train"][()].tolist() == [b"demo_0"]
         for demo in old["data"]:
             assert dict(new["data"][demo].attrs) == dict(old["data"][demo].attrs)
@@ -106,17 +114,16 @@ def test_the_environment_of_absolute_actions_has_no_range_but_that_of_the_grippe
     assert np.isinf(space.low[:6]).all()
     assert np.isinf(space.high[:6]).all()
     assert (space.low[6], space.high[6]) == (-1.0, 1.0)
-    assert json.loads(json.dumps(env.env_args()))["env_kwargs"]["controller_configs"]["control_delta"] is False
+    assert control_delta(json.loads(json.dumps(env.env_args()))["env_kwargs"]) is False
     env.close()
 
 
-def changed(path: Path, folder: Path, **controller: Any) -> Path:
+def changed(path: Path, folder: Path, controller: str = "OSC_POSE") -> Path:
+    """Copy a file, with another type of controller."""
     copy = folder / "copy.hdf5"
     copy.write_bytes(path.read_bytes())
     with h5py.File(copy, "a") as file:
-        meta = json.loads(file["data"].attrs["env_args"])
-        meta["env_kwargs"]["controller_configs"] = {**meta["env_kwargs"]["controller_configs"], **controller}
-        file["data"].attrs["env_args"] = json.dumps(meta)
+        file["data"].attrs["env_args"] = file["data"].attrs["env_args"].replace("OSC_POSE", controller)
     return copy
 
 
@@ -127,7 +134,7 @@ def test_what_cannot_be_converted_is_refused(delta_file: Path, absolute_file: Pa
     with pytest.raises(ConfigurationError, match=r"expected displacements .* got absolute actions already"):
         to_absolute(absolute_file, output)
     with pytest.raises(ConfigurationError, match="expected OSC_POSE controllers, got OSC_POSITION"):
-        to_absolute(changed(delta_file, tmp_path, type="OSC_POSITION"), output, n_processes=1, progress=False)
+        to_absolute(changed(delta_file, tmp_path, "OSC_POSITION"), output, n_processes=1, progress=False)
     without = changed(delta_file, tmp_path)
     with h5py.File(without, "a") as file:
         del file["data/demo_1/states"]
@@ -135,6 +142,6 @@ def test_what_cannot_be_converted_is_refused(delta_file: Path, absolute_file: Pa
         to_absolute(without, output)
     with h5py.File(without, "a") as file:
         file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": {}})
-    with pytest.raises(ConfigurationError, match="expected controllers with control_delta in the env_args"):
+    with pytest.raises(ConfigurationError, match=r"expected OSC_POSE controllers in the env_args .* got none"):
         to_absolute(without, output)
     assert [file.name for file in tmp_path.iterdir()] == ["copy.hdf5"]
