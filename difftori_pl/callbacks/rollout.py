@@ -1,8 +1,8 @@
 """Evaluation in the simulator, during training and in `test`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -32,6 +32,17 @@ from difftori_pl.trajopt.solvers.base import check_not_negative, check_positive
 
 TEST_SEED, VALIDATION_SEED = 100_000, 200_000
 """Seeds of the first initial states of `test` and of the evaluations in training."""
+
+
+class _Evaluation(NamedTuple):
+    """What the policies of one evaluation have in common, on this rank; see `RolloutFiles` for step and part."""
+
+    first_seed: int
+    seeds: Sequence[int]
+    step: int
+    log_dir: str | None
+    part: str
+    n_videos: int
 
 
 class RolloutEvaluation(Callback):
@@ -188,60 +199,79 @@ class RolloutEvaluation(Callback):
         self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate all policies, log and print their results, and let checkpoints be selected by them."""
         if self.env is None:
             return
-        first_seed = self._first_seed(trainer)
-        seeds = [first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size]
-        step = self._step(trainer, pl_module)
-        selecting = _selecting(trainer) if trainer.training else []
-        log_dir = trainer.log_dir  # read once, on every rank: Lightning broadcasts it
-        part = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        recording = trainer.testing or self._videos.due(step)
-        n_videos = self.n_videos if recording and trainer.is_global_zero else 0
-        was_training = pl_module.training
-        pl_module.eval()
+        run = self._begin(trainer, pl_module)
         if self._pool is None:
             pool_class = LocalPool if self.in_process else EnvPool
-            self._pool = pool_class(self.env, min(self.n_envs, len(seeds)), self.step_timeout)
-        pool = self._pool
-        table = [*HEADER]
-        scores: dict[str, float] = {}
+            self._pool = pool_class(self.env, min(self.n_envs, len(run.seeds)), self.step_timeout)
         found: dict[str, Results] = {}
-        # Also the units of the base policy: others are refused before training.
-        restore = ActionUnits.from_interface(getattr(pl_module, "interface", None)).restore
+        scores: dict[str, float] = {}
+        was_training = pl_module.training
+        pl_module.eval()
         try:
-            _policy(pl_module).check_interface("environment", pool.interface())
-            for name, policy in self._policies(_policy(pl_module)).items():
-                files = None if log_dir is None else RolloutFiles(Path(log_dir), step, name, part)
-                progress = show_and_write(trainer, f"rollouts of {name}", len(seeds), files)
-                # Give every policy the same random numbers and leave the generator of training unchanged.
-                context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
-                with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
-                    torch.manual_seed(first_seed + trainer.global_rank)
-                    episodes = run_episodes(policy, pool, seeds, pl_module.device, n_videos, on_finish, restore=restore)
-                results = found[name] = gather_results(episodes, pl_module.device)
-                report_crashes(name, episodes, results, trainer.testing)
-                table.append(results.row(name))
+            main = _policy(pl_module)
+            main.check_interface("environment", self._pool.interface())
+            for name, policy in self._policies(main).items():
+                results = found[name] = self._evaluate_policy(trainer, pl_module, self._pool, run, name, policy)
                 scores |= self._log(trainer, pl_module, name, results.values())
-                if name == "policy" and not results.all_crashed:
-                    self.success_rate = results.success.rate
-                if files is not None and trainer.is_global_zero:
-                    files.describe(self._description(trainer, policy, first_seed) | identify_run(trainer, files.folder))
-                    self._save_videos(trainer, files, episodes)
+            if not found["policy"].all_crashed:
+                self.success_rate = found["policy"].success.rate
+            table = [*HEADER, *(results.row(name) for name, results in found.items())]
             for name, paired in comparisons(found).items():
                 table.append(f"policy compared with {name}: {paired}")
                 self._log(trainer, pl_module, f"policy_minus_{name}", paired.values())
-            if trainer.testing and self._loaded_step == 0 and "base" in _policy(pl_module).reference_policies():
+            if trainer.testing and self._loaded_step == 0 and "base" in main.reference_policies():
                 table.append("this checkpoint is the untrained module, which acts as its base policy")
-            rank_zero_info("\n".join(["", *table, f"log: {log_dir}", ""]))
-            if selecting:
-                self._selected_on = [first_seed, self.n_episodes]
+            rank_zero_info("\n".join(["", *table, f"log: {run.log_dir}", ""]))
+            if selecting := _selecting(trainer) if trainer.training else []:
+                self._selected_on = [run.first_seed, self.n_episodes]
             for checkpoint in selecting:
                 checkpoint.select(trainer, scores)
         finally:
             if not self.in_process:
                 self._close()
             pl_module.train(was_training)
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> _Evaluation:
+        """Choose the initial states of this rank, and whether to record videos."""
+        first_seed, step = self._first_seed(trainer), self._step(trainer, pl_module)
+        recording = trainer.testing or self._videos.due(step)
+        return _Evaluation(
+            first_seed=first_seed,
+            seeds=[first_seed + i for i in range(self.n_episodes)][trainer.global_rank :: trainer.world_size],
+            step=step,
+            log_dir=trainer.log_dir,  # read once, on every rank: Lightning broadcasts it
+            part=f"_rank{trainer.global_rank}" if trainer.world_size > 1 else "",
+            n_videos=self.n_videos if recording and trainer.is_global_zero else 0,
+        )
+
+    def _evaluate_policy(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        pool: EnvPool,
+        run: _Evaluation,
+        name: str,
+        policy: Policy,
+    ) -> Results:
+        """Run the episodes of one policy, write its files, and return the results of all ranks."""
+        files = None if run.log_dir is None else RolloutFiles(Path(run.log_dir), run.step, name, run.part)
+        progress = show_and_write(trainer, f"rollouts of {name}", len(run.seeds), files)
+        # Also the units of the base policy: others are refused before training.
+        restore = ActionUnits.from_interface(getattr(pl_module, "interface", None)).restore
+        # Give every policy the same random numbers and leave the generator of training unchanged.
+        context = trainer.precision_plugin.forward_context(), averaged_weights(trainer, pl_module)
+        with torch.random.fork_rng(), context[0], context[1], progress as on_finish:
+            torch.manual_seed(run.first_seed + trainer.global_rank)
+            episodes = run_episodes(policy, pool, run.seeds, pl_module.device, run.n_videos, on_finish, restore=restore)
+        results = gather_results(episodes, pl_module.device)
+        report_crashes(name, episodes, results, trainer.testing)
+        if files is not None and trainer.is_global_zero:
+            files.describe(self._description(trainer, policy, run.first_seed) | identify_run(trainer, files.folder))
+            self._save_videos(trainer, files, episodes)
+        return results
 
     def _policies(self, policy: Policy) -> dict[str, Policy]:
         """Return name -> policy, the module itself first; reference policies are returned only once."""
