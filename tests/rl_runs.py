@@ -48,10 +48,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     step_in_process(monkeypatch)
 
 
+def fit_in(folder: Path, *options: str) -> DiffTORICLI:
+    """Train the small configuration, with its runs in a folder."""
+    return run(["fit", f"--config={CONFIG}", *options, f"--trainer.logger.save_dir={folder}"])
+
+
 @pytest.fixture
 def fit(tmp_path: Path) -> Fit:
     def fit(*options: str, folder: str = "runs") -> DiffTORICLI:
-        return run(["fit", f"--config={CONFIG}", *options, f"--trainer.logger.save_dir={tmp_path / folder}"])
+        return fit_in(tmp_path / folder, *options)
 
     return fit
 

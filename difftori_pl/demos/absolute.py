@@ -111,11 +111,11 @@ def _convert(job: _Job) -> _Converted:
         env = _env(file["data"].attrs["env_args"])
         states, actions = demo["states"][()], demo["actions"][()]
         model_file = demo.attrs.get("model_file")
-    goals = []
+    absolute = actions.astype(np.float64)
     for step, action in enumerate(actions):
         env.set_state(states[step], model_file)
-        goals.append(_goals(env, action, is_first=step == 0))
-    return _Converted(job.demo, np.stack(goals))
+        absolute[step] = _goals(env, action, is_first=step == 0)
+    return _Converted(job.demo, absolute)
 
 
 def _goals(env: RobosuiteEnv, action: NDArray[Any], is_first: bool) -> NDArray[np.float64]:

@@ -13,7 +13,6 @@ import torch
 
 from datamodules import DataError
 from difftori_pl import load_policy
-from difftori_pl.cli import run
 from difftori_pl.errors import CheckpointError
 from difftori_pl.trajopt import compilation
 from tests.rl_runs import (
@@ -23,6 +22,7 @@ from tests.rl_runs import (
     assert_same,
     everything,
     fit,
+    fit_in,
     in_process,
     last_checkpoint,
     step_in_process,
@@ -66,8 +66,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the final state of an uninterrupted run of 240 steps."""
     with pytest.MonkeyPatch.context() as patch:
         step_in_process(patch)
-        folder = f"--trainer.logger.save_dir={tmp_path_factory.mktemp('whole')}"
-        return everything(run(["fit", f"--config={CONFIG}", "--collect.n_env_steps=240", folder]))
+        return everything(fit_in(tmp_path_factory.mktemp("whole"), "--collect.n_env_steps=240"))
 
 
 @pytest.mark.usefixtures("in_process")

@@ -1,4 +1,4 @@
-"""Files of absolute actions whose `env_args` still describe displacements, as robomimic and Diffusion Policy write."""
+"""Files of absolute actions, by robomimic and Diffusion Policy, whose `env_args` still describe displacements."""
 
 import json
 from pathlib import Path
